@@ -1,0 +1,29 @@
+"""Draw a thing, find its pictures: zero-shot sketch-based image retrieval with CrossATNet."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from crossatnet.gallery import Gallery
+    from crossatnet.metrics import evaluate
+    from crossatnet.model.network import CrossATNet
+
+__all__ = ["CrossATNet", "Gallery", "__version__", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use, so that `import crossatnet` and `--help` do not load torch."""
+    if name == "CrossATNet":
+        from crossatnet.model.network import CrossATNet
+
+        return CrossATNet
+    if name == "Gallery":
+        from crossatnet.gallery import Gallery
+
+        return Gallery
+    if name == "evaluate":
+        from crossatnet.metrics import evaluate
+
+        return evaluate
+    raise AttributeError(f"module 'crossatnet' has no attribute '{name}'")

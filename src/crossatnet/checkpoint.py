@@ -1,0 +1,163 @@
+"""A checkpoint is a folder: config.json, model.safetensors, card.md and history.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from crossatnet import __version__
+from crossatnet.config import ModelConfig
+from crossatnet.data.names import did_you_mean
+from crossatnet.errors import UserError
+from crossatnet.model.network import CrossATNet
+
+PACKAGED = Path(__file__).parent / "checkpoints"
+CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
+FORMAT = 1
+
+CARD_TEXT = """\
+# {name}
+
+A CrossATNet checkpoint for sketch-based image retrieval, written by {software}.
+
+| | |
+|---|---|
+| data | {data} (layout `{layout}`) |
+| split | {split}: {training} classes trained on, the others never seen |
+| chosen by | mAP@all of {validation_map:.3f} on {validation} held-out SEEN classes; {epochs} epochs, seed {seed} |
+| network | {backbone}, {image_size} px, {dimension}-d shared space, {dimension}-bit sign codes |
+
+Train it again: `crossatnet train training.yaml -o FOLDER`. Scores on unseen classes: `crossatnet evaluate`.
+
+Limits: it ranks pictures by likeness to a drawing; it does not say whether a thing is there at all. The pictures it
+was trained on keep their owners' terms.
+"""
+
+
+class Provenance(BaseModel):
+    """What a checkpoint was trained on; written once, read by evaluation and by the audit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    layout: str
+    split: str
+    training_classes: tuple[str, ...]
+    validation_classes: tuple[str, ...]
+    seed: int
+    epochs: int
+    validation_map: float
+    trained_with: str = f"crossatnet {__version__}"
+
+
+class CheckpointConfig(BaseModel):
+    """The contents of config.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT
+    name: str
+    model: ModelConfig
+    provenance: Provenance
+
+
+def save_checkpoint(
+    folder: Path, network: CrossATNet, name: str, provenance: Provenance, history: list[dict[str, Any]]
+) -> None:
+    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for key, tensor in network.state_dict().items()
+    }
+    config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
+    save_file(weights, folder / WEIGHTS)
+    (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card(config), encoding="utf-8")
+    unfinished = folder / f"{CONFIG}.unfinished"
+    unfinished.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(folder / CONFIG)
+
+
+def card(config: CheckpointConfig) -> str:
+    """The model card, in Markdown."""
+    provenance, model = config.provenance, config.model
+    return CARD_TEXT.format(
+        name=config.name,
+        software=provenance.trained_with,
+        training=len(provenance.training_classes),
+        validation=len(provenance.validation_classes),
+        **provenance.model_dump(include={"data", "layout", "split", "validation_map", "epochs", "seed"}),
+        **model.model_dump(include={"backbone", "image_size", "dimension"}),
+    )
+
+
+def load_checkpoint(source: str | Path) -> CrossATNet:
+    """Load the network of a checkpoint, in evaluation mode. Raises `UserError` for anything missing or damaged."""
+    folder = locate(source)
+    config = read_config(folder)
+    network = CrossATNet(config.model)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))  # copies into float32
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{folder / WEIGHTS}: does not fit its {CONFIG} ({reason})") from error
+    network.name = config.name
+    network.source = str(source) if str(source) in packaged_checkpoints() else str(folder.resolve())
+    return network.eval()
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """Read config.json of a checkpoint folder."""
+    path = folder / CONFIG
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
+            raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
+        return CheckpointConfig.model_validate(raw)
+    except OSError as error:
+        raise UserError(f"'{folder}' is not a checkpoint: it has no readable {CONFIG}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a finished checkpoint: config.json is written last."""
+    return (folder / CONFIG).is_file()
+
+
+def packaged_checkpoints() -> dict[str, Path]:
+    """Checkpoints that ship with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(PACKAGED.glob(f"*/{CONFIG}"))}
+
+
+def locate(source: str | Path) -> Path:
+    """The folder of a checkpoint given by packaged name, folder or hub id (`owner/name`, needs the extra `hub`)."""
+    packaged = packaged_checkpoints()
+    if str(source) in packaged:
+        return packaged[str(source)]
+    if Path(source).is_dir():
+        return Path(source)
+    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        return _from_hub(str(source))
+    nearest = did_you_mean(str(source), packaged)
+    raise UserError(f"no checkpoint '{source}': not a folder here, and not a packaged one; {nearest}")
+
+
+def _from_hub(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(
+            f"no folder '{repository}' here; to load it from the hub: pip install 'crossatnet[hub]'"
+        ) from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY]))
+    except Exception as error:  # the hub client raises many unrelated types; the user needs one line
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"no folder '{repository}' here, and the hub did not give it: {reason}") from error

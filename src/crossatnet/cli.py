@@ -1,0 +1,281 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` and mistakes answer at once."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crossatnet import __version__
+from crossatnet.errors import UserError
+
+if TYPE_CHECKING:
+    from crossatnet.data.catalog import Catalog
+    from crossatnet.evaluation import Results
+    from crossatnet.gallery import IngestSummary
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+screen = Console()
+
+DEFAULT_CHECKPOINT = "crossatnet-quickstart"
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on the error stream and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Draw a thing, find its pictures: zero-shot sketch-based image retrieval."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("demo"),
+    quiet: Quiet = False,
+) -> None:
+    """Data, training, zero-shot test, gallery and report, from pip packages alone."""
+    from crossatnet.demo import run_demo
+
+    results, seconds = run_demo(output, quiet)
+    _print_results(results)
+    screen.print("Time: " + ", ".join(f"{name.lower()} {value:.0f} s" for name, value in seconds.items()))
+    report = output / "report.html"
+    screen.print(f"\nThe report: [bold]{report}[/bold]\n\nNext:")
+    for command in (
+        f"crossatnet index ~/Pictures -o my.gallery --checkpoint {output / 'checkpoint'}",
+        "crossatnet search my.gallery drawing.png -k 10",
+        "crossatnet train sketchy --data PATH/TO/sketchy -o runs/sketchy",
+    ):
+        screen.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("quickstart")
+def data_quickstart(
+    destination: Annotated[Path, typer.Argument(help="New or empty folder.")], quiet: Quiet = False
+) -> None:
+    """Draw the quickstart data set into a folder, in the layout `folder`."""
+    from crossatnet.data.quickstart import build_quickstart
+
+    print(build_quickstart(destination, progress=not quiet))
+
+
+@data_app.command("check")
+def data_check(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    layout: Annotated[str, typer.Option(help="sketchy, tuberlin, quickdraw, folder or quickstart.")] = "folder",
+    split: Annotated[str | None, typer.Option(help="Also check that every class of this split is there.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every picture of a data set; report counts, unusable files and duplicates."""
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+
+    classes = load_split(split) if split else None
+    catalog = read_catalog(root, layout, quiet)
+    if as_json:
+        print(json.dumps(_catalog_facts(catalog), indent=1))
+    else:
+        _print_catalog(catalog)
+    if classes:
+        catalog.require(classes.seen, "training")
+        catalog.require(classes.unseen, "the test")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
+    data: DataRoot = None,
+    split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's seed.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a checkpoint; a killed run goes on with the same command."""
+    from crossatnet.config import load_config
+    from crossatnet.training import train as run
+
+    given = {"data.root": data and str(data.resolve()), "data.split": split, "train.seed": seed}
+    settings = load_config(config, {key: value for key, value in given.items() if value is not None})
+    print(run(settings, output, quiet))
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
+    data: DataRoot = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
+    split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the results as JSON.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a checkpoint on the unseen classes of a split: sketch -> photo."""
+    from crossatnet.checkpoint import load_checkpoint, locate, read_config
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+    from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines, refuse_seen, save_results
+
+    provenance = read_config(locate(checkpoint)).provenance
+    chosen = load_split(split or provenance.split)
+    refuse_seen(provenance, chosen)
+    network = load_checkpoint(checkpoint)
+    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
+    results = evaluate_zero_shot(networks, provenance, catalog, chosen, quiet=quiet)
+    if output:
+        save_results(results, output)
+    if as_json:
+        print(results.model_dump_json(indent=1))
+    else:
+        _print_results(results)
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The gallery file.")],
+    checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
+    from crossatnet.gallery import Gallery
+    from crossatnet.gallery.ingest import find_pictures
+    from crossatnet.gallery.store import GalleryMissingError
+    from crossatnet.model.network import CrossATNet
+    from crossatnet.progress import gallery_progress
+
+    find_pictures(folder)  # a mistyped folder is told before a gallery is made or a network loaded
+    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
+    try:
+        gallery = Gallery.open(output, network)
+    except GalleryMissingError:
+        gallery = Gallery.create(output, network or CrossATNet.from_pretrained(DEFAULT_CHECKPOINT))
+    with gallery, gallery_progress("indexing pictures", quiet) as report:
+        summary = gallery.add_folder(folder, report)
+        size = len(gallery)
+    if as_json:
+        print(json.dumps({"gallery": str(output), "size": size, **asdict(summary)}, indent=1))
+    else:
+        _print_summary(output, size, summary)
+
+
+@app.command()
+def search(
+    gallery: Annotated[Path, typer.Argument(help="A gallery made by `crossatnet index`.")],
+    query: Annotated[Path, typer.Argument(help="Your drawing: any picture file.")],
+    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
+    photo: Annotated[bool, typer.Option("--photo", help="The query is a photo, not a drawing.")] = False,
+    checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the pictures that a drawing shows."""
+    from crossatnet.gallery import Gallery
+    from crossatnet.model.network import CrossATNet
+
+    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
+    with Gallery.open(gallery, network) as opened:
+        hits = opened.search(query, k, "photo" if photo else "sketch")
+    if as_json:
+        print(json.dumps([asdict(hit) for hit in hits], indent=1))
+        return
+    for rank, hit in enumerate(hits, 1):
+        print(f"{rank:3d}  {hit.score:6.3f}  {hit.path}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices, where data and checkpoints are, and what is missing."""
+    from crossatnet.doctor import examine
+
+    report = examine()
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in report], indent=1))
+        return
+    table = Table("", "what", "found", box=None)
+    for finding in report:
+        mark = "[green]ok[/green]" if finding.is_fine else "[yellow]--[/yellow]"
+        table.add_row(mark, finding.what, finding.found)
+    screen.print(table, soft_wrap=True)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _print_results(results: "Results") -> None:
+    title = (
+        f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, unseen only"
+    )
+    names = list(results.rows[0].metrics)
+    table = Table("model", "D", *names, title=title, title_justify="left")
+    for row in results.rows:
+        table.add_row(row.model, str(row.dimension), *(f"{row.metrics[name]:.3f}" for name in names))
+    screen.print(table)
+    _print_some("left out", results.unusable)
+    _print_some("duplicate, counted once", results.duplicates)
+
+
+def _catalog_facts(catalog: "Catalog") -> dict[str, Any]:
+    return {
+        "root": str(catalog.root),
+        "classes": {name: {"sketches": s, "photos": p} for name, (s, p) in catalog.counts().items()},
+        "unusable": [{"picture": problem.item.label, "reason": problem.reason} for problem in catalog.problems],
+        "duplicates": [{"picture": copy.label, "equals": kept.label} for copy, kept in catalog.duplicates],
+    }
+
+
+def _print_catalog(catalog: "Catalog") -> None:
+    counts = catalog.counts()
+    sketches, photos = (sum(column) for column in zip(*counts.values(), strict=True))
+    print(f"{catalog.root}: {len(counts)} classes, {sketches} sketches, {photos} photos")
+    _print_some("unusable", [problem.reason for problem in catalog.problems])
+    _print_some("duplicate", [f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates])
+
+
+def _print_summary(path: Path, size: int, summary: "IngestSummary") -> None:
+    rate = (summary.added + summary.updated) / summary.seconds if summary.seconds else 0.0
+    print(
+        f"{path}: {size} pictures ({summary.added} added, {summary.updated} updated, {summary.unchanged} unchanged,"
+        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s, {rate:.0f}/s"
+    )
+    _print_some("skipped", [reason if path in reason else f"{path}: {reason}" for path, reason in summary.skipped])
+
+
+def _print_some(what: str, lines: Sequence[str], most: int = 20) -> None:
+    for line in lines[:most]:
+        print(f"  {what}: {line}")
+    if len(lines) > most:
+        print(f"  ... and {len(lines) - most} more; --json lists them all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What can be set, with its defaults: pydantic models read from YAML. Unknown keys are refused by name."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from crossatnet.data.names import did_you_mean
+from crossatnet.errors import UserError
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: immutable, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Settings):
+    """Which pictures, and which of their classes may be seen in training."""
+
+    layout: Literal["sketchy", "tuberlin", "quickdraw", "folder", "quickstart"] = Field(default="folder")
+    root: Path | None = Field(
+        default=None, description="folder of the data set; the quickstart set is built when it is empty"
+    )
+    split: str = Field(description="name of a packaged split, or the prefix of NAME.seen.txt and NAME.unseen.txt")
+    validation_classes: int = Field(default=10, ge=2, description="SEEN classes held out to choose the epoch")
+
+
+class ModelConfig(Settings):
+    """The network and how pictures are shaped for it; stored in every checkpoint."""
+
+    backbone: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    image_size: int = Field(default=224, ge=32, le=1024, description="side of the square input, in pixels")
+    dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="on the pooled features, in training")
+    fit_strokes: bool = Field(default=False, description="cut a sketch to its strokes before resizing it")
+
+
+class LossConfig(Settings):
+    """Weights of the loss terms (0 switches a term off) and their constants."""
+
+    classification: float = Field(default=1.0, ge=0)
+    triplet: float = Field(default=3.0, ge=0)
+    temperature: float = Field(default=0.1, gt=0, description="of the cosine softmax over class prototypes")
+    margin: float = Field(default=0.2, ge=0, description="of the triplet loss, in cosine similarity")
+
+
+class TrainConfig(Settings):
+    """Optimisation on cached features of the frozen backbone."""
+
+    seed: int = 0
+    views: int = Field(
+        default=2, ge=1, description="versions of each picture: the plain one and views - 1 augmented ones"
+    )
+    epochs: int = Field(default=20, ge=1)
+    classes_per_batch: int = Field(default=64, ge=2)
+    pairs_per_class: int = Field(default=2, ge=1, description="sketch-photo pairs of each class in a batch")
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    refit: bool = Field(
+        default=True, description="train again on all seen classes, for the number of epochs that was chosen"
+    )
+
+
+class Config(Settings):
+    """One training run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> Config:
+    """Read a YAML file, or a packaged config by name (`quickstart`), and apply `{"group.key": value}` overrides.
+
+    Raises `UserError` naming the file, the key and the nearest known key.
+    """
+    path = _find(source)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-45
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected keys and values such as 'name: my-run', found {type(raw).__name__}")
+    for dotted, value in (overrides or {}).items():
+        *groups, key = dotted.split(".")
+        target = raw
+        for group in groups:
+            if target.get(group) is None:  # absent, or named without a key below it
+                target[group] = {}
+            target = target[group]
+            if not isinstance(target, dict):
+                raise UserError(f"{path}: {group}: expected keys and values, found {type(target).__name__}")
+        target[key] = value
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Config)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One fault of a pydantic error as one sentence, with the nearest known key for an unknown one.
+
+    An unknown key comes first: it is often the misspelt form of another that is then reported missing.
+    """
+    faults = error.errors()
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {fault['msg']}"
+    group: type[BaseModel] = model
+    for part in fault["loc"][:-1]:
+        annotation = group.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            group = annotation
+    return f"unknown key '{where}'; {did_you_mean(str(fault['loc'][-1]), group.model_fields)}"
+
+
+def cache_directory() -> Path:
+    """Where data and features made by this package are kept: CROSSATNET_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("CROSSATNET_CACHE") or platformdirs.user_cache_dir("crossatnet"))
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Configs that ship with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
+
+
+def _find(source: str | Path) -> Path:
+    packaged = packaged_configs()
+    path = packaged.get(str(source), Path(source))
+    if not path.is_file():
+        raise UserError(f"no config file '{source}'; {did_you_mean(str(source), packaged)}")
+    return path

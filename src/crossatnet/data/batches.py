@@ -1,0 +1,79 @@
+"""Batches of sketch-photo pairs, balanced over classes.
+
+Shapes: `B` pairs in a batch, `V` views, `C h w` the backbone's map.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+
+class Pairs(NamedTuple):
+    """A batch: sketch i and photo i are of class `label[i]`, so that each sketch can guide its photo."""
+
+    sketch: Tensor  # (B, C, h, w)
+    photo: Tensor  # (B, C, h, w)
+    label: Tensor  # (B,)
+
+
+class ClassFeatures(NamedTuple):
+    """All feature maps of one modality with their class numbers 0..K-1."""
+
+    maps: Tensor  # (N, V, C, h, w)
+    label: Tensor  # (N,)
+
+
+class BalancedPairs(IterableDataset[Pairs]):
+    """One epoch of batches, each with `classes_per_batch` classes and `pairs_per_class` pairs of each.
+
+    Every class comes equally often, whatever its number of pictures; within a class, pictures and their views are
+    drawn at random with replacement. The order depends on `seed` and `epoch` alone, so a resumed run repeats it.
+    The length is what shows as many pairs as the larger modality has pictures.
+    """
+
+    def __init__(
+        self,
+        sketches: ClassFeatures,
+        photos: ClassFeatures,
+        classes_per_batch: int,
+        pairs_per_class: int,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self.sketches, self.photos = sketches, photos
+        self.classes = int(sketches.label.max()) + 1
+        self.classes_per_batch = min(classes_per_batch, self.classes)
+        self.pairs_per_class = pairs_per_class
+        self.start = 1_000_003 * seed + epoch
+        self.generator = torch.Generator()
+        self.members = [
+            [torch.nonzero(modality.label == number).flatten() for number in range(self.classes)]
+            for modality in (sketches, photos)
+        ]
+
+    def __len__(self) -> int:
+        pictures = max(len(self.sketches.label), len(self.photos.label))
+        return -(-pictures // (self.classes_per_batch * self.pairs_per_class))
+
+    def __iter__(self) -> Iterator[Pairs]:
+        self.generator.manual_seed(self.start)
+        waiting = torch.empty(0, dtype=torch.long)
+        for _ in range(len(self)):
+            if len(waiting) < self.classes_per_batch:
+                fresh = torch.randperm(self.classes, generator=self.generator)
+                again = torch.isin(fresh, waiting)  # these come last, so that no class is twice in a batch
+                waiting = torch.cat([waiting, fresh[~again], fresh[again]])
+            chosen, waiting = waiting[: self.classes_per_batch], waiting[self.classes_per_batch :]
+            label = chosen.repeat_interleave(self.pairs_per_class)  # (B,)
+            yield Pairs(self._draw(self.sketches, 0, label), self._draw(self.photos, 1, label), label)
+
+    def _draw(self, modality: ClassFeatures, side: int, label: Tensor) -> Tensor:
+        picked = torch.stack([self._one_of(self.members[side][number]) for number in label.tolist()])
+        views = torch.randint(modality.maps.shape[1], picked.shape, generator=self.generator)
+        return modality.maps[picked, views].float()  # (B, C, h, w)
+
+    def _one_of(self, members: Tensor) -> Tensor:
+        return members[torch.randint(len(members), (), generator=self.generator)]

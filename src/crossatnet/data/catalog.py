@@ -1,0 +1,142 @@
+"""The catalog: a checked list of picture files, each with its class and modality."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from crossatnet.data.images import ImageError, Modality, load_image
+from crossatnet.data.names import canonical
+from crossatnet.data.strokes import StrokeFile
+from crossatnet.errors import UserError
+from crossatnet.progress import track
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: a file, or one drawing (`row`, counted from 0) in a file of strokes.
+
+    `instance` names the one thing pictured where the data set tells: a Sketchy sketch and the photo it was
+    drawn from share it.
+    """
+
+    path: Path
+    class_name: str
+    modality: Modality
+    instance: str | None = None
+    row: int | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages name this picture."""
+        return str(self.path) if self.row is None else f"{self.path}:{self.row + 1}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A picture that was left out, and why."""
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Usable items with the hashes of their contents, and what was left out: unusable files and duplicates.
+
+    A duplicate is a picture whose bytes equal an earlier item's of the same modality; the pair is
+    (duplicate, the item that was kept).
+    """
+
+    items: tuple[Item, ...]
+    hashes: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    duplicates: tuple[tuple[Item, Item], ...] = ()
+    root: Path = field(default_factory=Path)
+
+    def select(self, classes: Iterable[str], modality: Modality | None = None) -> "Catalog":
+        """The part with these classes (canonical names) and this modality, in the same order."""
+        wanted = frozenset(classes)
+        keep = [
+            index
+            for index, item in enumerate(self.items)
+            if item.class_name in wanted and modality in (None, item.modality)
+        ]
+        return Catalog(
+            tuple(self.items[index] for index in keep), tuple(self.hashes[index] for index in keep), root=self.root
+        )
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """(sketches, photos) of every class, in alphabetical order."""
+        counter = Counter((item.class_name, item.modality) for item in self.items)
+        names = sorted({item.class_name for item in self.items})
+        return {name: (counter[name, "sketch"], counter[name, "photo"]) for name in names}
+
+    def require(self, classes: Sequence[str], purpose: str) -> None:
+        """Raise `UserError` unless each class has at least one sketch and one photo."""
+        counts = self.counts()
+        absent = [name for name in classes if name not in counts]
+        if absent:
+            shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+            raise UserError(
+                f"{self.root}: no pictures of {len(absent)} of the {len(classes)} classes for {purpose} ({shown});"
+                " is this the data set that the split was made for?"
+            )
+        for name in classes:
+            sketches, photos = counts[name]
+            if not (sketches and photos):
+                raise UserError(
+                    f"{self.root}: class '{name}' has {sketches} sketches and {photos} photos; {purpose} needs at"
+                    " least one of each: add pictures, or take the class out of the split"
+                )
+
+
+def open_item(item: Item) -> Image.Image:
+    """The item's picture as RGB; raises `ImageError`."""
+    return load_image(item.path) if item.row is None else StrokeFile.open(item.path).image(item.row)
+
+
+def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
+    """Read every item once: decode it, hash its contents, and sort out what cannot be used.
+
+    Nothing is fatal and nothing is dropped silently: unreadable and oversized pictures become `problems`,
+    repeated ones `duplicates`. Raises `UserError` only if no usable picture remains.
+    """
+    candidates = [Item(item.path, canonical(item.class_name), item.modality, item.instance, item.row) for item in items]
+    good: list[Item] = []
+    hashes: list[str] = []
+    problems: list[Problem] = []
+    duplicates: list[tuple[Item, Item]] = []
+    first: dict[tuple[str, Modality], Item] = {}
+    with ThreadPoolExecutor() as pool:
+        checked = track(pool.map(_check, candidates), "checking pictures", len(candidates), quiet)
+        for item, (digest, reason) in zip(candidates, checked, strict=True):
+            if reason is not None:
+                problems.append(Problem(item, reason))
+            elif (digest, item.modality) in first:
+                duplicates.append((item, first[digest, item.modality]))
+            else:
+                first[digest, item.modality] = item
+                good.append(item)
+                hashes.append(digest)
+    if not good:
+        reason = f"; the first: {problems[0].reason}" if problems else ""
+        raise UserError(f"{root}: no usable pictures{reason}")
+    return Catalog(tuple(good), tuple(hashes), tuple(problems), tuple(duplicates), root)
+
+
+def _check(item: Item) -> tuple[str, str | None]:
+    """(content hash, None) of a usable picture, or ("", reason)."""
+    try:
+        if item.row is None:
+            open_item(item)
+            content = item.path.read_bytes()
+        else:
+            content = open_item(item).tobytes()
+    except ImageError as error:
+        return "", str(error)
+    return hashlib.sha256(content).hexdigest(), None

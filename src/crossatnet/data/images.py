@@ -1,0 +1,134 @@
+"""Reading pictures of any origin, safely, and shaping them for a backbone.
+
+Shapes: `S` the side of the network's square input.
+"""
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from crossatnet.errors import UserError
+
+Modality = Literal["photo", "sketch"]
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # nothing else is decoded: fewer parsers face untrusted bytes
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 200_000_000
+PAPER = (255, 255, 255)
+UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+FIT_MARGIN = 0.06  # white left around the strokes by `fit_strokes`, as a share of their longer side
+
+
+class ImageError(UserError):
+    """A picture that cannot be used; the message names it and says why."""
+
+
+def load_image(source: Picture, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read one picture as upright RGB on white paper.
+
+    Takes a path, the bytes of a file, a PIL image or a `uint8` array (H, W) or (H, W, 3). Orientation tags are
+    applied, transparency is laid on white, 16-bit and CMYK pictures are converted, and of an animation the
+    first frame is taken. Raises `ImageError` for anything missing, too large, damaged or not a picture.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    name = "the uploaded picture" if isinstance(source, bytes | Image.Image) else str(source)
+    try:
+        if isinstance(source, Image.Image):
+            _check_size(source, name, max_pixels)
+            return _to_rgb(source)
+        if not isinstance(source, bytes) and Path(source).stat().st_size > MAX_BYTES:
+            raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            _check_size(image, name, max_pixels)
+            return _to_rgb(image)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: more pixels than the limit of {max_pixels:,}; make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not a picture (readable: {', '.join(FORMATS)})") from error
+    except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
+        raise ImageError(f"{name}: damaged picture ({error})") from error
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"{name}: {size} pixels, more than the limit of {max_pixels:,}; make it smaller")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    grey_or_rgb = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not grey_or_rgb or not array.size:
+        raise ImageError(
+            f"an array must be uint8 of shape (H, W) or (H, W, 3) and not empty, not {array.dtype} {array.shape}"
+        )
+    return Image.fromarray(array).convert("RGB")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None:  # ImageOps.exif_transpose also writes the tags anew, and fails on those it cannot write
+        image = image.transpose(turn)
+    if image.mode.startswith(("I", "F")):  # 16-bit and float greys: spread what is there over 0..255
+        values = np.asarray(image, dtype=np.float64)
+        low, high = (0.0, 65535.0) if image.mode.startswith("I") else (float(values.min()), float(values.max()))
+        scaled = (values - low) / max(high - low, 1e-9) * 255.0
+        image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, (*PAPER, 255))
+        image = Image.alpha_composite(paper, image)
+    return image.convert("RGB")
+
+
+def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool = False) -> NDArray[np.uint8]:
+    """Shape one RGB picture for a backbone: (S, S, 3), `uint8`.
+
+    Both modalities are resized to a square. A sketch becomes white strokes on black, which an ImageNet network
+    reads better than black on white; one that is light on dark already is left so. `fit_strokes` first
+    cuts a sketch to its strokes, so that a small drawing in a corner is seen like a large one.
+    """
+    if modality == "sketch":
+        image = strokes_on_black(image)
+        if fit_strokes:
+            image = cut_to_strokes(image)
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def strokes_on_black(image: Image.Image) -> Image.Image:
+    """White strokes on black, whichever way round the drawing came: its border tells the paper's colour."""
+    grey = np.asarray(image.convert("L"))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return ImageOps.invert(image) if np.median(border) > 127 else image
+
+
+def cut_to_strokes(image: Image.Image) -> Image.Image:
+    """Cut a light-on-dark sketch to the square around its strokes, with a margin; an empty one stays as it is."""
+    box = image.convert("L").point(lambda value: 255 * (value > 32)).getbbox()
+    if box is None:
+        return image
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    side += 2 * max(1, round(side * FIT_MARGIN))
+    square = Image.new("RGB", (side, side))
+    square.paste(image.crop(box), ((side - (right - left)) // 2, (side - (bottom - top)) // 2))
+    return square

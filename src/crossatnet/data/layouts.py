@@ -1,0 +1,120 @@
+"""How published data sets lie on disk: one function a layout, each listing the files under a root.
+
+A file of strokes is listed once; `read_catalog` makes it one item a drawing.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from crossatnet.config import cache_directory
+from crossatnet.data.catalog import Catalog, Item, scan
+from crossatnet.data.images import IMAGE_SUFFIXES, Modality
+from crossatnet.data.names import canonical, did_you_mean
+from crossatnet.data.quickstart import build_quickstart
+from crossatnet.data.strokes import StrokeFile
+from crossatnet.errors import UserError
+
+STROKE_SUFFIX = ".ndjson"
+SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
+
+
+def sketchy(root: Path) -> Iterator[Item]:
+    """Sketchy: `256x256/{photo,sketch}/tx_000000000000/CLASS/*`, extended photos in `EXTEND_image_sketchy/CLASS/*`.
+
+    Also the re-packed names `tx_000000000000_ready` and `all_photo`, and a root that is `256x256` itself. The K-th
+    sketch of photo `nXXXXXXXX_N` is called `nXXXXXXXX_N-K`: both get the photo's name as their instance.
+    """
+    base = root / "256x256" if (root / "256x256").is_dir() else root
+    for sketches in _existing(base / "sketch", "tx_000000000000", "tx_000000000000_ready"):
+        for item in _class_folders(sketches, "sketch"):
+            match = SKETCH_OF_PHOTO.match(item.path.stem)
+            yield Item(item.path, item.class_name, "sketch", match["photo"] if match else None)
+    photos = _existing(base / "photo", "tx_000000000000", "tx_000000000000_ready")
+    for folder in photos + _existing(root, "EXTEND_image_sketchy", "all_photo"):
+        for item in _class_folders(folder, "photo"):
+            yield Item(item.path, item.class_name, "photo", item.path.stem)
+
+
+def tuberlin(root: Path) -> Iterator[Item]:
+    """TU-Berlin-extended: `png/CLASS/N.png` and `ImageResized/CLASS/*` (or both with `_ready`)."""
+    for folder in _existing(root, "png", "png_ready"):
+        yield from _class_folders(folder, "sketch")
+    for folder in _existing(root, "ImageResized", "ImageResized_ready"):
+        yield from _class_folders(folder, "photo")
+
+
+def quickdraw(root: Path) -> Iterator[Item]:
+    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's `CLASS.ndjson` strokes, and `photos/CLASS/*`."""
+    for folder in _existing(root, "photos"):
+        yield from _class_folders(folder, "photo")
+    for folder in [root, *_existing(root, "sketches")]:
+        for path in sorted(folder.glob(f"*{STROKE_SUFFIX}")):
+            if not path.name.startswith("."):
+                yield Item(path, path.stem, "sketch")
+    for folder in _existing(root, "sketches"):
+        yield from _class_folders(folder, "sketch")
+
+
+def folder(root: Path) -> Iterator[Item]:
+    """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`. The quickstart set lies like this, too."""
+    for sketches in _existing(root, "sketches"):
+        yield from _class_folders(sketches, "sketch")
+    for photos in _existing(root, "photos"):
+        yield from _class_folders(photos, "photo")
+
+
+LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
+    "sketchy": sketchy,
+    "tuberlin": tuberlin,
+    "quickdraw": quickdraw,
+    "folder": folder,
+    "quickstart": folder,
+}
+
+
+def read_catalog(
+    root: Path | None, layout: str, quiet: bool = False, classes: Collection[str] | None = None
+) -> Catalog:
+    """List and check the pictures of a data set; with `classes` (canonical names), only theirs are opened.
+
+    Without a root the quickstart set is built in the cache directory; other layouts need one. Raises `UserError` for
+    a missing, empty or differently laid-out root.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown layout '{layout}'; {did_you_mean(layout, LAYOUTS)}")
+    if layout == "quickstart":
+        root = build_quickstart(root or cache_directory() / "quickstart", progress=not quiet)
+    if root is None:
+        raise UserError(f"the layout '{layout}' needs the folder of the data set: give it with --data")
+    if not root.is_dir():
+        raise UserError(f"no folder '{root}'; give the root of the data set with --data")
+    listed = list(LAYOUTS[layout](root))
+    wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
+    items = [drawing for item in wanted for drawing in _drawings(item)]
+    if listed and not wanted:
+        raise UserError(f"'{root}' has none of the classes asked for; is it the data set that the split was made for?")
+    if not items:
+        description = " ".join((LAYOUTS[layout].__doc__ or "").partition("\n")[0].split())
+        raise UserError(f"no pictures found under '{root}' in the layout '{layout}'. {description}")
+    return scan(items, root, quiet)
+
+
+def _existing(parent: Path, *names: str) -> list[Path]:
+    return [parent / name for name in names if (parent / name).is_dir()]
+
+
+def _drawings(item: Item) -> list[Item]:
+    """The item itself, or one item for every drawing if it is a file of strokes."""
+    if item.path.suffix != STROKE_SUFFIX:
+        return [item]
+    return [replace(item, row=row) for row in range(len(StrokeFile.open(item.path)))]
+
+
+def _class_folders(parent: Path, modality: Modality) -> Iterator[Item]:
+    for class_folder in sorted(parent.iterdir()):
+        if class_folder.is_dir() and not class_folder.name.startswith("."):
+            for path in sorted(class_folder.iterdir()):
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                    yield Item(path, class_folder.name, modality)

@@ -1,0 +1,44 @@
+"""What a gallery asks of a model, so that anything that embeds pictures can fill and search one.
+
+Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.data.images import Modality, Picture
+
+
+class Embedder(Protocol):
+    """The part of `CrossATNet` that a gallery uses."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of weights and configuration: two models that embed alike share it."""
+
+    @property
+    def source(self) -> str:
+        """Packaged name or absolute folder the model was loaded from; empty if it was never saved."""
+
+    @property
+    def name(self) -> str:
+        """What to call the model in a message."""
+
+    @property
+    def dimension(self) -> int:
+        """`D`, the length of an embedding."""
+
+    @property
+    def code_bits(self) -> int:
+        """Length of a hash code in bits, a multiple of 8."""
+
+    def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:
+        """One picture as the network's input, (S, S, 3). Raises `ImageError` if it cannot be read."""
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality, /) -> NDArray[np.float32]:
+        """Pixels (N, S, S, 3) to L2-normalised embeddings (N, D)."""
+
+    def hash(self, embeddings: NDArray[np.float32], /) -> NDArray[np.uint8]:
+        """Embeddings (N, D) to packed codes (N, code_bits // 8)."""

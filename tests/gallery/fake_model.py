@@ -1,0 +1,48 @@
+"""A model small enough to reason about: a fixed random projection of the pixels."""
+
+import os
+import signal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.data.images import Modality, Picture, load_image, prepare
+
+SIDE = 8
+
+
+class FakeModel:
+    """Embeds by projection; codes are the signs of a second one. A picture's last bits depend on its batch.
+
+    The real network's do too (matrix products round by shape), and only so can a test see that a resumed run forms
+    the same batches.
+    """
+
+    def __init__(
+        self, dimension: int = 16, code_bits: int = 64, seed: int = 0, source: str = "", die_at_batch: int = -1
+    ) -> None:
+        self.dimension = dimension
+        self.code_bits = code_bits
+        self.fingerprint = f"{seed:064x}"
+        self.source = source
+        self.name = f"fake-{seed}"
+        generator = np.random.default_rng(seed)
+        self._projection = generator.standard_normal((SIDE * SIDE * 3, dimension))
+        self._planes = generator.standard_normal((dimension, code_bits))
+        self._batches_left = die_at_batch
+        self.batch_sizes: list[int] = []
+
+    def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
+        return prepare(load_image(picture), modality, SIDE)
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        if self._batches_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._batches_left -= 1
+        self.batch_sizes.append(len(pixels))
+        flat = pixels.reshape(len(pixels), -1) / 127.5 - 1.0
+        embeddings = flat @ self._projection + 0.01 * flat.mean()
+        return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), dtype=np.float32)
+
+    def hash(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)

@@ -1,0 +1,261 @@
+"""Filling a gallery: what is taken, what is skipped, what a second run does, and kill -9 at any point."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_model import FakeModel
+from PIL import Image
+
+from crossatnet.errors import UserError
+from crossatnet.gallery import Gallery, IngestSummary
+from crossatnet.gallery import ingest as ingest_module
+
+
+def draw(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def counts(summary: IngestSummary) -> dict[str, int]:
+    return {name: getattr(summary, name) for name in ("added", "updated", "unchanged", "removed")}
+
+
+def ids_by_name(gallery: Gallery) -> dict[str, int]:
+    return {Path(item.facts.path).name: key for key, item in gallery.store.items(range(1, 1000)).items()}
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, model: FakeModel) -> Gallery:
+    return Gallery.create(tmp_path / "my.gallery", model)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures: two of class cat, one directly in the folder."""
+    root = tmp_path / "pictures"
+    for seed, name in enumerate(["cat/1.png", "cat/2.JPG", "3.png"]):
+        draw(root / name, seed)
+    return root
+
+
+def test_pictures_are_stored_with_their_facts(gallery: Gallery, folder: Path) -> None:
+    summary = gallery.add_folder(folder)
+    assert counts(summary) == {"added": 3, "updated": 0, "unchanged": 0, "removed": 0}
+    assert summary.skipped == ()
+    items = [item.facts for item in gallery.store.items([1, 2, 3]).values()]
+    assert [item.path for item in items] == [str(folder / name) for name in ["3.png", "cat/1.png", "cat/2.JPG"]]
+    assert [item.class_name for item in items] == [None, "cat", "cat"]
+    assert {(item.width, item.height) for item in items} == {(10, 12)}
+    assert items[0].stamp.size == (folder / "3.png").stat().st_size
+    assert gallery.search(folder / "cat/1.png", k=1, modality="photo")[0].path == str(folder / "cat/1.png")
+
+
+def test_hidden_files_and_other_files_are_passed_over(gallery: Gallery, folder: Path) -> None:
+    draw(folder / ".hidden" / "a.png")
+    draw(folder / ".b.png")
+    (folder / "notes.txt").write_text("hello")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    summary = gallery.add_folder(folder)
+    assert (summary.added, summary.skipped) == (3, ())
+
+
+def test_links_are_followed_only_to_files_inside(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "outside" / "secret.png")
+    (folder / "leaves.png").symlink_to(tmp_path / "outside" / "secret.png")
+    (folder / "away").symlink_to(tmp_path / "outside")
+    (folder / "loop").symlink_to(folder)
+    (folder / "broken.png").symlink_to(folder / "nothing.png")
+    (folder / "stays.png").symlink_to(folder / "3.png")
+    gallery.add_folder(folder)
+    assert sorted(ids_by_name(gallery)) == ["1.png", "2.JPG", "3.png", "stays.png"]
+
+
+def test_folder_reached_by_two_names_is_one_folder(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+    gallery.add_folder(folder)
+    (tmp_path / "alias").symlink_to(folder)
+    assert gallery.add_folder(tmp_path / "alias").unchanged == 3
+
+
+def test_second_run_embeds_nothing(gallery: Gallery, model: FakeModel, folder: Path) -> None:
+    gallery.add_folder(folder)
+    model.batch_sizes.clear()
+    assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 3, "removed": 0}
+    assert model.batch_sizes == []
+
+
+def test_changed_file_is_embedded_again_under_its_id(gallery: Gallery, model: FakeModel, folder: Path) -> None:
+    gallery.add_folder(folder)
+    ids = ids_by_name(gallery)
+    model.batch_sizes.clear()
+    draw(folder / "cat/1.png", seed=99)
+    draw(folder / "new.png", seed=98)
+    assert counts(gallery.add_folder(folder)) == {"added": 1, "updated": 1, "unchanged": 2, "removed": 0}
+    assert model.batch_sizes == [2]
+    assert ids.items() <= ids_by_name(gallery).items()
+    best = gallery.search(folder / "cat/1.png", k=1, modality="photo")[0]
+    assert (best.id, best.score > 0.999) == (ids["1.png"], True)
+
+
+def test_file_written_anew_with_the_same_bytes_is_unchanged(gallery: Gallery, model: FakeModel, folder: Path) -> None:
+    gallery.add_folder(folder)
+    model.batch_sizes.clear()
+    os.utime(folder / "3.png", ns=(5, 5))
+    assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 3, "removed": 0}
+    assert model.batch_sizes == []
+    assert gallery.store.stamps_under(folder)[str(folder / "3.png")].mtime_ns == 5
+
+
+def test_deleted_file_is_removed_and_other_folders_are_left_alone(
+    gallery: Gallery, folder: Path, tmp_path: Path
+) -> None:
+    draw(tmp_path / "pictures2" / "other.png")
+    gallery.add_folder(tmp_path / "pictures2")
+    gallery.add_folder(folder)
+    shutil.rmtree(tmp_path / "pictures2")
+    shutil.rmtree(folder / "cat")
+    assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 1, "removed": 2}
+    assert sorted(ids_by_name(gallery)) == ["3.png", "other.png"]
+
+
+def test_bad_files_are_skipped_with_a_reason(gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.effect_noise((100, 100), 90).save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:1000])
+    (folder / "text.png").write_text("I am a text")
+    (folder / "empty.png").touch()
+    (folder / "heavy.png").write_bytes(bytes(10_000))
+    monkeypatch.setattr(ingest_module, "MAX_BYTES", 9_999)
+    draw(folder / "gone.png")
+    listed = ingest_module.find_pictures(folder)
+    (folder / "gone.png").unlink()
+    monkeypatch.setattr(ingest_module, "find_pictures", lambda root: listed)
+
+    summary = gallery.add_folder(folder)
+    reasons = {Path(path).name: reason for path, reason in summary.skipped}
+    assert summary.added == len(gallery) == 3
+    assert reasons.keys() == {"cut.jpg", "text.png", "empty.png", "heavy.png", "gone.png"}
+    assert reasons["cut.jpg"].startswith("damaged picture")
+    assert reasons["text.png"].startswith("not a picture")
+    assert reasons["empty.png"].startswith("not a picture")
+    assert reasons["heavy.png"].startswith("larger than")
+    assert reasons["gone.png"] == "vanished while the folder was indexed"
+
+
+def test_stored_file_that_became_unreadable_keeps_its_entry(gallery: Gallery, folder: Path) -> None:
+    gallery.add_folder(folder)
+    (folder / "3.png").write_text("half a picture, still being copied")
+    summary = gallery.add_folder(folder)
+    assert counts(summary) == {"added": 0, "updated": 0, "unchanged": 2, "removed": 0}
+    assert len(summary.skipped) == 1
+    assert len(gallery) == 3
+
+
+def test_name_that_is_not_unicode_is_skipped(gallery: Gallery, folder: Path) -> None:
+    try:
+        shutil.copy(folder / "3.png", folder / os.fsdecode(b"\xff.png"))
+    except OSError:
+        pytest.skip("this file system allows only Unicode names")
+    ((path, reason),) = gallery.add_folder(folder).skipped
+    assert "udcff" in path
+    assert "not valid UTF-8" in reason
+
+
+def test_progress_counts_files(gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_module, "BATCH", 2)
+    seen: list[tuple[int, int]] = []
+    gallery.add_folder(folder, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_batches_are_cut_by_position_in_the_whole_list(gallery: Gallery, model: FakeModel, tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    for number in range(70):
+        draw(root / f"{number:03}.png", seed=number)
+    gallery.add_folder(root)
+    draw(root / "000.png", seed=100)
+    draw(root / "040.png", seed=101)
+    gallery.add_folder(root)
+    assert model.batch_sizes == [32, 32, 6, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [(None, "no such folder"), ("file", "not a folder"), ("empty", "no pictures there")],
+)
+def test_folders_that_cannot_be_indexed(gallery: Gallery, tmp_path: Path, make: str | None, complaint: str) -> None:
+    target = tmp_path / "target"
+    if make == "file":
+        target.touch()
+    elif make == "empty":
+        target.mkdir()
+    with pytest.raises(UserError, match=f"target: {complaint}"):
+        gallery.add_folder(target)
+
+
+# Killed and run again
+
+RUN = """
+import sqlite3, sys, os, signal
+from fake_model import FakeModel
+from crossatnet.gallery import Gallery
+path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+gallery = Gallery.open(path, FakeModel(die_at_batch=die_at_batch))
+inserts = 0
+def kill_in_transaction(statement):
+    global inserts
+    inserts += statement.startswith("INSERT INTO items")
+    if inserts == die_at_insert:
+        os.kill(os.getpid(), signal.SIGKILL)
+if die_at_insert >= 0:
+    gallery.store._connection.set_trace_callback(kill_in_transaction)
+gallery.add_folder(folder)
+"""
+
+
+def run(path: Path, folder: Path, die_at_batch: int, die_at_insert: int) -> int:
+    arguments = [str(path), str(folder), str(die_at_batch), str(die_at_insert)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.run([sys.executable, "-c", RUN, *arguments], env=environment, timeout=60).returncode
+
+
+def table(path: Path) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    columns = "id, path, class_name, content_hash, size, mtime_ns, width, height, code, embedding"
+    rows = connection.execute(f"SELECT {columns} FROM items ORDER BY id").fetchall()
+    connection.close()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("die_at_batch", "die_at_insert", "kept"), [(2, -1, 63), (-1, 50, 32), (0, -1, 0)], ids=["embed", "commit", "first"]
+)
+def test_killed_run_goes_on_to_the_same_gallery(
+    tmp_path: Path, die_at_batch: int, die_at_insert: int, kept: int
+) -> None:
+    folder = tmp_path / "pictures"
+    for number in range(110):
+        draw(folder / f"class{number % 3}" / f"{number:03}.png", seed=number)
+    (folder / "class0" / "bad.png").write_text("no picture")
+    with Gallery.create(tmp_path / "whole.gallery", FakeModel()) as whole:
+        whole.add_folder(folder)
+    Gallery.create(tmp_path / "cut.gallery", FakeModel()).close()
+
+    assert run(tmp_path / "cut.gallery", folder, die_at_batch, die_at_insert) == -signal.SIGKILL
+    with Gallery.open(tmp_path / "cut.gallery", FakeModel()) as gallery:
+        assert len(gallery) == kept  # the bad file is in the second batch
+        gallery.add_folder(folder)
+    assert table(tmp_path / "cut.gallery") == table(tmp_path / "whole.gallery")
+    assert len(table(tmp_path / "whole.gallery")) == 110

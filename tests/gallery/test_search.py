@@ -1,0 +1,273 @@
+"""Search against a loop anyone can check by eye, and what another process's changes do to it."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_model import FakeModel
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossatnet.data.images import ImageError
+from crossatnet.errors import UserError
+from crossatnet.gallery import Gallery, Hit
+from crossatnet.gallery import search as search_module
+from crossatnet.gallery.search import shortlist_length
+from crossatnet.gallery.store import Facts, GalleryMissingError, Stamp
+
+
+def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def put(gallery: Gallery, model: FakeModel, embeddings: NDArray[np.float32], prefix: str = "/p/") -> None:
+    facts = [
+        Facts(f"{prefix}{number}.png", "even" if number % 2 == 0 else None, Stamp(1, 1, "a"), 1, 1)
+        for number in range(len(embeddings))
+    ]
+    gallery.store.put(facts, model.hash(embeddings), embeddings)
+
+
+def oracle(gallery: NDArray[np.float32], query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    """(id, cosine) of the k best, ties by id, one pair at a time; ids count from 1 and halves are what is stored."""
+    scored = []
+    for number, row in enumerate(gallery.astype(np.float16).astype(np.float64), start=1):
+        cosine = float(row @ query) / float(np.linalg.norm(row) * np.linalg.norm(query))
+        scored.append((number, cosine))
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, model: FakeModel) -> Gallery:
+    return Gallery.create(tmp_path / "my.gallery", model)
+
+
+@pytest.mark.parametrize("k", [1, 10, 300, 1000])
+def test_hits_are_the_oracles(gallery: Gallery, model: FakeModel, k: int) -> None:
+    stored, queries = random_embeddings(300), random_embeddings(20, seed=1)
+    put(gallery, model, stored)
+    for query, hits in zip(queries, gallery.search_embeddings(queries, k), strict=True):
+        expected = oracle(stored, query, k)
+        assert [hit.id for hit in hits] == [number for number, _ in expected]
+        np.testing.assert_allclose([hit.score for hit in hits], [cosine for _, cosine in expected], atol=1e-6)
+
+
+def test_hits_carry_path_and_class(gallery: Gallery, model: FakeModel) -> None:
+    stored = random_embeddings(2)
+    put(gallery, model, stored)
+    (hits,) = gallery.search_embeddings(stored[:1], k=2)
+    assert hits == [Hit(1, "/p/0.png", hits[0].score, "even"), Hit(2, "/p/1.png", hits[1].score, None)]
+    assert hits[0].score == pytest.approx(1.0, abs=1e-5)
+
+
+def test_query_length_does_not_matter(gallery: Gallery, model: FakeModel) -> None:
+    put(gallery, model, random_embeddings(50))
+    query = random_embeddings(1, seed=1)
+    assert gallery.search_embeddings(4.0 * query, 5) == gallery.search_embeddings(query, 5)
+
+
+def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(gallery, model, random_embeddings(300))
+    queries = random_embeddings(25, seed=1)
+    together = gallery.search_embeddings(queries, 10)
+    assert together == [gallery.search_embeddings(query[None], 10)[0] for query in queries]
+    monkeypatch.setattr(search_module, "RERANK_FLOATS", 300 * 16 * 4)  # four queries at a time
+    assert together == gallery.search_embeddings(queries, 10)
+
+
+def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> None:
+    stored = random_embeddings(7)[np.random.default_rng(0).integers(0, 7, 200)]
+    put(gallery, model, stored)
+    for hits in gallery.search_embeddings(random_embeddings(10, seed=1), 200):
+        assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        assert len({hit.score for hit in hits}) == 7
+
+
+def test_short_shortlist_finds_most_of_the_true_best(
+    gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "SHORTLIST_RULE", ((0, 100, 5),))
+    stored, queries = random_embeddings(600), random_embeddings(30, seed=1)
+    put(gallery, model, stored)
+    recalls = []
+    for query, hits in zip(queries, gallery.search_embeddings(queries, 10), strict=True):
+        expected = dict(oracle(stored, query, 10))
+        recalls.append(len(expected.keys() & {hit.id for hit in hits}) / 10)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert np.mean(recalls) > 0.8  # the 100 nearest of 600 by 64 random bits; chance would give 0.17
+
+
+@pytest.mark.parametrize(
+    ("k", "code_bits", "length"),
+    [
+        (10, 512, 500),
+        (200, 512, 1000),
+        (10, 1024, 500),
+        (10, 256, 1000),
+        (200, 320, 2000),
+        (10, 64, 2000),
+        (200, 8, 4000),
+    ],
+)
+def test_shortlist_rule(k: int, code_bits: int, length: int) -> None:
+    assert shortlist_length(k, code_bits) == length
+
+
+def test_search_with_a_picture(gallery: Gallery, model: FakeModel, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    put(gallery, model, model.embed(noise, "photo"))
+    Image.fromarray(noise[3]).save(tmp_path / "query.png")
+    by_path = gallery.search(tmp_path / "query.png", k=2, modality="photo")
+    assert by_path[0].id == 4
+    assert by_path == gallery.search(noise[3], k=2, modality="photo")
+    assert by_path != gallery.search(noise[3], k=2, modality="sketch")
+
+
+def test_empty_gallery_gives_empty_lists(gallery: Gallery) -> None:
+    assert gallery.search_embeddings(random_embeddings(2), 5) == [[], []]
+    assert gallery.search(np.zeros((8, 8), np.uint8)) == []
+    assert len(gallery) == 0
+
+
+def test_no_queries_give_no_lists(gallery: Gallery, model: FakeModel) -> None:
+    put(gallery, model, random_embeddings(3))
+    assert gallery.search_embeddings(np.empty((0, 16), np.float32)) == []
+
+
+# Another connection changes the file
+
+
+def test_reader_sees_what_a_writer_adds_changes_and_removes(gallery: Gallery, model: FakeModel) -> None:
+    stored = random_embeddings(4)
+    put(gallery, model, stored[:2])
+    with Gallery.open(gallery.store.path, model) as reader:
+        assert {hit.id for hit in reader.search_embeddings(stored[2:3])[0]} == {1, 2}
+        put(gallery, model, stored[2:3], prefix="/q/")
+        assert reader.search_embeddings(stored[2:3])[0][0].path == "/q/0.png"
+        put(gallery, model, stored[3:4], prefix="/q/")
+        assert reader.search_embeddings(stored[3:4])[0][0].score == pytest.approx(1.0, abs=1e-5)
+        gallery.store.remove(["/q/0.png"])
+        assert {hit.id for hit in reader.search_embeddings(stored[2:3])[0]} == {1, 2}
+        assert len(reader) == 2
+
+
+def test_item_removed_between_the_two_steps_is_left_out(
+    gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = random_embeddings(5)
+    put(gallery, model, stored)
+    two_steps = gallery._shortlist
+
+    def shortlist_then_lose(*arguments: object) -> NDArray[np.int64]:
+        shortlist = two_steps(*arguments)  # type: ignore[arg-type]
+        gallery.store.remove(["/p/4.png", "/p/1.png"])
+        return shortlist
+
+    monkeypatch.setattr(gallery, "_shortlist", shortlist_then_lose)
+    assert {hit.id for hit in gallery.search_embeddings(stored[:1])[0]} == {1, 3, 4}
+    gallery.store.remove([f"/p/{number}.png" for number in range(5)])
+    assert gallery.search_embeddings(stored[:1]) == [[]]
+
+
+def test_threads_search_while_another_adds(gallery: Gallery, model: FakeModel) -> None:
+    stored = random_embeddings(200)
+    put(gallery, model, stored[:50])
+    found: list[int] = []
+
+    def search() -> None:
+        for query in stored[:50]:
+            found.append(gallery.search_embeddings(query[None], 1)[0][0].id)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(50, 200, 10):
+        put(gallery, model, stored[number : number + 10], prefix=f"/{number}/")
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(list(range(1, 51)) * 4)
+
+
+# Models and mistakes
+
+
+def test_missing_gallery(tmp_path: Path) -> None:
+    with pytest.raises(GalleryMissingError, match="crossatnet index FOLDER -o"):
+        Gallery.open(tmp_path / "none.gallery")
+
+
+def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
+    with pytest.raises(UserError, match=r"made with checkpoint fake-0 .* is fake-7 .*give fake-0, or index .* anew"):
+        Gallery.open(gallery.store.path, FakeModel(seed=7))
+
+
+def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FakeModel(source="/models/fake")
+    Gallery.create(tmp_path / "my.gallery", model).close()
+    loaded = []
+
+    def from_pretrained(source: str) -> FakeModel:
+        loaded.append(source)
+        return model
+
+    monkeypatch.setattr("crossatnet.model.network.CrossATNet.from_pretrained", from_pretrained)
+    gallery = Gallery.open(tmp_path / "my.gallery")
+    assert len(gallery) == 0
+    assert not loaded
+    gallery.search(np.zeros((8, 8), np.uint8))
+    gallery.search(np.zeros((8, 8), np.uint8))
+    assert loaded == ["/models/fake"]
+
+
+def test_a_loaded_checkpoint_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gallery.create(tmp_path / "my.gallery", FakeModel(source="/models/fake")).close()
+    monkeypatch.setattr("crossatnet.model.network.CrossATNet.from_pretrained", lambda source: FakeModel(seed=7))
+    with pytest.raises(UserError, match="give /models/fake, or index"):
+        Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
+
+
+def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gallery.create(tmp_path / "my.gallery", FakeModel(source="/models/fake")).close()
+
+    def from_pretrained(source: str) -> FakeModel:
+        raise UserError(f"{source}: no such checkpoint")
+
+    monkeypatch.setattr("crossatnet.model.network.CrossATNet.from_pretrained", from_pretrained)
+    with pytest.raises(UserError, match=r"my\.gallery: cannot load .*: /models/fake: no such checkpoint"):
+        Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
+
+
+def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
+    with pytest.raises(UserError, match=r"fake-0, which was not saved then; pass it to Gallery\.open"):
+        Gallery.open(gallery.store.path).search(np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_k_below_one(gallery: Gallery, k: int) -> None:
+    with pytest.raises(UserError, match=f"k is {k}; ask for 1 hit or more"):
+        gallery.search_embeddings(random_embeddings(1), k)
+    with pytest.raises(UserError, match=f"k is {k}"):
+        gallery.search(np.zeros((8, 8), np.uint8), k)
+
+
+@pytest.mark.parametrize("shape", [(16,), (2, 15), (1, 2, 16)])
+def test_query_of_the_wrong_shape(gallery: Gallery, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"must have shape \(queries, 16\), not"):
+        gallery.search_embeddings(np.ones(shape, np.float32))
+
+
+def test_query_that_is_not_a_number(gallery: Gallery) -> None:
+    with pytest.raises(UserError, match="finite"):
+        gallery.search_embeddings(np.full((1, 16), np.nan, np.float32))
+
+
+def test_query_that_is_not_a_picture(gallery: Gallery, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        gallery.search(tmp_path / "none.png")

@@ -1,0 +1,271 @@
+"""Checkpoints: a round trip, and everything that can be wrong with a folder."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from crossatnet import checkpoint as checkpoint_module
+from crossatnet.checkpoint import (
+    CARD,
+    CONFIG,
+    HISTORY,
+    WEIGHTS,
+    Provenance,
+    is_checkpoint,
+    load_checkpoint,
+    packaged_checkpoints,
+    read_config,
+    save_checkpoint,
+)
+from crossatnet.config import ModelConfig
+from crossatnet.errors import UserError
+from crossatnet.model.network import CrossATNet
+from tiny_data import OUTLINES, draw
+
+PROVENANCE = Provenance(
+    data="shapes",
+    layout="folder",
+    split="tiny",
+    training_classes=("star", "bar", "plus"),
+    validation_classes=("arrow",),
+    seed=3,
+    epochs=7,
+    validation_map=0.4567,
+)
+RECORDS = [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.25}]
+
+
+@pytest.fixture(scope="module")
+def network() -> CrossATNet:
+    torch.manual_seed(0)
+    network = CrossATNet(ModelConfig(image_size=64, dimension=16)).eval()
+    network.backbone.load_imagenet_weights()
+    network.photo_centre.copy_(torch.randn(320))
+    network.hashing.mean.copy_(torch.randn(16) / 10)
+    return network
+
+
+@pytest.fixture(scope="module")
+def saved(network: CrossATNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "shapes"
+    save_checkpoint(folder, network, "shapes", PROVENANCE, RECORDS)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(saved, tmp_path / "shapes"))
+
+
+@pytest.fixture
+def packaged(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint as one that ships with the package, under the name `crossatnet-shapes`."""
+    monkeypatch.setattr(checkpoint_module, "PACKAGED", tmp_path / "packaged")
+    return Path(shutil.copytree(saved, tmp_path / "packaged" / "crossatnet-shapes"))
+
+
+def pictures() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [draw(name, "photo", random) for name in OUTLINES]
+
+
+def test_a_loaded_network_embeds_like_the_saved_one(network: CrossATNet, saved: Path) -> None:
+    loaded = CrossATNet.from_pretrained(saved)
+    assert not loaded.training
+    assert loaded.config == network.config
+    assert (loaded.name, loaded.source) == ("shapes", str(saved.resolve()))
+    assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
+    for modality in ("sketch", "photo"):
+        expected = network.encode(pictures(), modality)
+        cosine = (loaded.encode(pictures(), modality) * expected).sum(1)
+        np.testing.assert_allclose(cosine, 1, atol=1e-4)  # weights are kept in half precision
+    assert np.abs(expected - expected[0]).max() > 0.1
+
+
+def test_weights_are_halves_of_the_networks(network: CrossATNet, saved: Path) -> None:
+    weights = load_file(saved / WEIGHTS)
+    assert set(weights) == set(network.state_dict())
+    for name, tensor in network.state_dict().items():
+        expected = tensor.half() if tensor.is_floating_point() else tensor
+        assert torch.equal(weights[name], expected), name
+    assert (saved / WEIGHTS).stat().st_size < 12_000_000
+
+
+def test_saving_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(saved)
+    assert load_checkpoint(saved).fingerprint == loaded.fingerprint
+    save_checkpoint(tmp_path / "again", loaded, "again", PROVENANCE, [])
+    assert load_checkpoint(tmp_path / "again").fingerprint == loaded.fingerprint
+
+
+def test_keeps_what_it_was_trained_on(saved: Path) -> None:
+    config = read_config(saved)
+    assert config.provenance == PROVENANCE
+    assert config.name == "shapes"
+    assert json.loads((saved / HISTORY).read_text()) == RECORDS
+    card = (saved / CARD).read_text()
+    assert card.startswith("# shapes\n")
+    assert "| data | shapes (layout `folder`) |" in card
+    assert "tiny: 3 classes trained on" in card
+    assert "mAP@all of 0.457 on 1 held-out SEEN classes; 7 epochs, seed 3" in card
+    assert "64 px, 16-d shared space" in card
+    assert "{" not in card  # every blank is filled in
+
+
+def test_only_a_finished_folder_is_a_checkpoint(
+    saved: Path, tmp_path: Path, network: CrossATNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_checkpoint(saved)
+    assert {path.name for path in saved.iterdir()} == {CONFIG, WEIGHTS, CARD, HISTORY}
+
+    def full_disk(*_: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "card", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS)
+    assert (tmp_path / WEIGHTS).is_file()
+    assert not is_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5_000_000])
+def test_refuses_weights_cut_short(folder: Path, keep: int) -> None:
+    weights = (folder / WEIGHTS).read_bytes()
+    assert len(weights) > keep
+    (folder / WEIGHTS).write_bytes(weights[:keep])
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged or missing .* copy the checkpoint again"):
+        load_checkpoint(folder)
+
+
+def test_refuses_missing_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged or missing"):
+        load_checkpoint(folder)
+
+
+def test_refuses_weights_of_another_shape(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file({**weights, "projection.weight": torch.zeros(8, 320)}, folder / WEIGHTS)
+    with pytest.raises(UserError, match=r"does not fit its config\.json .*projection\.weight"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("change", ["lacking", "added"])
+def test_refuses_other_weights(folder: Path, change: str) -> None:
+    weights = load_file(folder / WEIGHTS)
+    if change == "lacking":
+        del weights["photo_centre"]
+    else:
+        weights["extra"] = torch.zeros(1)
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(UserError, match=r"does not fit its config\.json .*(photo_centre|extra)"):
+        load_checkpoint(folder)
+
+
+def test_refuses_a_folder_without_config(folder: Path) -> None:
+    (folder / CONFIG).unlink()
+    with pytest.raises(UserError, match=r"shapes' is not a checkpoint: it has no readable config\.json"):
+        load_checkpoint(folder)
+
+
+def without_name(config: dict[str, object]) -> object:
+    return {key: value for key, value in config.items() if key != "name"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        without_name,
+        lambda config: {**config, "surprise": 1},
+        lambda config: {**config, "format": "one"},
+        lambda config: {**config, "model": {"image_size": -3}},
+        lambda config: [config],
+        lambda config: None,
+    ],
+)
+def test_refuses_a_damaged_config(folder: Path, damage: Callable[[dict[str, object]], object]) -> None:
+    (folder / CONFIG).write_text(json.dumps(damage(json.loads((folder / CONFIG).read_text()))))
+    with pytest.raises(UserError, match=r"config\.json: damaged .* copy the checkpoint again"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "na', b"\xff\xfe\x00"])
+def test_refuses_a_config_that_is_not_json(folder: Path, content: bytes) -> None:
+    (folder / CONFIG).write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json: damaged"):
+        load_checkpoint(folder)
+
+
+def test_refuses_a_newer_format_before_its_unknown_keys(folder: Path) -> None:
+    config = {**json.loads((folder / CONFIG).read_text()), "format": 2, "invented_later": True}
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(UserError, match="format 2 is newer than this version reads; upgrade crossatnet"):
+        load_checkpoint(folder)
+
+
+def test_loads_a_packaged_checkpoint_by_name(packaged: Path) -> None:
+    assert packaged_checkpoints() == {"crossatnet-shapes": packaged}
+    assert CrossATNet.from_pretrained("crossatnet-shapes").source == "crossatnet-shapes"
+
+
+@pytest.mark.usefixtures("packaged")
+def test_an_unknown_name_gets_the_nearest_packaged_one() -> None:
+    with pytest.raises(UserError, match=r"no checkpoint 'crossatnet-shape'.* did you mean crossatnet-shapes\?"):
+        CrossATNet.from_pretrained("crossatnet-shape")
+
+
+@pytest.mark.parametrize("source", ["/no/folder", "./no-folder", "a/b/c"])
+def test_a_path_that_is_not_there_does_not_go_to_the_hub(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match=f"no checkpoint '{source}'"):
+        load_checkpoint(source)
+
+
+def test_loads_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot_download(repository: str, allow_patterns: list[str]) -> str:
+        asked.append((repository, sorted(allow_patterns)))
+        return str(saved)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    network = load_checkpoint("someone/shapes")
+    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY]))]
+    assert network.fingerprint == load_checkpoint(saved).fingerprint
+    assert network.source == str(saved.resolve())  # where it can be loaded from again without the hub
+
+
+@pytest.mark.parametrize(("error", "reason"), [(OSError("offline\nsecond line"), "offline"), (KeyError(), "KeyError")])
+def test_says_in_one_line_why_the_hub_gave_nothing(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snapshot_download(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(UserError) as caught:
+        load_checkpoint("someone/shapes")
+    assert str(caught.value) == f"no folder 'someone/shapes' here, and the hub did not give it: {reason}"
+
+
+def test_names_the_extra_for_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'crossatnet\[hub\]'"):
+        load_checkpoint("someone/shapes")
+
+
+def test_a_local_folder_comes_before_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.chdir(folder.parent.parent)
+    network = load_checkpoint(f"{folder.parent.name}/{folder.name}")
+    assert network.source == str(folder.resolve())
