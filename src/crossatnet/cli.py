@@ -167,12 +167,12 @@ def index(
 ) -> None:
     """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
     from crossatnet.gallery import Gallery
-    from crossatnet.gallery.ingest import find_pictures
+    from crossatnet.gallery.ingest import list_pictures
     from crossatnet.gallery.store import GalleryMissingError
     from crossatnet.model.network import CrossATNet
     from crossatnet.progress import gallery_progress
 
-    find_pictures(folder)  # a mistyped folder is told before a gallery is made or a network loaded
+    list_pictures(folder)  # a mistyped folder is told before a gallery is made or a network loaded
     network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
     try:
         gallery = Gallery.open(output, network)
@@ -185,6 +185,8 @@ def index(
         print(json.dumps({"gallery": str(output), "size": size, **asdict(summary)}, indent=1))
     else:
         _print_summary(output, size, summary)
+    if not size:
+        raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
 
 
 @app.command()

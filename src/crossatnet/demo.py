@@ -60,7 +60,7 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
     steps, config = Steps(quiet), load_config(CONFIG)
     split = load_split(config.data.split)
     with steps.step("Drawing the data"):
-        catalog = read_catalog(None, config.data.layout, quiet)
+        catalog = read_catalog(config.data.root, config.data.layout, quiet)
     with steps.step("Training on seen concepts"):
         checkpoint = train(config, output / "checkpoint", quiet)
     network = load_checkpoint(checkpoint)

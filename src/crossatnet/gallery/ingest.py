@@ -75,10 +75,7 @@ def add_folder(store: Store, model: Embedder, folder: Path, progress: Progress |
     picture at all (so a disk that is not mounted does not empty the gallery), or if the gallery cannot be written.
     """
     started = time.monotonic()
-    root = _existing_folder(folder)
-    files, skipped = find_pictures(root)
-    if not files:
-        raise UserError(f"{folder}: no pictures there (looked for {', '.join(sorted(IMAGE_SUFFIXES))}); check the path")
+    root, files, skipped = list_pictures(folder)
     stored = store.stamps_under(root)
     chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     added = updated = unchanged = 0
@@ -98,6 +95,15 @@ def add_folder(store: Store, model: Embedder, folder: Path, progress: Progress |
     if gone:
         store.remove(gone)
     return IngestSummary(added, updated, unchanged, tuple(skipped), len(gone), time.monotonic() - started)
+
+
+def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
+    """The folder's real path and what `find_pictures` finds there; `UserError` if it is missing or has no pictures."""
+    root = _existing_folder(folder)
+    files, skipped = find_pictures(root)
+    if not files:
+        raise UserError(f"{folder}: no pictures there (looked for {', '.join(sorted(IMAGE_SUFFIXES))}); check the path")
+    return root, files, skipped
 
 
 def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:

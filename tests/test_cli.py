@@ -1,0 +1,299 @@
+"""The command line: what works prints what it should, and each mistake is one clear line and exit code 2."""
+
+import json
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+import tiny_data
+from crossatnet import __version__, cli
+
+Run = Callable[..., "Outcome"]
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny data in `data`, its training config, and the checkpoint trained with it."""
+    folder = tmp_path_factory.mktemp("cli")
+    split = tiny_data.write_tiny(folder / "data")
+    config = {
+        "name": "shapes",
+        "data": {"layout": "folder", "root": str(folder / "data"), "split": split, "validation_classes": 2},
+        "model": {"image_size": 32, "dimension": 16},
+        "train": {"epochs": 2, "views": 1},
+    }
+    (folder / "shapes.yaml").write_text(yaml.safe_dump(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSATNET_CACHE", str(folder / "cache"))
+        patch.setattr(sys, "argv", ["crossatnet", "train", str(folder / "shapes.yaml"), "-o", f"{folder}/model", "-q"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert not stop.value.code
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def gallery(tiny: Path, tmp_path: Path, run: Run) -> Path:
+    path = tmp_path / "my.gallery"
+    assert run("index", tiny / "data" / "photos", "-o", path, "--checkpoint", tiny / "model", "-q").code == 0
+    return path
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    """A PNG drawn by hand, stroke by stroke, in a corner of a large sheet."""
+    image = Image.new("RGB", (600, 400), "white")
+    pen = ImageDraw.Draw(image)
+    for stroke in ([(40, 180), (120, 30), (200, 175)], [(200, 175), (38, 182)]):
+        pen.line(stroke, fill="black", width=5, joint="curve")
+    path = tmp_path / "drawing.png"
+    image.save(path)
+    return path
+
+
+def refused(outcome: Outcome, *said: str) -> None:
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1, outcome.err
+    assert outcome.err.startswith("error: ")
+    for part in said:
+        assert part in outcome.err
+
+
+def huge_png(path: Path, side: int = 30_000) -> Path:
+    """A valid grey PNG of `side` x `side` pixels in a few kilobytes: rows of zeros deflate to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+    return path
+
+
+# What works
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out.strip() == __version__
+
+
+def test_search_prints_ten_hits_with_scores_and_paths(gallery: Path, drawing: Path, run: Run) -> None:
+    outcome = run("search", gallery, drawing, "-k", 10)
+    lines = [line.split(maxsplit=2) for line in outcome.out.splitlines()]
+    assert outcome.code == 0
+    assert [int(rank) for rank, _, _ in lines] == list(range(1, 11))
+    scores = [float(score) for _, score, _ in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert all(-1 <= score <= 1 for score in scores)
+    assert all(Path(path).is_file() for _, _, path in lines)
+
+
+def test_search_as_json_equals_the_printed_hits(gallery: Path, drawing: Path, run: Run) -> None:
+    hits = json.loads(run("search", gallery, drawing, "--json").out)
+    printed = [line.split(maxsplit=2)[2] for line in run("search", gallery, drawing).out.splitlines()]
+    assert [hit["path"] for hit in hits] == printed
+    assert set(hits[0]) == {"id", "path", "score", "class_name"}
+    assert all(Path(hit["path"]).parent.name == hit["class_name"] for hit in hits)
+
+
+def test_a_photo_finds_itself_first(gallery: Path, tiny: Path, run: Run) -> None:
+    photo = tiny / "data" / "photos" / "circle" / "2.png"
+    first = json.loads(run("search", gallery, photo, "--photo", "--json", "-k", 1).out)[0]
+    assert first["path"] == str(photo.resolve())
+    assert first["score"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_index_again_adds_nothing_and_names_what_it_skips(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(tiny / "data" / "photos", photos)
+    (photos / "notes.png").write_text("not a picture")
+    whole = tmp_path / "whole.jpg"
+    Image.effect_noise((64, 64), 50).save(whole)
+    (photos / "cut.jpg").write_bytes(whole.read_bytes()[:700])
+    arguments = ("index", photos, "-o", tmp_path / "other.gallery", "--checkpoint", tiny / "model", "-q")
+    outcome = run(*arguments)
+    assert outcome.code == 0
+    assert "32 pictures (32 added, 0 updated, 0 unchanged, 0 removed, 2 skipped)" in outcome.out
+    assert "skipped: " in outcome.out
+    assert "notes.png" in outcome.out
+    assert "cut.jpg" in outcome.out
+    again = json.loads(run(*arguments, "--json").out)
+    assert (again["added"], again["unchanged"], again["size"]) == (0, 32, 32)
+    assert [Path(path).name for path, _ in again["skipped"]] == ["cut.jpg", "notes.png"]
+
+
+def test_evaluate_writes_what_it_prints(tiny: Path, tmp_path: Path, run: Run) -> None:
+    results = tmp_path / "results" / "shapes.json"
+    arguments = ("evaluate", tiny / "model", "--data", tiny / "data", "--split", tiny / "data" / "tiny", "-q")
+    printed = json.loads(run(*arguments, "--baselines", "--json", "-o", results).out)
+    assert json.loads(results.read_text()) == printed
+    assert (printed["queries"], printed["gallery"], printed["classes"]) == (8, 8, 2)
+    assert [row["model"] for row in printed["rows"]] == ["shapes", "frozen backbone, centred", "frozen backbone, raw"]
+    assert set(printed["rows"][0]["per_class"]) == set(tiny_data.UNSEEN)
+    shown = run(*arguments).out
+    assert f"{printed['rows'][0]['metrics']['mAP@all']:.3f}" in shown
+
+
+def test_data_check_reports_counts_and_offenders(tiny: Path, tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny / "data", data)
+    (data / "photos" / "star" / "bad.jpg").write_text("text")
+    shutil.copy(data / "photos" / "star" / "0.png", data / "photos" / "star" / "copy.png")
+    outcome = run("data", "check", data, "--split", data / "tiny", "-q")
+    assert outcome.code == 0
+    assert "8 classes, 32 sketches, 32 photos" in outcome.out
+    assert "unusable: " in outcome.out
+    assert "bad.jpg" in outcome.out
+    assert "copy.png equals " in outcome.out
+    facts = json.loads(run("data", "check", data, "--json", "-q").out)
+    assert facts["classes"]["star"] == {"sketches": 4, "photos": 4}
+    assert len(facts["unusable"]) == len(facts["duplicates"]) == 1
+
+
+def test_doctor_tells_what_is_there_and_what_is_missing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSATNET_DATA", str(tmp_path / "nowhere"))
+    findings = {finding["what"]: finding for finding in json.loads(run("doctor", "--json").out)}
+    assert __version__ in findings["crossatnet"]["found"]
+    assert findings["torch"]["is_fine"]
+    assert str(tmp_path / "cache") in findings["cache"]["found"]
+    assert not findings["benchmark data"]["is_fine"]
+    assert "no such folder" in findings["benchmark data"]["found"]
+    assert "torch" in run("doctor").out
+
+
+# What is refused
+
+
+def test_missing_and_empty_folders(tiny: Path, tmp_path: Path, run: Run) -> None:
+    target = tmp_path / "new.gallery"
+    refused(run("index", tmp_path / "nowhere", "-o", target, "--checkpoint", tiny / "model"), "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused(run("index", tmp_path / "empty", "-o", target, "--checkpoint", tiny / "model"), "no pictures")
+    assert not target.exists()
+    refused(run("data", "check", tmp_path / "nowhere"), "nowhere")
+    refused(run("data", "check", tmp_path / "empty", "-q"), "no pictures")
+    config = ("train", tiny / "shapes.yaml", "-o", tmp_path / "model", "-q", "--data")
+    refused(run(*config, tmp_path / "nowhere"), "nowhere")
+    refused(run(*config, tmp_path / "empty"), "no pictures")
+
+
+def test_a_folder_without_one_readable_picture(tiny: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "text.png").write_text("text")
+    outcome = run("index", tmp_path / "pictures", "-o", tmp_path / "g", "--checkpoint", tiny / "model", "-q")
+    refused(outcome, "none of its pictures can be read", "not a picture")
+
+
+def test_queries_that_are_no_pictures(gallery: Path, drawing: Path, tmp_path: Path, run: Run) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("text")
+    refused(run("search", gallery, text), "text.png", "not a picture")
+    cut = tmp_path / "cut.jpg"
+    Image.open(drawing).convert("RGB").save(cut)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    refused(run("search", gallery, cut), "cut.jpg", "damaged")
+    refused(run("search", gallery, huge_png(tmp_path / "huge.png")), "huge.png", "100,000,000", "smaller")
+    refused(run("search", gallery, tmp_path / "nothing.png"), "nothing.png", "no such file")
+    refused(run("search", gallery, drawing, "-k", 0), "k is 0")
+
+
+def test_an_oversized_picture_is_skipped_by_index(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(tiny / "data" / "photos" / "circle", photos)
+    huge_png(photos / "huge.png")
+    outcome = run("index", photos, "-o", tmp_path / "g", "--checkpoint", tiny / "model", "-q")
+    assert outcome.code == 0
+    assert "4 pictures (4 added" in outcome.out
+    assert "huge.png" in outcome.out
+
+
+def test_unknown_split_and_config(tiny: Path, tmp_path: Path, run: Run) -> None:
+    known = ("evaluate", tiny / "model", "--data", tiny / "data", "--split")
+    refused(run(*known, "sketchy-sake52"), "unknown split 'sketchy-sake52'", "sketchy-sake25")
+    config = yaml.safe_load((tiny / "shapes.yaml").read_text())
+    config["train"]["epoch"] = 3
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(config))
+    refused(run("train", path, "-o", tmp_path / "out"), "wrong.yaml", "unknown key 'train.epoch'", "epochs")
+    refused(run("train", "quikstart", "-o", tmp_path / "out"), "quickstart")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_with_one_image(tiny: Path, tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny / "data", data)
+    shutil.rmtree(data / "sketches" / "star")
+    for path in sorted((data / "photos" / "star").iterdir())[1:]:
+        path.unlink()
+    outcome = run("train", tiny / "shapes.yaml", "--data", data, "-o", tmp_path / "out", "-q")
+    refused(outcome, "class 'star' has 0 sketches and 1 photos", "at least one of each")
+
+
+def test_a_checkpoint_cut_short(tiny: Path, tmp_path: Path, run: Run) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny / "model", broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    photos = tiny / "data" / "photos"
+    refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", broken), "model.safetensors", "damaged")
+    refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", "no-such-model"), "no checkpoint")
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_gallery_made_with_another_checkpoint(
+    gallery: Path, tiny: Path, drawing: Path, tmp_path: Path, run: Run
+) -> None:
+    other = tmp_path / "other"
+    outcome = run("train", tiny / "shapes.yaml", "--seed", 1, "-o", other, "-q")
+    assert outcome.code == 0
+    refused(run("search", gallery, drawing, "--checkpoint", other), "my.gallery", "checkpoint shapes")
+    refused(run("index", tiny / "data" / "photos", "-o", gallery, "--checkpoint", other), "my.gallery")
+    refused(run("search", tmp_path / "none.gallery", drawing), "crossatnet index")
+    drawing.with_suffix(".gallery").write_text("not a gallery, whatever its name says" * 100)
+    refused(run("search", drawing.with_suffix(".gallery"), drawing), "drawing.gallery")
+
+
+def test_evaluate_refuses_classes_that_were_trained_on(tiny: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "swapped.seen.txt").write_text("\n".join(tiny_data.UNSEEN))
+    (tmp_path / "swapped.unseen.txt").write_text("\n".join(tiny_data.SEEN))
+    outcome = run("evaluate", tiny / "model", "--data", tiny / "data", "--split", tmp_path / "swapped", "-q")
+    refused(outcome, "not a zero-shot test", "arrow")
