@@ -1,4 +1,4 @@
-"""One thread for matrix products, set before torch starts: on busy cores, two wait for each other and take 4 x as long."""
+"""One thread for matrix products, set before torch starts: on busy cores two wait for each other, 4 times as long."""
 
 import os
 
