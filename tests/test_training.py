@@ -27,7 +27,7 @@ from crossatnet.data.images import Modality
 from crossatnet.data.splits import load_split
 from crossatnet.errors import UserError
 from crossatnet.model.network import CrossATNet
-from crossatnet.training import HeadTraining, class_features, fit, fit_hash, train
+from crossatnet.training import HeadTraining, NamedMaps, by_another_hand, class_features, fit, fit_hash, train
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle
 from tiny_data import SEEN, UNSEEN, draw, write_tiny
@@ -389,12 +389,13 @@ def test_held_out_classes_are_scored_but_not_trained_on(
     chosen_on, held_out = split.hold_out(2, 0)
     catalog = training.read_catalog(root, "folder", True, classes=split.seen)
     features = training.seen_features(run.config, catalog, quiet=True)
-    noisy: dict[Modality, tuple[Tensor, Any]] = {}
-    for modality, (maps, names) in features.items():
+    noisy: dict[Modality, NamedMaps] = {}
+    for modality, (maps, names, instances) in features.items():
         rows = [name in held_out for name in names]
         assert sum(rows) == 8
         noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).half()
-        noisy[modality] = (torch.where(torch.tensor(rows)[:, None, None, None, None], noise, maps), names)
+        changed_maps = torch.where(torch.tensor(rows)[:, None, None, None, None], noise, maps)
+        noisy[modality] = NamedMaps(changed_maps, names, instances)
     plain, changed = (
         fit(run.config, version, chosen_on, held_out, tmp_path / name, quiet=True)[0]
         for name, version in (("plain", features), ("changed", noisy))
@@ -408,9 +409,20 @@ def test_held_out_classes_are_scored_but_not_trained_on(
 
 def test_class_features_selects_and_numbers() -> None:
     maps = torch.arange(5.0).reshape(5, 1, 1, 1, 1)
-    selected = class_features({"photo": (maps, ["b", "a", "c", "a", "b"])}, ["c", "b"])["photo"]
+    selected = class_features({"photo": NamedMaps(maps, ["b", "a", "c", "a", "b"], [None] * 5)}, ["c", "b"])["photo"]
     assert selected.maps.flatten().tolist() == [0, 2, 4]
     assert selected.label.tolist() == [1, 0, 1]
+
+
+def test_photos_by_the_drawings_own_hand_can_be_left_out() -> None:
+    maps = torch.arange(4.0).reshape(4, 1, 1, 1, 1)
+    sketches = NamedMaps(maps[:2], ["cup", "key"], ["cup/pen", None])
+    photos = NamedMaps(maps, ["cup", "cup", "key", "key"], ["cup/pen", "cup/brush", None, "key/brush"])
+    kept = by_another_hand({"sketch": sketches, "photo": photos})
+    assert kept["photo"].maps.flatten().tolist() == [1, 2, 3]
+    assert kept["photo"].classes == ["cup", "key", "key"]
+    assert kept["photo"].instances == ["cup/brush", None, "key/brush"]
+    assert kept["sketch"] is sketches
 
 
 def test_hash_thresholds_weigh_both_modalities_the_same() -> None:

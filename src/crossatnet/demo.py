@@ -1,6 +1,7 @@
 """The main job, from nothing to a report: data, training, zero-shot evaluation, a gallery, three searches."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
         results = evaluate_zero_shot(networks, read_config(checkpoint).provenance, catalog, split, (1, 10), quiet)
         save_results(results, output / "results.json")
     with steps.step("Indexing the pictures"):
-        gallery = index(output / "demo.gallery", network, catalog.root / "photos", quiet)
+        gallery = index(output / "demo.gallery", network, pictures(catalog, output / "pictures"), quiet)
     with steps.step("Searching and writing the report"), gallery:
         figures = [searches(gallery, catalog), examples(network, catalog, split)]
         figures[0].image.save(output / "retrieval.png")
@@ -88,6 +89,17 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
     return results, steps.seconds
 
 
+def pictures(catalog: Catalog, folder: Path) -> Path:
+    """A folder of pictures as a person has one: all those by the hand that did not draw the queries."""
+    drawn = {item.instance for item in catalog.items if item.modality == "sketch"}
+    for item in catalog.items:
+        if item.modality == "photo" and item.instance not in drawn:
+            copy = folder / item.class_name / item.path.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(item.path, copy)
+    return folder
+
+
 def index(path: Path, network: CrossATNet, folder: Path, quiet: bool) -> Gallery:
     """The gallery of a folder's pictures, made or brought up to date."""
     try:
@@ -100,7 +112,7 @@ def index(path: Path, network: CrossATNet, folder: Path, quiet: bool) -> Gallery
 
 
 def searches(gallery: Gallery, catalog: Catalog) -> Figure:
-    """The three searches: unseen drawings in the gallery of all pictures, those of seen concepts included."""
+    """The three searches: unseen drawings in the gallery of all concepts, seen ones included."""
     rows = []
     for name in SEARCHES:
         query = next(item.path for item in catalog.items if item.class_name == name and item.modality == "sketch")
@@ -109,7 +121,7 @@ def searches(gallery: Gallery, catalog: Catalog) -> Figure:
         rows.append(GridRow(query, f"{name} (drawn)", cells))
     return Figure(
         f"Three searches among all {len(gallery)} pictures",
-        "Drawings of unseen concepts, searched for in the gallery of all pictures, seen concepts included.",
+        "Drawings of unseen concepts; the gallery holds the other hand's pictures of all concepts, seen ones too.",
         f"Drawings of {', '.join(SEARCHES)}, each with the pictures found for it",
         retrieval_grid(rows),
     )

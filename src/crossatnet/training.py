@@ -9,7 +9,7 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -34,7 +34,17 @@ from crossatnet.model.network import MODALITIES, CrossATNet, digest
 from crossatnet.model.prototypes import FreePrototypes
 
 Features = Mapping[Modality, ClassFeatures]
-NamedFeatures = Mapping[Modality, tuple[Tensor, Sequence[str]]]  # maps (N, V, C, h, w), class names (N)
+
+
+class NamedMaps(NamedTuple):
+    """Maps of one modality with each item's class name and, where the data set tells, the thing pictured."""
+
+    maps: Tensor  # (N, V, C, h, w)
+    classes: Sequence[str]
+    instances: Sequence[str | None]
+
+
+NamedFeatures = Mapping[Modality, NamedMaps]
 RECORD = "training.yaml"  # the run's config, in its folder
 
 
@@ -189,15 +199,16 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
 
 def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeatures:
-    """Feature maps and class names of all items of the catalog, by modality."""
+    """Feature maps, class names and instances of all items of the catalog, by modality."""
     backbone = CrossATNet(config.model).backbone.load_imagenet_weights().eval().to(_device())
     fingerprint = digest(backbone)
     settings = ViewSettings(config.model.image_size, config.model.fit_strokes, config.train.views)
-    features: dict[Modality, tuple[Tensor, Sequence[str]]] = {}
+    features = {}
     for modality in MODALITIES:
         part = catalog.select({item.class_name for item in catalog.items}, modality)
         maps = extract(part, backbone, fingerprint, settings, _device(), quiet)
-        features[modality] = (maps, [item.class_name for item in part.items])
+        classes, instances = zip(*((item.class_name, item.instance) for item in part.items), strict=True)
+        features[modality] = NamedMaps(maps, classes, instances)
     return features
 
 
@@ -205,11 +216,20 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
     selected = {}
-    for modality, (maps, names) in features.items():
+    for modality, (maps, names, _) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
         selected[modality] = ClassFeatures(maps[rows], labels)
     return selected
+
+
+def by_another_hand(features: NamedFeatures) -> NamedFeatures:
+    """The features without the photos that share their instance with a sketch."""
+    drawn = set(features["sketch"].instances) - {None}
+    maps, classes, instances = features["photo"]
+    rows = [row for row, instance in enumerate(instances) if instance not in drawn]
+    photos = NamedMaps(maps[rows], [classes[row] for row in rows], [instances[row] for row in rows])
+    return {"sketch": features["sketch"], "photo": photos}
 
 
 def fit(
@@ -230,7 +250,10 @@ def fit(
     network = CrossATNet(config.model)
     network.backbone.load_imagenet_weights().requires_grad_(False)
     training = class_features(features, classes)
-    validation = class_features(features, held_out) if held_out else None
+    validation = None
+    if held_out:
+        shown = by_another_hand(features) if config.data.validate_by_another_hand else features
+        validation = class_features(shown, held_out)
     for modality in MODALITIES:
         network.centre(modality).copy_(_pooled_mean(network, training[modality].maps[:, 0]))
     module = HeadTraining(network, config, training, validation)

@@ -58,11 +58,18 @@ def quickdraw(root: Path) -> Iterator[Item]:
 
 
 def folder(root: Path) -> Iterator[Item]:
-    """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`. The quickstart set lies like this, too."""
+    """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`."""
     for sketches in _existing(root, "sketches"):
         yield from _class_folders(sketches, "sketch")
     for photos in _existing(root, "photos"):
         yield from _class_folders(photos, "photo")
+
+
+def quickstart(root: Path) -> Iterator[Item]:
+    """The quickstart set: as `folder`; the file's name tells the hand, and each hand drew one instance of a concept."""
+    for item in folder(root):
+        hand = item.path.stem.partition("-")[0]
+        yield Item(item.path, item.class_name, item.modality, f"{item.class_name}/{hand}")
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
@@ -70,7 +77,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
     "tuberlin": tuberlin,
     "quickdraw": quickdraw,
     "folder": folder,
-    "quickstart": folder,
+    "quickstart": quickstart,
 }
 
 
