@@ -51,6 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [run(arguments.config, arguments.data, arguments.split, seed) for seed in range(arguments.seeds)]
     first = runs[0][0]
+    folder = str(arguments.data.parent) if arguments.data else ""  # where the data lies is nobody else's concern
     rows = [
         {
             "model": row.model,
@@ -65,7 +66,7 @@ def main() -> None:
         for scores in [[results.rows[index].metrics for results, _ in runs if index < len(results.rows)]]
     ]
     report = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *(word.replace(folder, "DATA") if folder else word for word in sys.argv)]),
         **first.model_dump(include={"data", "split", "direction", "setting", "queries", "gallery", "classes"}),
         **first.model_dump(include={"definitions", "software", "machine", "date"}),
         "rows": rows,
