@@ -87,7 +87,7 @@ def drawing(tmp_path: Path) -> Path:
     return path
 
 
-def refused(outcome: Outcome, *said: str) -> None:
+def assert_refused(outcome: Outcome, *said: str) -> None:
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1, outcome.err
     assert outcome.err.startswith("error: ")
@@ -205,35 +205,35 @@ def test_doctor_tells_what_is_there_and_what_is_missing(
 
 def test_missing_and_empty_folders(tiny: Path, tmp_path: Path, run: Run) -> None:
     target = tmp_path / "new.gallery"
-    refused(run("index", tmp_path / "nowhere", "-o", target, "--checkpoint", tiny / "model"), "nowhere")
+    assert_refused(run("index", tmp_path / "nowhere", "-o", target, "--checkpoint", tiny / "model"), "nowhere")
     (tmp_path / "empty").mkdir()
-    refused(run("index", tmp_path / "empty", "-o", target, "--checkpoint", tiny / "model"), "no pictures")
+    assert_refused(run("index", tmp_path / "empty", "-o", target, "--checkpoint", tiny / "model"), "no pictures")
     assert not target.exists()
-    refused(run("data", "check", tmp_path / "nowhere"), "nowhere")
-    refused(run("data", "check", tmp_path / "empty", "-q"), "no pictures")
+    assert_refused(run("data", "check", tmp_path / "nowhere"), "nowhere")
+    assert_refused(run("data", "check", tmp_path / "empty", "-q"), "no pictures")
     config = ("train", tiny / "shapes.yaml", "-o", tmp_path / "model", "-q", "--data")
-    refused(run(*config, tmp_path / "nowhere"), "nowhere")
-    refused(run(*config, tmp_path / "empty"), "no pictures")
+    assert_refused(run(*config, tmp_path / "nowhere"), "nowhere")
+    assert_refused(run(*config, tmp_path / "empty"), "no pictures")
 
 
 def test_a_folder_without_one_readable_picture(tiny: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "text.png").write_text("text")
     outcome = run("index", tmp_path / "pictures", "-o", tmp_path / "g", "--checkpoint", tiny / "model", "-q")
-    refused(outcome, "none of its pictures can be read", "not a picture")
+    assert_refused(outcome, "none of its pictures can be read", "not a picture")
 
 
 def test_queries_that_are_no_pictures(gallery: Path, drawing: Path, tmp_path: Path, run: Run) -> None:
     text = tmp_path / "text.png"
     text.write_text("text")
-    refused(run("search", gallery, text), "text.png", "not a picture")
+    assert_refused(run("search", gallery, text), "text.png", "not a picture")
     cut = tmp_path / "cut.jpg"
     Image.open(drawing).convert("RGB").save(cut)
     cut.write_bytes(cut.read_bytes()[:2000])
-    refused(run("search", gallery, cut), "cut.jpg", "damaged")
-    refused(run("search", gallery, huge_png(tmp_path / "huge.png")), "huge.png", "100,000,000", "smaller")
-    refused(run("search", gallery, tmp_path / "nothing.png"), "nothing.png", "no such file")
-    refused(run("search", gallery, drawing, "-k", 0), "k is 0")
+    assert_refused(run("search", gallery, cut), "cut.jpg", "damaged")
+    assert_refused(run("search", gallery, huge_png(tmp_path / "huge.png")), "huge.png", "100,000,000", "smaller")
+    assert_refused(run("search", gallery, tmp_path / "nothing.png"), "nothing.png", "no such file")
+    assert_refused(run("search", gallery, drawing, "-k", 0), "k is 0")
 
 
 def test_an_oversized_picture_is_skipped_by_index(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:
@@ -248,13 +248,13 @@ def test_an_oversized_picture_is_skipped_by_index(gallery: Path, tiny: Path, tmp
 
 def test_unknown_split_and_config(tiny: Path, tmp_path: Path, run: Run) -> None:
     known = ("evaluate", tiny / "model", "--data", tiny / "data", "--split")
-    refused(run(*known, "sketchy-sake52"), "unknown split 'sketchy-sake52'", "sketchy-sake25")
+    assert_refused(run(*known, "sketchy-sake52"), "unknown split 'sketchy-sake52'", "sketchy-sake25")
     config = yaml.safe_load((tiny / "shapes.yaml").read_text())
     config["train"]["epoch"] = 3
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(config))
-    refused(run("train", path, "-o", tmp_path / "out"), "wrong.yaml", "unknown key 'train.epoch'", "epochs")
-    refused(run("train", "quikstart", "-o", tmp_path / "out"), "quickstart")
+    assert_refused(run("train", path, "-o", tmp_path / "out"), "wrong.yaml", "unknown key 'train.epoch'", "epochs")
+    assert_refused(run("train", "quikstart", "-o", tmp_path / "out"), "quickstart")
     assert not (tmp_path / "out").exists()
 
 
@@ -265,7 +265,7 @@ def test_a_class_with_one_image(tiny: Path, tmp_path: Path, run: Run) -> None:
     for path in sorted((data / "photos" / "star").iterdir())[1:]:
         path.unlink()
     outcome = run("train", tiny / "shapes.yaml", "--data", data, "-o", tmp_path / "out", "-q")
-    refused(outcome, "class 'star' has 0 sketches and 1 photos", "at least one of each")
+    assert_refused(outcome, "class 'star' has 0 sketches and 1 photos", "at least one of each")
 
 
 def test_a_checkpoint_cut_short(tiny: Path, tmp_path: Path, run: Run) -> None:
@@ -274,8 +274,8 @@ def test_a_checkpoint_cut_short(tiny: Path, tmp_path: Path, run: Run) -> None:
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
     photos = tiny / "data" / "photos"
-    refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", broken), "model.safetensors", "damaged")
-    refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", "no-such-model"), "no checkpoint")
+    assert_refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", broken), "model.safetensors", "damaged")
+    assert_refused(run("index", photos, "-o", tmp_path / "g", "--checkpoint", "no-such-model"), "no checkpoint")
     assert not (tmp_path / "g").exists()
 
 
@@ -285,15 +285,15 @@ def test_a_gallery_made_with_another_checkpoint(
     other = tmp_path / "other"
     outcome = run("train", tiny / "shapes.yaml", "--seed", 1, "-o", other, "-q")
     assert outcome.code == 0
-    refused(run("search", gallery, drawing, "--checkpoint", other), "my.gallery", "checkpoint shapes")
-    refused(run("index", tiny / "data" / "photos", "-o", gallery, "--checkpoint", other), "my.gallery")
-    refused(run("search", tmp_path / "none.gallery", drawing), "crossatnet index")
+    assert_refused(run("search", gallery, drawing, "--checkpoint", other), "my.gallery", "checkpoint shapes")
+    assert_refused(run("index", tiny / "data" / "photos", "-o", gallery, "--checkpoint", other), "my.gallery")
+    assert_refused(run("search", tmp_path / "none.gallery", drawing), "crossatnet index")
     drawing.with_suffix(".gallery").write_text("not a gallery, whatever its name says" * 100)
-    refused(run("search", drawing.with_suffix(".gallery"), drawing), "drawing.gallery")
+    assert_refused(run("search", drawing.with_suffix(".gallery"), drawing), "drawing.gallery")
 
 
 def test_evaluate_refuses_classes_that_were_trained_on(tiny: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "swapped.seen.txt").write_text("\n".join(tiny_data.UNSEEN))
     (tmp_path / "swapped.unseen.txt").write_text("\n".join(tiny_data.SEEN))
     outcome = run("evaluate", tiny / "model", "--data", tiny / "data", "--split", tmp_path / "swapped", "-q")
-    refused(outcome, "not a zero-shot test", "arrow")
+    assert_refused(outcome, "not a zero-shot test", "arrow")

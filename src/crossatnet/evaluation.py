@@ -5,7 +5,6 @@ Shapes: `B` batch, `S` side of the input, `D` the shared space.
 
 import platform
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from crossatnet.checkpoint import Provenance
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality, prepare
+from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
 from crossatnet.metrics import RetrievalScores, evaluate
@@ -165,14 +165,8 @@ def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, qui
         return np.stack(shaped)  # (B, S, S, 3)
 
     batches = [catalog.items[start : start + BATCH] for start in range(0, len(catalog.items), BATCH)]
-    blocks = []
-    with ThreadPoolExecutor(max_workers=1) as pool:  # reads the next batch while the network works on this one
-        upcoming = pool.submit(read, batches[0])
-        for number, _ in enumerate(track(batches, f"embedding {modality}s", len(batches), quiet), 1):
-            pixels = upcoming.result()
-            if number < len(batches):
-                upcoming = pool.submit(read, batches[number])
-            blocks.append(network.embed(pixels, modality))
+    inputs = track(read_ahead(read, batches), f"embedding {modality}s", len(batches), quiet)
+    blocks = [network.embed(pixels, modality) for pixels in inputs]
     return Embedded(embeddings=np.concatenate(blocks), items=catalog.items)
 
 

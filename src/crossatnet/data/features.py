@@ -6,9 +6,7 @@ Shapes: `N` items, `V` views of each, `C h w` the backbone's map.
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from torch import Tensor
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import prepare
+from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.transforms import augment
 from crossatnet.progress import track
 
@@ -58,7 +57,7 @@ def extract(
     pictures = list(zip(catalog.items, catalog.hashes, strict=True))
     parts = {folder / f"{start:08d}.npy": pictures[start : start + PART] for start in range(0, len(pictures), PART)}
     missing = [path for path in parts if not path.exists()]
-    inputs = _read_ahead([parts[path] for path in missing], settings)
+    inputs = read_ahead(lambda path: _read(parts[path], settings), missing)
     progress = track(missing, "extracting features", len(missing), quiet or not missing)
     for path, pixels in zip(progress, inputs, strict=True):
         _save(path, _run(backbone, pixels, device))
@@ -69,18 +68,6 @@ def _key(catalog: Catalog, fingerprint: str, settings: ViewSettings) -> str:
     modalities = [item.modality for item in catalog.items]
     facts = json.dumps([RECIPE, PART, fingerprint, asdict(settings), list(catalog.hashes), modalities])
     return hashlib.sha256(facts.encode()).hexdigest()[:32]
-
-
-def _read_ahead(parts: Sequence[Sequence[tuple[Item, str]]], settings: ViewSettings) -> Iterator[NDArray[np.uint8]]:
-    """The input of every part; while the network works on one, a thread reads the next."""
-    reading: deque[Future[NDArray[np.uint8]]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for pictures in parts:
-            reading.append(pool.submit(_read, pictures, settings))
-            if len(reading) == 2:
-                yield reading.popleft().result()
-        while reading:
-            yield reading.popleft().result()
 
 
 def _read(pictures: Sequence[tuple[Item, str]], settings: ViewSettings) -> NDArray[np.uint8]:
