@@ -14,7 +14,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 import tiny_data
-from crossatnet import __version__, cli
+from crossatnet import __version__, cli, doctor
 
 Run = Callable[..., "Outcome"]
 
@@ -200,7 +200,21 @@ def test_doctor_tells_what_is_there_and_what_is_missing(
     assert "torch" in run("doctor").out
 
 
+def test_doctor_names_the_extra_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "lightning" else "1.0")
+    found = {finding["what"]: finding for finding in json.loads(run("doctor", "--json").out)}
+    assert not found["training"]["is_fine"]
+    assert "crossatnet[train]" in run("doctor").out
+
+
 # What is refused
+
+
+def test_a_missing_extra(tiny: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.delitem(sys.modules, "crossatnet.training", raising=False)
+    outcome = run("train", tiny / "shapes.yaml", "-o", tmp_path / "out")
+    assert_refused(outcome, "lightning", "pip install 'crossatnet[train]'")
 
 
 def test_missing_and_empty_folders(tiny: Path, tmp_path: Path, run: Run) -> None:

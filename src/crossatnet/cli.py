@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from crossatnet import __version__
@@ -28,6 +29,7 @@ data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 screen = Console()
 
+EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report"}
 DEFAULT_CHECKPOINT = "crossatnet-quickstart"
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -40,6 +42,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except ModuleNotFoundError as error:
+        if (extra := EXTRA_OF_MODULE.get(error.name or "")) is None:
+            raise
+        sys.exit(_complain(f"this needs {error.name}, which is not installed: pip install 'crossatnet[{extra}]'"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
@@ -224,7 +230,7 @@ def doctor(as_json: Json = False) -> None:
     table = Table("", "what", "found", box=None)
     for finding in report:
         mark = "[green]ok[/green]" if finding.is_fine else "[yellow]--[/yellow]"
-        table.add_row(mark, finding.what, finding.found)
+        table.add_row(mark, finding.what, escape(finding.found))
     screen.print(table, soft_wrap=True)
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-
-from crossatnet.errors import UserError
 
 CELL = 144  # pixels of one picture's side in a grid
 GAP = 12
@@ -76,10 +75,6 @@ def _tick(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
 
 def training_curves(history: Sequence[dict[str, Any]]) -> bytes:
     """Loss of every phase and mAP@all on the held-out seen classes, by epoch: a PNG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("plots need matplotlib: pip install 'crossatnet[report]'") from error
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     loss_axes, map_axes = figure.subplots(1, 2)
     for phase in dict.fromkeys(record.get("phase", "training") for record in history):
