@@ -306,6 +306,18 @@ def test_a_gallery_made_with_another_checkpoint(
     assert_refused(run("search", drawing.with_suffix(".gallery"), drawing), "drawing.gallery")
 
 
+def test_places_that_cannot_be_written(tiny: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ("--data", tiny / "data", "--split", tiny / "data" / "tiny")
+    assert_refused(run("evaluate", tiny / "model", *data, "-o", tmp_path), "is a folder")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "file" / "cache"))
+    assert_refused(run("train", tiny / "shapes.yaml", "-o", tmp_path / "out", "-q"), "file/cache")
+
+
+def test_a_folder_as_query(gallery: Path, tmp_path: Path, run: Run) -> None:
+    assert_refused(run("search", gallery, tmp_path), "a folder, not a picture")
+
+
 def test_evaluate_refuses_classes_that_were_trained_on(tiny: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "swapped.seen.txt").write_text("\n".join(tiny_data.UNSEEN))
     (tmp_path / "swapped.unseen.txt").write_text("\n".join(tiny_data.SEEN))

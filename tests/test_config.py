@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from crossatnet.config import Config, ModelConfig, cache_directory, explain, load_config, packaged_configs
@@ -167,3 +168,9 @@ def test_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("CROSSATNET_CACHE")
     assert cache_directory().is_absolute()
     assert "crossatnet" in cache_directory().name
+
+
+def test_the_folder_config_shows_every_key_with_its_default() -> None:
+    shown = yaml.safe_load(packaged_configs()["folder"].read_text())
+    defaults = Config.model_validate({"name": "my-pictures", "data": {"split": "mine"}}).model_dump(mode="json")
+    assert shown == defaults

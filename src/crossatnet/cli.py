@@ -42,6 +42,8 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except OSError as error:  # a full disk, a missing right: nothing a traceback would explain better
+        sys.exit(_complain(f"{error.filename or 'the system'}: {error.strerror or error}"))
     except ModuleNotFoundError as error:
         if (extra := EXTRA_OF_MODULE.get(error.name or "")) is None:
             raise
@@ -115,7 +117,7 @@ def data_check(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,
     split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
@@ -124,8 +126,11 @@ def train(
 ) -> None:
     """Train a checkpoint; a killed run goes on with the same command."""
     from crossatnet.config import load_config
+    from crossatnet.data.splits import split_names
     from crossatnet.training import train as run
 
+    if split and split not in split_names():
+        split = str(Path(split).resolve())  # the checkpoint remembers it, wherever it is used from
     given = {"data.root": data and str(data.resolve()), "data.split": split, "train.seed": seed}
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
     print(run(settings, output, quiet))
@@ -148,6 +153,8 @@ def evaluate(
     from crossatnet.data.splits import load_split
     from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines, refuse_seen, save_results
 
+    if output and output.is_dir():
+        raise UserError(f"{output} is a folder; give the name of a file with -o")
     provenance = read_config(locate(checkpoint)).provenance
     chosen = load_split(split or provenance.split)
     refuse_seen(provenance, chosen)

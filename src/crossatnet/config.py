@@ -54,7 +54,7 @@ class LossConfig(Settings):
 class TrainConfig(Settings):
     """Optimisation on cached features of the frozen backbone."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
     views: int = Field(
         default=2, ge=1, description="versions of each picture: the plain one and views - 1 augmented ones"
     )

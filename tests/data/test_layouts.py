@@ -184,7 +184,7 @@ def test_unknown_layout_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no folder '.*absent'; give the root .* with --data"):
+    with pytest.raises(UserError, match=r"no folder '.*absent'; give the folder that holds the data set"):
         read_catalog(tmp_path / "absent", "sketchy")
     with pytest.raises(UserError, match=r"the layout 'sketchy' needs the folder of the data set: .* --data"):
         read_catalog(None, "sketchy")

@@ -204,7 +204,9 @@ def test_missing_gallery(tmp_path: Path) -> None:
 
 
 def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match=r"made with checkpoint fake-0 .* is fake-7 .*give fake-0, or index .* anew"):
+    with pytest.raises(
+        UserError, match=r"made with checkpoint fake-0 .* is fake-7 .*give fake-0, or index .* another file"
+    ):
         Gallery.open(gallery.store.path, FakeModel(seed=7))
 
 

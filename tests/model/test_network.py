@@ -173,3 +173,13 @@ def test_what_a_name_or_place_says_is_not_in_the_fingerprint(network: CrossATNet
     twin = copy.deepcopy(network)
     twin.name, twin.source = "another", "elsewhere"
     assert twin.fingerprint == network.fingerprint
+
+
+@pytest.mark.parametrize("modality", ["sketchy", "Sketch", ""])
+def test_a_misspelt_modality_is_refused(modality: str) -> None:
+    network = CrossATNet(ModelConfig(image_size=32, dimension=8)).eval()
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(UserError, match="unknown modality"):
+        network.encode([picture], modality)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown modality"):
+        network(torch.zeros(1, 3, 32, 32), modality)

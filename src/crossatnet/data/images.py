@@ -58,6 +58,8 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS) -> Image.Image:
             return _to_rgb(image)
     except ImageError:
         raise
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: a folder, not a picture") from error
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except Image.DecompressionBombError as error:

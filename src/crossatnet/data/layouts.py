@@ -96,7 +96,7 @@ def read_catalog(
     if root is None:
         raise UserError(f"the layout '{layout}' needs the folder of the data set: give it with --data")
     if not root.is_dir():
-        raise UserError(f"no folder '{root}'; give the root of the data set with --data")
+        raise UserError(f"no folder '{root}'; give the folder that holds the data set")
     listed = list(LAYOUTS[layout](root))
     wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
     items = [drawing for item in wanted for drawing in _drawings(item)]

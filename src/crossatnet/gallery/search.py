@@ -221,7 +221,7 @@ def _check_same_checkpoint(store: Store, model: Embedder) -> None:
         raise UserError(
             f"{store.path}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
             f" is {model.name} ({model.fingerprint[:12]}); give {made_with.source or made_with.name},"
-            " or index the pictures anew"
+            " or index the pictures into another file"
         )
 
 
@@ -236,6 +236,9 @@ def _load_model(store: Store) -> Embedder:
     try:
         model = CrossATNet.from_pretrained(made_with.source)
     except UserError as error:
-        raise UserError(f"{store.path}: cannot load the checkpoint that made it: {error}") from error
+        raise UserError(
+            f"{store.path}: cannot load the checkpoint that made it: {error}."
+            " If it has moved, give its new place: --checkpoint"
+        ) from error
     _check_same_checkpoint(store, model)
     return model

@@ -68,6 +68,7 @@ class CrossATNet(nn.Module):
 
     def centre(self, modality: Modality) -> Tensor:
         """The mean pooled feature (C,) of the modality's training pictures."""
+        check_modality(modality)
         return self.sketch_centre if modality == "sketch" else self.photo_centre
 
     # What users call: pictures or arrays in, arrays out
@@ -94,6 +95,7 @@ class CrossATNet(nn.Module):
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
+        check_modality(modality)
         return prepare(load_image(picture), modality, self.config.image_size, self.config.fit_strokes)
 
     @torch.inference_mode()
@@ -143,6 +145,12 @@ class CrossATNet(nn.Module):
         codes = self.hash(rows)
         codes[np.isnan(rows[:, 0])] = 0
         return codes
+
+
+def check_modality(modality: str) -> None:
+    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other."""
+    if modality not in MODALITIES:
+        raise UserError(f"unknown modality '{modality}': give 'sketch' or 'photo'")
 
 
 def digest(module: nn.Module, *facts: str) -> str:
