@@ -28,7 +28,8 @@ class DataConfig(Settings):
     split: str = Field(description="name of a packaged split, or the prefix of NAME.seen.txt and NAME.unseen.txt")
     validation_classes: int = Field(default=10, ge=2, description="SEEN classes held out to choose the epoch")
     validate_by_another_hand: bool = Field(
-        False, description="no photo of the validation shares its instance with a sketch, as in the quickstart's test"
+        default=False,
+        description="no photo of the validation shares its instance with a sketch, as in the quickstart's test",
     )
 
 

@@ -1,6 +1,7 @@
 """The SQLite file: what goes in comes out, changes keep ids, and every trouble is one clear line."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -239,5 +240,8 @@ def test_a_damaged_file(store: Store) -> None:
 
 
 def test_closing_twice_does_no_harm(store: Store) -> None:
+    held = len(store)
     store.close()
     store.close()
+    with closing(Store.open(store.path)) as again:
+        assert len(again) == held

@@ -173,6 +173,7 @@ class _Reader:
     stored: dict[str, Stamp]
 
     def is_unchanged(self, path: str) -> bool:
+        """Whether size and time of change are those of the stored picture, so that it need not be read."""
         stamp = self.stored.get(path)
         if stamp is None:
             return False
@@ -183,6 +184,7 @@ class _Reader:
         return (now.st_size, now.st_mtime_ns) == (stamp.size, stamp.mtime_ns)
 
     def read(self, path: str) -> _Reading:
+        """The decoded picture, or why there is none; never raises for a bad file."""
         try:
             content, stamp = _read_file(path)
             if path in self.stored and self.stored[path].content_hash == stamp.content_hash:
