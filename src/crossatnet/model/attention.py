@@ -1,16 +1,72 @@
-"""Poolers: from a backbone's map to one feature vector.
+"""Attention over the positions of a backbone's map: from a map to one feature vector.
 
-Shapes: `B` batch, `C` channels, `h w` map height and width.
+Shapes: `B` batch, `C` channels, `h w` map height and width, `P` = h * w positions, `M` heads, `E` channels of a key.
 """
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
+
+from crossatnet.errors import UserError
+
+KEY_CHANNELS = 64
+
+
+class Pooled(NamedTuple):
+    """What a pooler took from each map, and where it looked."""
+
+    feature: Tensor  # (B, C)
+    attention: Tensor  # (B, M, h, w); every head sums to 1 over the map
 
 
 class MeanPooler(nn.Module):
-    """The gallery pooler in its first form: every position of the map counts alike.
+    """Every position counts alike: attention with a uniform map, whoever asks."""
 
-    Attention with a uniform map; it sees one picture alone, so a gallery can be embedded ahead of any query.
+    def forward(self, feature_map: Tensor, sketch: Tensor | None = None) -> Pooled:
+        batch, _, height, width = feature_map.shape
+        uniform = feature_map.new_full((batch, 1, height, width), 1 / (height * width))
+        return Pooled(feature_map.mean((2, 3)), uniform)
+
+
+class CrossModalAttention(nn.Module):
+    r"""Multi-head attention of one query a head over a map's positions.
+
+    $a_{mp} = \mathrm{softmax}_p(q_m \cdot k_{mp} / \sqrt{E})$ and $f_m = \sum_p a_{mp} v_{mp}$, with keys $k$ linear in
+    the map and values $v$ the map's own channels, $C / M$ of them a head (Vaswani et al.
+    2017).
+
+    The query $q$ is one of two, and that is all in which they differ:
+    - the gallery's: learned, so that a picture is embedded alone and a gallery ahead of any query;
+    - the sketch's: linear in the pooled feature of a sketch, so that the sketch guides what is taken from the photo
+      (the abstract's cross-modal attention).
+
+    Both start at zero: a uniform map, which is mean pooling.
     """
 
-    def forward(self, feature_map: Tensor) -> Tensor:
-        return feature_map.mean((2, 3))  # (B, C)
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise UserError(f"model.attention_heads is {heads}: it must divide the backbone's {channels} channels")
+        self.heads = heads
+        self.key = nn.Linear(channels, heads * KEY_CHANNELS, bias=False)
+        self.gallery_query = nn.Parameter(torch.zeros(1, heads, KEY_CHANNELS))
+        self.sketch_query = nn.Linear(channels, heads * KEY_CHANNELS, bias=False)
+        nn.init.zeros_(self.sketch_query.weight)
+
+    def forward(self, feature_map: Tensor, sketch: Tensor | None = None) -> Pooled:
+        """Pool maps (B, C, h, w), alone or guided by a sketch's centred feature: (B, C), or (1, C) for all."""
+        batch, _, height, width = feature_map.shape
+        positions = feature_map.flatten(2).transpose(1, 2)  # (B, P, C)
+        keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
+        query = self.gallery_query if sketch is None else self.sketch_query(sketch).unflatten(1, (self.heads, -1))
+        logits = torch.einsum("bpme,bme->bmp", keys, query.expand(batch, -1, -1)) * KEY_CHANNELS**-0.5
+        attention = logits.softmax(2)  # (B, M, P)
+        values = positions.unflatten(2, (self.heads, -1))  # (B, P, M, C / M)
+        feature = torch.einsum("bmp,bpmc->bmc", attention, values).flatten(1)  # (B, C)
+        return Pooled(feature, attention.unflatten(2, (height, width)))
+
+
+def make_pooler(channels: int, heads: int) -> MeanPooler | CrossModalAttention:
+    """Attention with this many heads, or mean pooling for 0."""
+    return CrossModalAttention(channels, heads) if heads else MeanPooler()

@@ -1,13 +1,14 @@
 """CrossATNet: sketches and photos into one shared space.
 
-Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space.
+Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads, `D` the shared space.
 """
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +20,24 @@ from torch.nn import functional
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
 from crossatnet.errors import UserError
-from crossatnet.model.attention import MeanPooler
-from crossatnet.model.backbone import EfficientNetLite0
-from crossatnet.model.hashing import SignHash, pack
+from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
+from crossatnet.model.backbone import Backbone, make_backbone
+from crossatnet.model.hashing import HashCodes, pack
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
 
 
-class CrossATNet(nn.Module):
-    """Backbone, pooler, per-modality centring, one projection shared by both modalities, hash codes.
+class Guided(NamedTuple):
+    """What a sketch sees in photos."""
 
+    similarity: NDArray[np.float32]  # (B,), cosine
+    attention: NDArray[np.float32]  # (B, M, h, w); every head sums to 1 over the map
+
+
+class CrossATNet(nn.Module):
+    """Backbone, attention, per-modality centring, projection, hash codes.
+
+    With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own.
     Weights are random until loaded: `CrossATNet.from_pretrained(...)` gives a trained network.
     """
 
@@ -40,13 +49,17 @@ class CrossATNet(nn.Module):
         self.config = config
         self.source = ""  # where it was loaded from: a packaged name or a folder
         self.name = "untrained"
-        self.backbone = EfficientNetLite0()
-        self.pooler = MeanPooler()
+        self.backbone = make_backbone(config.backbone, config.backbone_config)
+        channels = self.backbone.channels
+        self.mean_pooler = MeanPooler()
+        self.pooler = make_pooler(channels, config.attention_heads)
         for modality in MODALITIES:  # the training set's mean feature: what all sketches, or all photos, share
-            self.register_buffer(f"{modality}_centre", torch.zeros(self.backbone.channels))
+            self.register_buffer(f"{modality}_centre", torch.zeros(channels))
         self.dropout = nn.Dropout(config.dropout)
-        self.projection = nn.Linear(self.backbone.channels, config.dimension, bias=False)
-        self.hashing = SignHash(config.dimension)
+        self.projection = nn.Linear(channels, config.dimension, bias=False)
+        self.sketch_backbone = None if config.shared_encoder else copy.deepcopy(self.backbone)
+        self.sketch_projection = None if config.shared_encoder else copy.deepcopy(self.projection)
+        self.hashing = HashCodes(config.dimension, config.code_lengths)
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "CrossATNet":
@@ -59,12 +72,42 @@ class CrossATNet(nn.Module):
 
     def forward(self, pictures: Tensor, modality: Modality) -> Tensor:
         """Prepared pictures (B, 3, S, S), 0..255 -> embeddings (B, D), L2-normalised."""
-        return self.embed_map(self.backbone(pictures), modality)
+        return self.embed_map(self.encoder(modality)(pictures), modality)
 
     def embed_map(self, feature_map: Tensor, modality: Modality) -> Tensor:
-        """Backbone maps (B, C, h, w) -> embeddings (B, D), L2-normalised."""
-        pooled = self.pooler(feature_map) - self.centre(modality)  # (B, C)
-        return functional.normalize(self.projection(self.dropout(pooled)), dim=1)  # (B, D)
+        """Backbone maps (B, C, h, w) -> embeddings (B, D), each picture seen alone."""
+        return self.embed_pooled(self.pool(feature_map, modality).feature, modality)
+
+    def pool(self, feature_map: Tensor, modality: Modality, sketch: Tensor | None = None) -> Pooled:
+        """Backbone maps (B, C, h, w) -> features (B, C) and attention maps (B, M, h, w).
+
+        A sketch is pooled by its mean. A photo is pooled by attention: the gallery's, which sees it alone, or, with the
+        pooled features of sketches (B, C), the sketch-guided one.
+        """
+        check_modality(modality)
+        if modality == "sketch":
+            return self.mean_pooler.forward(feature_map)
+        return self.pooler.forward(feature_map, None if sketch is None else sketch - self.sketch_centre)
+
+    def embed_pooled(self, feature: Tensor, modality: Modality) -> Tensor:
+        """Pooled features (B, C) -> embeddings (B, D), L2-normalised."""
+        centred = self.dropout(feature - self.centre(modality))  # (B, C)
+        return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether a sketch can guide what is taken from a photo."""
+        return self.config.attention_heads > 0
+
+    def encoder(self, modality: Modality) -> Backbone:
+        """The backbone of a modality."""
+        check_modality(modality)
+        return self.backbone if modality == "photo" or self.sketch_backbone is None else self.sketch_backbone
+
+    def projector(self, modality: Modality) -> nn.Linear:
+        """The projection of a modality."""
+        check_modality(modality)
+        return self.projection if modality == "photo" or self.sketch_projection is None else self.sketch_projection
 
     def centre(self, modality: Modality) -> Tensor:
         """The mean pooled feature (C,) of the modality's training pictures."""
@@ -80,8 +123,8 @@ class CrossATNet(nn.Module):
 
     @property
     def code_bits(self) -> int:
-        """Number of bits of a hash code."""
-        return self.config.dimension
+        """Number of bits of a gallery's hash codes: the longest that the network has."""
+        return max(self.config.code_lengths)
 
     @property
     def device(self) -> torch.device:
@@ -101,13 +144,38 @@ class CrossATNet(nn.Module):
     @torch.inference_mode()
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         """Preprocessed pictures (B, S, S, 3) -> embeddings (B, D), L2-normalised."""
-        pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        return self(pictures, modality).float().cpu().numpy()  # type: ignore[no-any-return]
+        embeddings = self.embed_map(self.map(pixels, modality), modality)  # (B, D)
+        return embeddings.float().cpu().numpy()
 
     @torch.inference_mode()
-    def hash(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Embeddings (B, D) -> packed hash codes (B, code_bits / 8)."""
-        return pack(self.hashing(torch.from_numpy(embeddings).to(self.device)))
+    def hash(self, embeddings: NDArray[np.float32], bits: int | None = None) -> NDArray[np.uint8]:
+        """Embeddings (B, D) -> packed hash codes (B, bits / 8), of `code_bits` bits by default."""
+        length = self.code_bits if bits is None else bits
+        return pack(self.hashing(torch.from_numpy(embeddings).to(self.device), length))
+
+    @torch.inference_mode()
+    def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
+        """Look at photos (B, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed.
+
+        The sketch's query attends over each photo's map. Returns the cosine (B,) between the sketch's embedding and
+        each guided photo embedding, and the attention maps (B, M, h, w).
+        """
+        return self.guide_maps(self.map(sketch[None], "sketch"), self.map(photos, "photo"))
+
+    @torch.inference_mode()
+    def guide_maps(self, sketch: Tensor, photos: Tensor) -> Guided:
+        """As `guide`, for the backbone's maps of the sketch (1, C, h, w) and of the photos (B, C, h, w)."""
+        feature = self.pool(sketch, "sketch").feature  # (1, C)
+        pooled = self.pool(photos, "photo", feature)
+        similarity = self.embed_pooled(pooled.feature, "photo") @ self.embed_pooled(feature, "sketch")[0]  # (B,)
+        return Guided(similarity.float().cpu().numpy(), pooled.attention.float().cpu().numpy())
+
+    @torch.inference_mode()
+    def map(self, pixels: NDArray[np.uint8], modality: Modality) -> Tensor:
+        """Preprocessed pictures (B, S, S, 3) -> the backbone's maps (B, C, h, w)."""
+        pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        feature_map: Tensor = self.encoder(modality)(pictures)
+        return feature_map
 
     def encode(
         self,
@@ -126,8 +194,8 @@ class CrossATNet(nn.Module):
         """
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("encode takes a list of pictures; put a single one in brackets: encode([picture], ...)")
-        if bits not in (None, self.code_bits):
-            raise UserError(f"{self.name} has hash codes of {self.code_bits} bits, not {bits}")
+        if bits is not None:
+            self.hashing.check(bits)
         rows = np.full((len(images), self.dimension), np.nan, dtype=np.float32)
         for start in range(0, len(images), batch_size):
             readable: dict[int, NDArray[np.uint8]] = {}
@@ -142,7 +210,7 @@ class CrossATNet(nn.Module):
                 rows[list(readable)] = self.embed(np.stack(list(readable.values())), modality)
         if bits is None:
             return rows
-        codes = self.hash(rows)
+        codes = self.hash(rows, bits)
         codes[np.isnan(rows[:, 0])] = 0
         return codes
 
