@@ -38,16 +38,17 @@ def test_values_are_read(tmp_path: Path) -> None:
     assert (config.train.learning_rate, config.train.refit) == (1e-4, False)  # YAML takes 1e-4 for a text
 
 
-@pytest.mark.parametrize("name", ["quickstart", "sketchy"])
+@pytest.mark.parametrize("name", ["quickstart", "sketchy", "sketchy-paper", "tuberlin-paper"])
 def test_packaged_config(name: str) -> None:
     config = load_config(name)
     assert name in packaged_configs()
+    assert config.data.split.startswith(config.data.layout)
     split = load_split(config.data.split)
     split.hold_out(config.data.validation_classes, config.train.seed)
 
 
 def test_every_packaged_config_loads() -> None:
-    assert {"quickstart", "sketchy"} <= set(packaged_configs())
+    assert {"folder", "open", "quickstart", "sketchy", "sketchy-paper", "tuberlin-paper"} == set(packaged_configs())
     names = [load_config(name).name for name in packaged_configs()]
     assert len(set(names)) == len(names)
 
@@ -58,7 +59,10 @@ def test_every_packaged_config_loads() -> None:
         ("modle: {}\n", r"unknown key 'modle'; did you mean model\?"),
         ("train: {epoch: 3}\n", r"unknown key 'train\.epoch'; did you mean epochs"),
         ("model: {fit-strokes: yes}\n", r"unknown key 'model\.fit-strokes'; did you mean fit_strokes\?"),
-        ("loss: {zzz: 1}\n", r"unknown key 'loss\.zzz'; known: classification, margin, temperature, triplet"),
+        (
+            "loss: {zzz: 1}\n",
+            r"unknown key 'loss\.zzz'; known: agreement, classification, guided, knowledge, .*triplet",
+        ),
         ("train: {epochs: 0, epoch: 3}\n", r"unknown key 'train\.epoch'"),  # told before the bad value
     ],
 )
@@ -174,3 +178,31 @@ def test_the_folder_config_shows_every_key_with_its_default() -> None:
     shown = yaml.safe_load(packaged_configs()["folder"].read_text())
     defaults = Config.model_validate({"name": "my-pictures", "data": {"split": "mine"}}).model_dump(mode="json")
     assert shown == defaults
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("model: {code_lengths: [64, 12]}\n", r"model\.code_lengths\.1: Input should be "),
+        ("model: {code_lengths: [20]}\n", r"model\.code_lengths\.0: Input should be a multiple of 8"),
+        ("model: {code_lengths: [64, 64]}\n", r"model\.code_lengths: .*a length stands twice"),
+        ("model: {code_lengths: []}\n", r"model\.code_lengths: .*at least 1 item"),
+        ("loss: {classification: 0, triplet: 0}\n", r"loss: .*nothing tells classes apart"),
+        ("loss: {knowledge: 1}\n", r"loss\.knowledge is for fine-tuning, but train\.trainable_units is 0"),
+    ],
+)
+def test_settings_that_do_not_fit_together(tmp_path: Path, addition: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(written(tmp_path, MINIMAL + addition))
+
+
+def test_knowledge_is_kept_while_fine_tuning(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, MINIMAL + "loss: {knowledge: 1}\ntrain: {trainable_units: 1}\n"))
+    assert config.loss.knowledge == 1
+
+
+def test_further_data_sets_are_read(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, MINIMAL + "  extra:\n  - {layout: tuberlin, root: more}\n"))
+    assert [(extra.layout, extra.root) for extra in config.data.extra] == [("tuberlin", Path("more"))]
+    with pytest.raises(UserError, match=r"unknown key 'data\.extra\.0\.folder'; known: layout, root"):
+        load_config(written(tmp_path, MINIMAL + "  extra:\n  - {layout: tuberlin, folder: more}\n"))

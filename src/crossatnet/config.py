@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from crossatnet.data.names import did_you_mean
 from crossatnet.errors import UserError
@@ -18,14 +18,25 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Layout = Literal["sketchy", "tuberlin", "quickdraw", "folder", "quickstart"]
+
+
+class ExtraData(Settings):
+    """A further training set. Classes that the split keeps unseen, and their relatives, are left out of it."""
+
+    layout: Layout
+    root: Path = Field(description="folder of the data set")
+
+
 class DataConfig(Settings):
     """Which pictures, and which of their classes may be seen in training."""
 
-    layout: Literal["sketchy", "tuberlin", "quickdraw", "folder", "quickstart"] = Field(default="folder")
+    layout: Layout = Field(default="folder")
     root: Path | None = Field(
         default=None, description="folder of the data set; the quickstart set is built when it is empty"
     )
-    split: str = Field(description="name of a packaged split, or the prefix of NAME.seen.txt and NAME.unseen.txt")
+    split: str = Field(description="name of a packaged split, the prefix of NAME.seen.txt and NAME.unseen.txt, or all")
+    extra: tuple[ExtraData, ...] = Field(default=(), description="further training sets")
     validation_classes: int = Field(default=10, ge=2, description="SEEN classes held out to choose the epoch")
     validate_by_another_hand: bool = Field(
         default=False,
@@ -33,14 +44,46 @@ class DataConfig(Settings):
     )
 
 
+CodeLength = Annotated[int, Field(ge=16, le=512, multiple_of=8)]
+
+
 class ModelConfig(Settings):
     """The network and how pictures are shaped for it; stored in every checkpoint."""
 
-    backbone: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    backbone: str = Field(
+        default="efficientnet-lite0", description="or a folder or hub id of a vision model of the library transformers"
+    )
+    backbone_config: dict[str, Any] | None = Field(
+        default=None, description="filled in by training: a transformers network's own settings"
+    )
+    shared_encoder: bool = Field(default=True, description="one backbone and projection for both modalities")
     image_size: int = Field(default=224, ge=32, le=1024, description="side of the square input, in pixels")
+    attention_heads: int = Field(default=8, ge=0, description="of the cross-modal attention; 0 for mean pooling")
     dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on the pooled features, in training")
     fit_strokes: bool = Field(default=False, description="cut a sketch to its strokes before resizing it")
+    hashing: Literal["itq", "learned"] = Field(default="learned", description="how the hash codes are fitted")
+    code_lengths: tuple[CodeLength, ...] = Field(
+        default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
+    )
+
+    @field_validator("code_lengths")
+    @classmethod
+    def _differ(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(lengths)) < len(lengths):
+            raise ValueError("a length stands twice")
+        return lengths
+
+
+class SemanticsConfig(Settings):
+    """What training knows of the meaning of the SEEN classes."""
+
+    prototypes: Literal["free", "graph"] = Field(
+        default="free", description="graph: by graph convolution over the class vectors"
+    )
+    vectors: str = Field(default="gloss", description="the packaged class vectors, or a .npz, .txt or .vec file")
+    graph: Literal["knn", "tree", "hierarchy"] = "knn"
+    neighbours: int = Field(default=5, ge=1, description="of each class in the knn graph")
 
 
 class LossConfig(Settings):
@@ -48,22 +91,48 @@ class LossConfig(Settings):
 
     classification: float = Field(default=1.0, ge=0)
     triplet: float = Field(default=3.0, ge=0)
+    guided: float = Field(default=0.5, ge=0, description="classification and ranking of the sketch-guided photo")
+    agreement: float = Field(default=0.5, ge=0, description="of the gallery's feature and map with the guided ones")
+    latent: float = Field(default=0.0, ge=0)
+    reconstruction: float = Field(default=0.0, ge=0)
+    knowledge: float = Field(default=0.0, ge=0, description="agreement with the frozen ImageNet classifier")
     temperature: float = Field(default=0.1, gt=0, description="of the cosine softmax over class prototypes")
     margin: float = Field(default=0.2, ge=0, description="of the triplet loss, in cosine similarity")
+    semantic_margin: float = Field(default=0.0, ge=0, description="added to the margin, times the semantic distance")
+    mining: Literal["hard", "semi-hard", "all"] = "hard"
+    knowledge_temperature: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _tell_classes_apart(self) -> "LossConfig":
+        if not (self.classification or self.triplet):
+            raise ValueError("classification and triplet are both 0, so nothing tells classes apart")
+        return self
 
 
 class TrainConfig(Settings):
-    """Optimisation on cached features of the frozen backbone."""
+    """Optimisation."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    trainable_units: int = Field(
+        default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
+    )
     views: int = Field(
-        default=2, ge=1, description="versions of each picture: the plain one and views - 1 augmented ones"
+        default=2,
+        ge=0,
+        description="versions of each picture to keep: the plain one and augmented ones; 0: a fresh one each time",
     )
     epochs: int = Field(default=20, ge=1)
     classes_per_batch: int = Field(default=64, ge=2)
     pairs_per_class: int = Field(default=2, ge=1, description="sketch-photo pairs of each class in a batch")
     learning_rate: float = Field(default=1e-3, gt=0)
+    backbone_learning_rate: float = Field(default=3e-4, gt=0, description="of the backbone's last unit")
+    layer_decay: float = Field(default=0.8, gt=0, le=1, description="of that rate from each unit to the one before it")
     weight_decay: float = Field(default=1e-4, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: none")
+    interpolation: float = Field(
+        default=1.0, gt=0, le=1, description="share of the fine-tuned backbone; the rest is what it started from"
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     refit: bool = Field(
         default=True, description="train again on all seen classes, for the number of epochs that was chosen"
     )
@@ -75,8 +144,15 @@ class Config(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    semantics: SemanticsConfig = SemanticsConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _knowledge_can_be_lost(self) -> "Config":
+        if self.loss.knowledge and not self.train.trainable_units:
+            raise ValueError("loss.knowledge is for fine-tuning, but train.trainable_units is 0")
+        return self
 
 
 def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> Config:
@@ -119,9 +195,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{where}: {fault['msg']}"
     group: type[BaseModel] = model
     for part in fault["loc"][:-1]:
-        annotation = group.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            group = annotation
+        if isinstance(part, int):  # the number of an entry in a list, whose group was found already
+            continue
+        annotation = group.model_fields[part].annotation
+        for candidate in (annotation, *get_args(annotation)):  # a group, or a list of groups
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                group = candidate
     return f"unknown key '{where}'; {did_you_mean(str(fault['loc'][-1]), group.model_fields)}"
 
 

@@ -1,13 +1,19 @@
-"""Training on cached features of a frozen backbone: choose the epoch on held-out seen classes, then fit and save.
+"""Training: choose the epoch on held-out seen classes, then fit on all of them, fit the hash codes and save.
 
-Shapes: `B` pairs in a batch, `N` items, `V` views, `C h w` the backbone's map, `D` the shared space.
+The backbone's first units stay frozen (all of them by default): their output is computed once for a few views of each
+picture and kept, and only the rest is run in training.
+
+Shapes: `B` pairs in a batch, `N` items, `V` views, `C h w` a map between two units, `D` the shared space.
 """
 
+import copy
+import json
 import logging
 import math
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,51 +22,58 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet import losses
 from crossatnet.checkpoint import Provenance, is_checkpoint, save_checkpoint
 from crossatnet.config import Config
-from crossatnet.data.batches import BalancedPairs, ClassFeatures, Pairs
+from crossatnet.data.batches import BalancedPairs, CachedViews, Pairs, Source
 from crossatnet.data.catalog import Catalog
-from crossatnet.data.features import ViewSettings, extract
+from crossatnet.data.extra import seen_catalog
+from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extract
 from crossatnet.data.images import Modality
-from crossatnet.data.layouts import read_catalog
-from crossatnet.data.splits import load_split
 from crossatnet.errors import UserError
 from crossatnet.metrics import evaluate
+from crossatnet.model.backbone import EfficientNetLite0
+from crossatnet.model.hashing import itq, learned
 from crossatnet.model.network import MODALITIES, CrossATNet, digest
-from crossatnet.model.prototypes import FreePrototypes
+from crossatnet.objective import Objective
 
-Features = Mapping[Modality, ClassFeatures]
+Sources = Mapping[Modality, Source]
+BATCH = 128  # pictures embedded at a time
 
 
-class NamedMaps(NamedTuple):
-    """Maps of one modality with each item's class name and, where the data set tells, the thing pictured."""
+class NamedViews(NamedTuple):
+    """The pictures of one modality with each one's class name and, where the data set tells, the thing pictured."""
 
-    maps: Tensor  # (N, V, C, h, w)
+    views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
     classes: Sequence[str]
     instances: Sequence[str | None]
 
 
-NamedFeatures = Mapping[Modality, NamedMaps]
+NamedFeatures = Mapping[Modality, NamedViews]
 RECORD = "training.yaml"  # the run's config, in its folder
 
 
-class HeadTraining(lightning.LightningModule):
-    """Trains everything after the frozen backbone on cached maps."""
+class Training(lightning.LightningModule):
+    """Trains everything after the backbone's frozen units."""
 
-    def __init__(self, network: CrossATNet, config: Config, training: Features, validation: Features | None) -> None:
+    def __init__(
+        self, network: CrossATNet, config: Config, classes: Sequence[str], training: Sources, validation: Sources | None
+    ) -> None:
         super().__init__()
         self.network = network
         self.settings = config
-        self.training_features = training
-        self.validation_features = validation
-        self.prototypes = FreePrototypes(int(training["photo"].label.max()) + 1, config.model.dimension)
+        self.training_sources = training
+        self.validation_sources = validation
+        self.passed_units = frozen_units(network, config) if config.train.views else 0  # by what the sources give
+        self.objective = Objective(network, config, classes, self.passed_units)
+        self.start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.averaged = AveragedModel(network, avg_fn=self.average) if config.train.average else None
         self.history: list[dict[str, float]] = []
-        self.best_head: dict[str, Tensor] = {}
-        self.strict_loading = False  # the trainer's own files hold no backbone
+        self.best: dict[str, Tensor] = {}
+        self.strict_loading = False  # the trainer's own files hold nothing that is frozen
         self.sums: dict[str, float] = {}
         self.batches = 0
 
@@ -68,73 +81,92 @@ class HeadTraining(lightning.LightningModule):
         """The batches of the current epoch; Lightning asks anew each epoch, so that a resumed run repeats none."""
         settings = self.settings.train
         pairs = BalancedPairs(
-            self.training_features["sketch"],
-            self.training_features["photo"],
+            self.training_sources["sketch"],
+            self.training_sources["photo"],
             settings.classes_per_batch,
             settings.pairs_per_class,
             settings.seed,
             self.current_epoch,
         )
-        return DataLoader(pairs, batch_size=None)
+        return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
 
     def on_train_batch_start(self, batch: Pairs, batch_index: int) -> None:
         """Let dropout depend on seed and step alone, so that a resumed run drops what an unbroken one does."""
         torch.manual_seed(1_000_003 * self.settings.train.seed + self.global_step)
+        for modality in MODALITIES:
+            self.network.encoder(modality).eval()  # statistics of batch normalisation stay those of ImageNet
 
     def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
         """One optimisation step; returns the weighted sum of the loss terms."""
-        loss = self.settings.loss
-        sketch = self.network.embed_map(batch.sketch, "sketch")  # (B, D)
-        photo = self.network.embed_map(batch.photo, "photo")  # (B, D)
-        both, labels = torch.cat([sketch, photo]), torch.cat([batch.label, batch.label])
-        terms = {
-            "classification": losses.classification(both, self.prototypes(), labels, loss.temperature),
-            "triplet": losses.cross_modal_triplet(sketch, photo, batch.label, loss.margin),
-        }
-        total = loss.classification * terms["classification"] + loss.triplet * terms["triplet"]
+        terms = self.objective(self.network, batch)
+        total = torch.stack([*terms.values()]).sum()
         for name, value in {"loss": total, **terms}.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
         self.batches += 1
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.label))
         return total
 
+    def on_train_batch_end(self, outputs: Any, batch: Pairs, batch_index: int) -> None:
+        """Follow the weights with their moving average."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def average(self, averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        """Exponential moving average, of shorter memory in the first steps."""
+        decay = min(self.settings.train.average, (1 + float(updates)) / (10 + float(updates)))
+        return averaged + (1 - decay) * (current - averaged)
+
     def on_train_epoch_end(self) -> None:
         """Record the epoch's mean loss terms and, in the selection run, mAP@all on the held-out seen classes."""
         record = {"epoch": self.current_epoch + 1, **{name: value / self.batches for name, value in self.sums.items()}}
         self.sums, self.batches = {}, 0
-        if self.validation_features is not None:
-            record["validation_map"] = self.validation_map(self.validation_features)
+        if self.validation_sources is not None:
+            network = self.deliverable()
+            record["validation_map"] = self.validation_map(network, self.validation_sources)
             if record["validation_map"] > max((past["validation_map"] for past in self.history), default=-1.0):
-                self.best_head = {name: tensor.cpu().clone() for name, tensor in self.head_state().items()}
+                self.best = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
             self.log("validation_map", record["validation_map"], prog_bar=True)
         self.history.append(record)
 
-    def head_state(self) -> dict[str, Tensor]:
-        """The network's weights after the backbone."""
-        state = self.network.state_dict()
-        return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
+    def deliverable(self) -> CrossATNet:
+        """A copy of the network as it would be delivered now: averaged, and interpolated with what it started from."""
+        network = copy.deepcopy(self.network).eval()
+        if self.averaged is not None:
+            network.load_state_dict(self.averaged.module.state_dict())
+        share = self.settings.train.interpolation
+        if share < 1:
+            state = network.state_dict()
+            for name, tensor in state.items():
+                if "backbone." in name and tensor.is_floating_point():
+                    tensor.lerp_(self.start[name].to(tensor.device), 1 - share)
+        return network
 
-    def validation_map(self, features: Features) -> float:
-        """Sketch -> photo mAP@all over the classes of these features, seen ones that training left out."""
-        sketches, photos = features["sketch"], features["photo"]
-        scores = evaluate(
-            embed_maps(self.network, sketches.maps[:, 0], "sketch"),
-            sketches.label.numpy(),
-            embed_maps(self.network, photos.maps[:, 0], "photo"),
-            photos.label.numpy(),
-        )
+    def validation_map(self, network: CrossATNet, sources: Sources) -> float:
+        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out."""
+        embeddings = {
+            modality: embed(network, sources[modality], modality, self.passed_units) for modality in MODALITIES
+        }
+        labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
+        scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
         return scores.means()["mAP@all"]
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a cosine schedule over `train.epochs`, also when a refit stops before its end."""
-        settings = self.settings.train
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [*self.network.projection.parameters()], "weight_decay": settings.weight_decay},
-                {"params": [*self.prototypes.parameters()], "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-        )
+        """AdamW with a cosine schedule over `train.epochs`, also when a refit stops before its end.
+
+        Units of the backbone learn the slower the nearer they are to the pictures (`train.layer_decay`).
+        """
+        settings, network = self.settings.train, self.network
+        heads: list[nn.Module] = [network.pooler, network.projection, self.objective]
+        if network.sketch_projection is not None:
+            heads.append(network.sketch_projection)
+        parameters = [weight for head in heads for weight in head.parameters() if weight.requires_grad]
+        groups = [{"params": parameters, "lr": settings.learning_rate}]
+        for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
+            for distance, unit in enumerate(reversed(backbone.chain())):
+                rate = settings.backbone_learning_rate * settings.layer_decay**distance
+                weights = [weight for weight in unit.parameters() if weight.requires_grad]
+                groups += [{"params": weights, "lr": rate}] if weights else []
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = settings.epochs * len(self.train_dataloader())
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
@@ -142,15 +174,16 @@ class HeadTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the history and the best epoch's weights; leave out the frozen backbone, which is there anyway."""
-        checkpoint["history"], checkpoint["best_head"] = self.history, self.best_head
+        """Keep the history and the best epoch's weights; leave out what is frozen, which is there anyway."""
+        checkpoint["history"], checkpoint["best"] = self.history, self.best
+        frozen = {f"network.{name}" for name, weight in self.network.named_parameters() if not weight.requires_grad}
         state = checkpoint["state_dict"]
-        for name in [name for name in state if name.startswith("network.backbone.")]:
+        for name in [name for name in state if name in frozen or name.startswith("objective.teacher.")]:
             del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back what `on_save_checkpoint` kept."""
-        self.history, self.best_head = checkpoint["history"], checkpoint["best_head"]
+        self.history, self.best = checkpoint["history"], checkpoint["best"]
 
 
 def train(config: Config, output: Path, quiet: bool = False) -> Path:
@@ -158,7 +191,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
     1. Hold `data.validation_classes` SEEN classes out and record their mAP@all after every epoch.
     2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs.
-    3. Fit the hash thresholds on the training embeddings and save.
+    3. Fit the hash codes on the training embeddings and save.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
     split, and for an `output` that holds another run.
@@ -166,25 +199,25 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     if _is_finished(config, output):
         shutil.rmtree(output / "run", ignore_errors=True)  # left by a kill between saving and tidying up
         return output
-    split = load_split(config.data.split)
-    catalog = read_catalog(config.data.root, config.data.layout, quiet, classes=split.seen)
-    catalog.require(split.seen, "training")
-    chosen_on, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
+    catalog, split, seen = seen_catalog(config.data, quiet)
+    _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
     _begin(config, output)
 
+    chosen_on = tuple(name for name in seen if name not in held_out)
     network, selection = fit(config, features, chosen_on, held_out, output / "run" / "selection", quiet=quiet)
     best = max(selection, key=lambda record: record["validation_map"])
     epochs, training_classes = int(best["epoch"]), chosen_on
     history: list[dict[str, Any]] = [*selection]
     if config.train.refit:
-        training_classes = split.seen
-        network, refit = fit(config, features, split.seen, (), output / "run" / "refit", epochs, quiet)
+        training_classes = seen
+        network, refit = fit(config, features, seen, (), output / "run" / "refit", epochs, quiet)
         history = [{"phase": "selection", **record} for record in selection]
         history += [{"phase": "refit", **record} for record in refit]
-    fit_hash(network, class_features(features, training_classes))
+    fit_hash(network, config, class_features(features, training_classes))
     provenance = Provenance(
         data=catalog.root.name,
+        extra_data=tuple(extra.root.name for extra in config.data.extra),
         layout=config.data.layout,
         split=split.name,
         training_classes=training_classes,
@@ -198,37 +231,69 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     return output
 
 
+def start_network(config: Config) -> CrossATNet:
+    """The network before training: pretrained backbone, everything else random; frozen units take no gradient."""
+    if config.model.backbone == EfficientNetLite0.name:
+        network = CrossATNet(config.model)
+        pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()
+    else:
+        from crossatnet.model.transformers_backbone import TransformersBackbone
+
+        loaded = TransformersBackbone.load(config.model.backbone)
+        stored = {"backbone": Path(config.model.backbone).name, "backbone_config": loaded.config}
+        network, pretrained = CrossATNet(config.model.model_copy(update=stored)), loaded
+    for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
+        backbone.load_state_dict(pretrained.state_dict())
+        for unit in backbone.chain()[: frozen_units(network, config)]:
+            unit.requires_grad_(False)
+    return network
+
+
+def frozen_units(network: CrossATNet, config: Config) -> int:
+    """How many of the backbone's first units training leaves as they are."""
+    return max(network.backbone.depth - config.train.trainable_units, 0)
+
+
 def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeatures:
-    """Feature maps, class names and instances of all items of the catalog, by modality."""
-    backbone = CrossATNet(config.model).backbone.load_imagenet_weights().eval().to(_device())
-    fingerprint = digest(backbone)
-    settings = ViewSettings(config.model.image_size, config.model.fit_strokes, config.train.views)
+    """Views, class names and instances of all items of the catalog, by modality."""
+    network = start_network(config).eval().to(_device())
+    settings = ViewSettings(
+        config.model.image_size, config.model.fit_strokes, config.train.views, frozen_units(network, config)
+    )
     features = {}
     for modality in MODALITIES:
         part = catalog.select({item.class_name for item in catalog.items}, modality)
-        maps = extract(part, backbone, fingerprint, settings, _device(), quiet)
         classes, instances = zip(*((item.class_name, item.instance) for item in part.items), strict=True)
-        features[modality] = NamedMaps(maps, classes, instances)
+        views: Tensor | LivePictures = LivePictures(part.items, settings)
+        if config.train.views:
+            backbone = network.encoder(modality)
+            fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
+            early = partial(backbone.early, units=settings.units)
+            views = extract(part, early, fingerprint, settings, _device(), quiet)
+        features[modality] = NamedViews(views, classes, instances)
     return features
 
 
-def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, ClassFeatures]:
+def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
-    selected = {}
-    for modality, (maps, names, _) in features.items():
+    selected: dict[Modality, Source] = {}
+    for modality, (views, names, _) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
-        selected[modality] = ClassFeatures(maps[rows], labels)
+        chosen = views[rows]
+        selected[modality] = (
+            LiveViews(chosen, labels) if isinstance(chosen, LivePictures) else CachedViews(chosen, labels)
+        )
     return selected
 
 
 def by_another_hand(features: NamedFeatures) -> NamedFeatures:
     """The features without the photos that share their instance with a sketch."""
     drawn = set(features["sketch"].instances) - {None}
-    maps, classes, instances = features["photo"]
+    views, classes, instances = features["photo"]
     rows = [row for row, instance in enumerate(instances) if instance not in drawn]
-    photos = NamedMaps(maps[rows], [classes[row] for row in rows], [instances[row] for row in rows])
+    photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows])
     return {"sketch": features["sketch"], "photo": photos}
 
 
@@ -247,47 +312,62 @@ def fit(
     always with the history of all epochs.
     """
     torch.manual_seed(config.train.seed)
-    network = CrossATNet(config.model)
-    network.backbone.load_imagenet_weights().requires_grad_(False)
+    network = start_network(config)
     training = class_features(features, classes)
     validation = None
     if held_out:
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
+    passed = frozen_units(network, config) if config.train.views else 0
     for modality in MODALITIES:
-        network.centre(modality).copy_(_pooled_mean(network, training[modality].maps[:, 0]))
-    module = HeadTraining(network, config, training, validation)
+        network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
+    module = Training(network.train(), config, classes, training, validation)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = _trainer(epochs or config.train.epochs, keeper, folder, quiet)
+    trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet)
     last = folder / "last.ckpt"
     trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
+    delivered = module.deliverable().cpu()
     if held_out:
-        network.load_state_dict(module.best_head, strict=False)  # the backbone is as it was
-    return network.cpu().eval(), module.history
+        delivered.load_state_dict(module.best)
+    return delivered, module.history
 
 
-def fit_hash(network: CrossATNet, features: Features) -> None:
-    """Fit the hash thresholds on the training embeddings of both modalities, each weighing the same."""
-    means = [embed_maps(network, features[modality].maps[:, 0], modality).mean(0) for modality in MODALITIES]
-    network.hashing.fit(torch.from_numpy(np.stack(means)))
+def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
+    """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
+    passed = frozen_units(network, config) if config.train.views else 0
+    embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
+    labels = torch.cat([sources[modality].label for modality in MODALITIES])  # (N,)
+    for bits in network.config.code_lengths:
+        if network.config.hashing == "itq":
+            planes = itq(embeddings, bits, seed=config.train.seed)
+        else:
+            planes = learned(embeddings, labels, bits, seed=config.train.seed)
+        network.hashing.set(bits, *planes)
 
 
 @torch.inference_mode()
-def embed_maps(network: CrossATNet, maps: Tensor, modality: Modality) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Cached maps (N, C, h, w) -> embeddings (N, D), in evaluation mode."""
-    was_training = network.training
-    network.eval()
-    blocks = [network.embed_map(block.float().to(network.device), modality).cpu() for block in maps.split(512)]
-    network.train(was_training)
+def embed(
+    network: CrossATNet, source: Source, modality: Modality, passed_units: int
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The plain pictures of a source -> embeddings (N, D)."""
+    blocks = [network.embed_map(plain, modality).cpu() for plain in plain_maps(network, source, modality, passed_units)]
     return torch.cat(blocks).numpy()
 
 
-def _pooled_mean(network: CrossATNet, maps: Tensor) -> Tensor:
-    """Mean pooled feature (C,) of maps (N, C, h, w)."""
-    return torch.cat([network.pooler(block.float()) for block in maps.split(512)]).mean(0)
+@torch.inference_mode()
+def pooled_mean(network: CrossATNet, source: Source, modality: Modality, passed_units: int) -> Tensor:
+    """Mean pooled feature (C,) of the plain pictures of a source."""
+    maps = plain_maps(network, source, modality, passed_units)
+    return torch.cat([network.mean_pooler(plain).feature for plain in maps]).mean(0)
 
 
-def _trainer(epochs: int, keeper: ModelCheckpoint, folder: Path, quiet: bool) -> lightning.Trainer:
+def plain_maps(network: CrossATNet, source: Source, modality: Modality, passed_units: int) -> Iterator[Tensor]:
+    """The backbone's maps (B, C, h, w) of the plain pictures of a source, in order."""
+    for picked in torch.arange(len(source.label)).split(BATCH):
+        yield network.encoder(modality).late(source.plain(picked).to(network.device), passed_units)
+
+
+def _trainer(epochs: int, keeper: ModelCheckpoint, folder: Path, precision: str, quiet: bool) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -295,6 +375,7 @@ def _trainer(epochs: int, keeper: ModelCheckpoint, folder: Path, quiet: bool) ->
         max_epochs=epochs,
         accelerator="auto",
         devices=1,
+        precision=precision,  # type: ignore[arg-type]  # one of Lightning's own names, checked by the config
         callbacks=[keeper] if quiet else [keeper, RichProgressBar()],
         default_root_dir=folder,
         logger=False,

@@ -1,27 +1,33 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader
 
-from crossatnet.data.batches import BalancedPairs, ClassFeatures, Pairs
+from crossatnet.data.batches import BalancedPairs, CachedViews, Pairs
+from crossatnet.data.catalog import Item
+from crossatnet.data.features import LivePictures, LiveViews, ViewSettings
+from crossatnet.data.images import Modality
 
 VIEWS = 3
 
 
-def modality(counts: list[int], sign: int) -> ClassFeatures:
+def cached(counts: list[int], sign: int) -> CachedViews:
     """`counts[k]` pictures of class k; every map tells its class (hundreds), picture (tens) and view (ones)."""
     label = torch.cat([torch.full((count,), number) for number, count in enumerate(counts)])
     picture = torch.cat([torch.arange(count) for count in counts])
     code = 100 * label[:, None] + 10 * picture[:, None] + torch.arange(VIEWS)  # (N, V)
     maps = (sign * (code + 1)).half()[:, :, None, None, None].expand(-1, -1, 2, 4, 4)  # +1: zero has no sign
     shuffled = torch.randperm(len(label), generator=torch.Generator().manual_seed(0))
-    return ClassFeatures(maps[shuffled], label[shuffled])
+    return CachedViews(maps[shuffled], label[shuffled])
 
 
 def batches(
     sketches: list[int], photos: list[int], classes: int, pairs: int, seed: int = 0, epoch: int = 0
 ) -> BalancedPairs:
-    return BalancedPairs(modality(sketches, 1), modality(photos, -1), classes, pairs, seed, epoch)
+    return BalancedPairs(cached(sketches, 1), cached(photos, -1), classes, pairs, seed, epoch)
 
 
 def codes(batch: Pairs) -> tuple[list[int], list[int]]:
@@ -101,3 +107,47 @@ def test_length_shows_as_many_pairs_as_the_larger_modality_has(
 def test_fewer_classes_than_a_batch_asks_for() -> None:
     for batch in batches([2, 2, 2], [5, 5, 5], classes=64, pairs=2):
         assert Counter(batch.label.tolist()) == {0: 2, 1: 2, 2: 2}
+
+
+def test_plain_pictures_are_the_first_views() -> None:
+    source = cached([3, 2], 1)
+    picked = torch.tensor([4, 0, 0])
+    plain = source.plain(picked)
+    assert (plain.shape, plain.dtype) == ((3, 2, 4, 4), torch.float32)
+    assert torch.equal(plain, source.maps[picked, 0].float())
+
+
+def live(folder: Path, modality: Modality, counts: list[int]) -> LiveViews:
+    """`counts[k]` pictures of class k; those of a class are of one grey, black first."""
+    items, labels = [], []
+    for number, count in enumerate(counts):
+        for picture in range(count):
+            path = folder / f"{modality}-{number}-{picture}.png"
+            Image.new("RGB", (20, 20), (60 * number,) * 3).save(path)
+            items.append(Item(path, str(number), modality))
+            labels.append(number)
+    return LiveViews(LivePictures(items, ViewSettings(16, False, views=0, units=0)), torch.tensor(labels))
+
+
+@pytest.fixture
+def live_pairs(tmp_path: Path) -> BalancedPairs:
+    return BalancedPairs(live(tmp_path, "sketch", [2, 3, 1]), live(tmp_path, "photo", [4, 1, 2]), 2, 2, seed=1, epoch=0)
+
+
+def test_pairs_of_live_pictures(live_pairs: BalancedPairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossatnet.data.features.augment", lambda image, modality, random: image)
+    assert len(list(live_pairs)) == len(live_pairs) == 2
+    for batch in live_pairs:
+        for side in (batch.sketch, batch.photo):
+            assert (side.shape, side.dtype) == ((4, 3, 16, 16), torch.uint8)
+            assert side[:, 0, 8, 8].tolist() == [60 * number for number in batch.label.tolist()]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pairs_of_live_pictures_repeat(live_pairs: BalancedPairs, workers: int) -> None:
+    first = list(live_pairs)
+    again = list(DataLoader(live_pairs, batch_size=None, num_workers=workers))
+    for batch, same in zip(first, again, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(batch, same, strict=True))
+    live_pairs.start += 1
+    assert not torch.equal(next(iter(live_pairs)).photo, first[0].photo)

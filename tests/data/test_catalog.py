@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from crossatnet.data.catalog import Catalog, Item, open_item, scan
+from crossatnet.data.catalog import Catalog, Item, Problem, open_item, scan
 from crossatnet.data.images import ImageError, Modality
 from crossatnet.errors import UserError
 
@@ -145,3 +145,27 @@ def test_require() -> None:
 def test_require_names_five_absent_classes_at_most() -> None:
     with pytest.raises(UserError, match=r"no pictures of 7 of the 7 classes for training \(0, 1, 2, 3, 4 \.\.\.\)"):
         catalog(item("0")).require(list("0123456"), "training")
+
+
+def test_joined_keeps_order_and_counts_the_same_picture_once() -> None:
+    first = Catalog((item("0"), item("1", "dog")), ("a", "b"), root=Path("first"))
+    other = (item("2", "cow"), item("3", "cow"), item("4", "cow", "sketch"), item("5"))
+    joined = first.joined(Catalog(other, ("c", "b", "b", "a"), root=Path("other")))
+    assert [kept.path.name for kept in joined.items] == ["0", "1", "2", "4"]  # 4: a sketch is no photo
+    assert joined.hashes == ("a", "b", "c", "b")
+    assert joined.root == Path("first")
+    assert joined.counts() == {"cat": (0, 1), "cow": (1, 1), "dog": (0, 1)}
+
+
+def test_joined_keeps_what_each_left_out() -> None:
+    first = Catalog((item("0"),), ("a",), (Problem(item("1"), "bad"),), ((item("2"), item("0")),))
+    second = Catalog((item("3"),), ("b",), (Problem(item("4"), "worse"),), ((item("5"), item("3")),))
+    joined = first.joined(second)
+    assert [problem.reason for problem in joined.problems] == ["bad", "worse"]
+    assert joined.duplicates == (*first.duplicates, *second.duplicates)
+
+
+def test_joined_with_nothing_new_changes_nothing() -> None:
+    whole = catalog(item("0", "dog"), item("1", "cat", "sketch"))
+    assert whole.joined(whole.select(["dog"])) == whole
+    assert whole.joined(whole.select([])) == whole

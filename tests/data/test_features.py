@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from crossatnet.data import features
 from crossatnet.data.catalog import Catalog, Item, open_item, scan
-from crossatnet.data.features import ViewSettings, extract
+from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extract
 from crossatnet.data.images import ImageError, prepare
 from crossatnet.data.transforms import augment
 
 SIZE, CELL = 32, 8
-SETTINGS = ViewSettings(SIZE, fit_strokes=True, views=3)
+SETTINGS = ViewSettings(SIZE, fit_strokes=True, views=3, units=2)
 CPU = torch.device("cpu")
 
 
@@ -67,7 +67,7 @@ def run(catalog: Catalog, backbone: CellMeans, settings: ViewSettings = SETTINGS
     return extract(catalog, backbone, fingerprint, settings, CPU, quiet=True)
 
 
-def part_files(cache: Path) -> list[Path]:
+def map_files(cache: Path) -> list[Path]:
     return sorted((cache / "features").rglob("*.npy"))
 
 
@@ -102,27 +102,28 @@ def test_second_call_reads_the_cache(cache: Path, catalog: Catalog) -> None:
     assert first.shown == 5 * 3
     assert torch.equal(run(catalog, second), maps)
     assert second.shown == 0
-    assert [path.name for path in part_files(cache)] == ["00000000.npy", "00000002.npy", "00000004.npy"]
+    expected = {f"{digest}-{item.modality}.npy" for item, digest in zip(catalog.items, catalog.hashes, strict=True)}
+    assert {path.name for path in map_files(cache)} == expected
     assert not list(cache.rglob("*.unfinished"))
 
 
-def test_only_the_missing_part_is_computed(cache: Path, catalog: Catalog) -> None:
+def test_only_what_is_missing_is_computed(cache: Path, catalog: Catalog) -> None:
     maps = run(catalog, CellMeans())
-    part_files(cache)[1].unlink()
+    map_files(cache)[1].unlink()
     backbone = CellMeans()
     assert torch.equal(run(catalog, backbone), maps)
-    assert backbone.shown == 2 * 3
+    assert backbone.shown == 1 * 3
 
 
 def test_killed_extraction_goes_on_after_the_last_whole_part(cache: Path, catalog: Catalog) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(catalog, CellMeans(fail_after=2 * 3))
-    assert [path.name for path in part_files(cache)] == ["00000000.npy"]
+    assert len(map_files(cache)) == 2
     backbone = CellMeans()
     maps = run(catalog, backbone)
     assert backbone.shown == 3 * 3
     assert not list(cache.rglob("*.unfinished"))
-    part_files(cache)[0].unlink()
+    map_files(cache)[0].unlink()
     assert torch.equal(run(catalog, CellMeans()), maps)
 
 
@@ -144,16 +145,15 @@ def test_whatever_decides_a_feature_has_its_own_folder(
     run(catalog, CellMeans())
     run(catalog, CellMeans(), replace(SETTINGS, views=1))
     run(catalog, CellMeans(), replace(SETTINGS, fit_strokes=False))
+    run(catalog, CellMeans(), replace(SETTINGS, units=1))
     run(catalog, CellMeans(), fingerprint="b")
-    assert folders() == 4
-    run(replace(catalog, items=catalog.items[:2], hashes=catalog.hashes[:2]), CellMeans())
+    assert folders() == 5
     as_sketches = tuple(replace(item, modality="sketch") for item in catalog.items)
-    run(replace(catalog, items=as_sketches), CellMeans())
-    assert folders() == 6
+    assert not torch.equal(run(replace(catalog, items=as_sketches), CellMeans()), run(catalog, CellMeans()))
     monkeypatch.setattr(features, "RECIPE", features.RECIPE + 1)
     backbone = CellMeans()
     run(catalog, backbone)
-    assert (folders(), backbone.shown) == (7, 5 * 3)
+    assert (folders(), backbone.shown) == (6, 5 * 3)
 
 
 def test_same_contents_elsewhere_share_the_features(cache: Path, catalog: Catalog, tmp_path: Path) -> None:
@@ -168,6 +168,14 @@ def test_same_contents_elsewhere_share_the_features(cache: Path, catalog: Catalo
     assert backbone.shown == 0
 
 
+def test_a_part_of_the_catalog_shares_the_features(cache: Path, catalog: Catalog) -> None:
+    maps = run(catalog, CellMeans())
+    backbone = CellMeans()
+    part = replace(catalog, items=catalog.items[1:4], hashes=catalog.hashes[1:4])
+    assert torch.equal(run(part, backbone), maps[1:4])
+    assert backbone.shown == 0
+
+
 def test_no_gradient_is_kept(cache: Path, catalog: Catalog) -> None:
     weight = torch.ones(1, requires_grad=True)
     maps = extract(catalog, lambda pixels: pixels.float().mean(1, True) * weight, "c", SETTINGS, CPU, quiet=True)
@@ -178,3 +186,70 @@ def test_file_that_went_away_is_named(cache: Path, catalog: Catalog) -> None:
     catalog.items[2].path.unlink()
     with pytest.raises(ImageError, match=r"photo2\.png: no such file"):
         run(catalog, CellMeans())
+
+
+def live(catalog: Catalog, settings: ViewSettings = SETTINGS) -> LiveViews:
+    return LiveViews(LivePictures(catalog.items, settings), torch.zeros(len(catalog.items), dtype=torch.long))
+
+
+def drawn(views: LiveViews, picked: list[int], seed: int) -> Tensor:
+    return views.draw(torch.tensor(picked), torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("fit_strokes", [True, False])
+def test_plain_live_pictures_are_those_prepared(catalog: Catalog, fit_strokes: bool) -> None:
+    picked = [4, 0, 3, 3, 1]
+    pixels = live(catalog, replace(SETTINGS, fit_strokes=fit_strokes)).plain(torch.tensor(picked))
+    assert (pixels.shape, pixels.dtype) == ((5, 3, SIZE, SIZE), torch.uint8)
+    for number, picture in zip(picked, pixels, strict=True):
+        item = catalog.items[number]
+        expected = prepare(open_item(item), item.modality, SIZE, fit_strokes)
+        np.testing.assert_array_equal(picture.permute(1, 2, 0).numpy(), expected)
+
+
+def test_drawn_live_pictures_depend_on_the_generator_alone(catalog: Catalog) -> None:
+    picked = [4, 0, 3, 3, 1]
+    views = live(catalog)
+    pixels = drawn(views, picked, seed=1)
+    assert (pixels.shape, pixels.dtype) == ((5, 3, SIZE, SIZE), torch.uint8)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002  # the old global generator is the one that nobody must use
+    assert torch.equal(drawn(views, picked, seed=1), pixels)
+    assert torch.equal(drawn(live(catalog), picked, seed=1), pixels)
+    assert not torch.equal(drawn(views, picked, seed=2), pixels)
+
+
+def test_drawn_live_pictures_are_augmented_each_in_its_own_way(catalog: Catalog) -> None:
+    views = live(catalog)
+    pixels = drawn(views, [0] * 8, seed=0)
+    assert len({picture.numpy().tobytes() for picture in pixels}) == 8
+    generator = torch.Generator().manual_seed(0)
+    picked = torch.tensor([2, 4])
+    first, second = views.draw(picked, generator), views.draw(picked, generator)
+    assert not torch.equal(first, second)  # the generator goes on
+
+
+def test_augmented_by_a_seed(catalog: Catalog) -> None:
+    numbers, seeds = [3, 4, 0], [7, None, 2**62 - 1]
+    for number, seed, pixels in zip(numbers, seeds, live(catalog).pictures.read(numbers, seeds), strict=True):
+        item = catalog.items[number]
+        image = open_item(item)
+        if seed is not None:
+            image = augment(image, item.modality, np.random.default_rng(seed))
+        expected = prepare(image, item.modality, SIZE, fit_strokes=True)
+        np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
+def test_subset_of_live_pictures(catalog: Catalog) -> None:
+    part = LivePictures(catalog.items, SETTINGS)[[4, 1]]
+    assert list(part.items) == [catalog.items[4], catalog.items[1]]
+    whole = live(catalog).plain(torch.tensor([4, 1]))
+    assert torch.equal(LiveViews(part, torch.zeros(2)).plain(torch.tensor([0, 1])), whole)
+
+
+def test_live_picture_that_went_away_is_named(catalog: Catalog) -> None:
+    catalog.items[2].path.unlink()
+    views = live(catalog)
+    views.plain(torch.tensor([0, 1]))
+    with pytest.raises(ImageError, match=r"photo2\.png: no such file"):
+        views.plain(torch.tensor([0, 2]))

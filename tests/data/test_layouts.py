@@ -10,7 +10,7 @@ from PIL import Image
 from crossatnet.data import layouts
 from crossatnet.data.catalog import Item
 from crossatnet.data.images import ImageError
-from crossatnet.data.layouts import LAYOUTS, read_catalog
+from crossatnet.data.layouts import LAYOUTS, list_classes, read_catalog
 from crossatnet.data.splits import load_split
 from crossatnet.errors import UserError
 
@@ -176,6 +176,27 @@ def test_only_the_classes_asked_for_are_opened(tmp_path: Path) -> None:
     assert catalog.problems == ()
     with pytest.raises(ImageError, match=r"dog\.ndjson: cannot be read"):
         read_catalog(tmp_path, "quickdraw", quiet=True, classes=["dog"])
+
+
+def test_classes_are_listed_without_opening_a_picture(tmp_path: Path) -> None:
+    tree(tmp_path, "photos/Alarm Clock/1.jpg", "photos/car/1.jpg", "photos/empty/notes.txt")
+    (tmp_path / "photos/car/1.jpg").write_text("no picture")
+    (tmp_path / "alarm clock.ndjson").symlink_to(tmp_path / "absent.ndjson")
+    (tmp_path / "hot-air balloon.ndjson").write_text("no strokes")
+    assert list_classes(tmp_path, "quickdraw") == {"alarm_clock", "car_sedan", "hot_air_balloon"}
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_folder_without_the_layout_lists_no_classes(tmp_path: Path, layout: str) -> None:
+    tree(tmp_path, "somewhere/else/1.jpg")
+    assert list_classes(tmp_path, layout) == set()
+
+
+def test_classes_of_an_unknown_layout_or_a_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown layout 'tu-berlin'; did you mean tuberlin\?"):
+        list_classes(tmp_path, "tu-berlin")
+    with pytest.raises(UserError, match=r"no folder '.*absent'; give the folder that holds the data set"):
+        list_classes(tmp_path / "absent", "sketchy")
 
 
 def test_unknown_layout_names_the_nearest(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from crossatnet.data.names import ALIASES, canonical, did_you_mean
+from crossatnet.data.names import ALIASES, RELATIVES, are_related, canonical, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,62 @@ def test_every_alias_ends_at_a_canonical_name() -> None:
     for name, target in ALIASES.items():
         assert canonical(name) == canonical(target) == target
         assert name not in ALIASES.values()
+
+
+RELATED = [
+    ("tree", "tree"),
+    ("tree", "palm_tree"),  # whole words of the other's name
+    ("bear", "teddy_bear"),
+    ("bear", "bear_cub_face"),
+    ("cow", "brown_cow_face"),
+    ("hot_air_balloon", "balloon"),
+    ("mouse", "rat"),  # relatives
+    ("seagull", "songbird"),
+    ("cup", "teacup"),
+    ("gun", "rifle"),
+    ("gun", "pistol"),
+    ("pumpkin", "jack_o_lantern"),
+    ("beer_mug", "cup"),  # holds a relative's name
+    ("wading_bird", "songbird"),
+    ("car_sedan", "race_car"),  # holds an alias's name
+    ("crocodilian", "crocodile_head"),
+]
+APART = [
+    ("tree", "street"),  # the letters, not the word
+    ("bat", "bathtub"),
+    ("ant", "elephant"),
+    ("shoe", "horseshoe"),
+    ("ape", "monkey"),
+    ("rifle", "pistol"),  # only the gun may be either
+    ("dog", "hotdog"),  # its alias hot_dog holds the word, but a hot dog is none
+    ("wine_bottle", "wine_glass"),
+    ("head", "headphones"),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "related"), [*((*pair, True) for pair in RELATED), *((*pair, False) for pair in APART)]
+)
+def test_are_related(first: str, second: str, related: bool) -> None:
+    assert first == canonical(first)
+    assert second == canonical(second)
+    assert are_related(first, second) is related
+    assert are_related(second, first) is related
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("bear_animal", "bear"), ("Bear (animal)", "teddy-bear"), ("Mouse (Animal)", "rat")]
+)
+def test_other_spellings_are_related_once_canonical(name: str, other: str) -> None:
+    assert are_related(canonical(name), canonical(other))
+    assert are_related(canonical(other), canonical(name))
+
+
+def test_every_alias_and_every_relative_is_related() -> None:
+    assert all(are_related(canonical(alias), name) for alias, name in ALIASES.items())
+    for group in RELATIVES:
+        assert {canonical(name) for name in group} == group
+        assert all(are_related(first, second) for first in group for second in group)
 
 
 def test_did_you_mean_names_the_nearest_first() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crossatnet.data.names import canonical
-from crossatnet.data.splits import PACKAGED, Split, load_split, split_names
+from crossatnet.data.splits import EVERYTHING, PACKAGED, Split, load_split, split_names
 from crossatnet.errors import UserError
 
 COUNTS = {
@@ -103,6 +103,26 @@ def test_list_that_is_not_utf8(tmp_path: Path) -> None:
 def test_faulty_lists_are_refused(tmp_path: Path, seen: str, unseen: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_split(own(tmp_path, seen, unseen))
+
+
+def test_nothing_is_left_to_test_when_every_class_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even with lists of that name at hand."""
+    assert EVERYTHING == "all"
+    assert EVERYTHING not in split_names()
+    monkeypatch.chdir(tmp_path)
+    for part in ("seen", "unseen"):
+        (tmp_path / f"all.{part}.txt").write_text(f"{part} class\n")
+    with pytest.raises(
+        UserError, match="'all' keeps no class unseen, so that there is nothing to test on; name a split"
+    ):
+        load_split(EVERYTHING)
+    everything = Split(EVERYTHING, ("a", "b", "c"), ())
+    training, validation = everything.hold_out(2, seed=0)
+    assert (len(training), len(validation)) == (1, 2)
+    with pytest.raises(UserError, match="split all: a twice among the seen classes"):
+        Split(EVERYTHING, ("a", "a"), ())
 
 
 def test_hold_out_divides_the_seen_classes_only() -> None:

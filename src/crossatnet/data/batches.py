@@ -4,7 +4,7 @@ Shapes: `B` pairs in a batch, `V` views, `C h w` the backbone's map.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +19,32 @@ class Pairs(NamedTuple):
     label: Tensor  # (B,)
 
 
-class ClassFeatures(NamedTuple):
-    """All feature maps of one modality with their class numbers 0..K-1."""
+class Source(Protocol):
+    """The training pictures of one modality, each with its class number 0..K-1."""
+
+    @property
+    def label(self) -> Tensor:
+        """Class numbers (N,)."""
+
+    def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+        """Random versions of the pictures with these numbers (B,): maps (B, C, h, w)."""
+
+    def plain(self, picked: Tensor) -> Tensor:
+        """The same pictures as they are: maps (B, C, h, w)."""
+
+
+class CachedViews(NamedTuple):
+    """Maps computed once, of a fixed number of views of each picture; the first view is the plain picture."""
 
     maps: Tensor  # (N, V, C, h, w)
     label: Tensor  # (N,)
+
+    def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+        views = torch.randint(self.maps.shape[1], picked.shape, generator=generator)
+        return self.maps[picked, views].float()  # (B, C, h, w)
+
+    def plain(self, picked: Tensor) -> Tensor:
+        return self.maps[picked, 0].float()  # (B, C, h, w)
 
 
 class BalancedPairs(IterableDataset[Pairs]):
@@ -36,8 +57,8 @@ class BalancedPairs(IterableDataset[Pairs]):
 
     def __init__(
         self,
-        sketches: ClassFeatures,
-        photos: ClassFeatures,
+        sketches: Source,
+        photos: Source,
         classes_per_batch: int,
         pairs_per_class: int,
         seed: int,
@@ -68,12 +89,11 @@ class BalancedPairs(IterableDataset[Pairs]):
                 waiting = torch.cat([waiting, fresh[~again], fresh[again]])
             chosen, waiting = waiting[: self.classes_per_batch], waiting[self.classes_per_batch :]
             label = chosen.repeat_interleave(self.pairs_per_class)  # (B,)
-            yield Pairs(self._draw(self.sketches, 0, label), self._draw(self.photos, 1, label), label)
+            yield Pairs(self._draw(0, label), self._draw(1, label), label)
 
-    def _draw(self, modality: ClassFeatures, side: int, label: Tensor) -> Tensor:
+    def _draw(self, side: int, label: Tensor) -> Tensor:
         picked = torch.stack([self._one_of(self.members[side][number]) for number in label.tolist()])
-        views = torch.randint(modality.maps.shape[1], picked.shape, generator=self.generator)
-        return modality.maps[picked, views].float()  # (B, C, h, w)
+        return (self.sketches, self.photos)[side].draw(picked, self.generator)
 
     def _one_of(self, members: Tensor) -> Tensor:
         return members[torch.randint(len(members), (), generator=self.generator)]

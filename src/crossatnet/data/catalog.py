@@ -70,6 +70,22 @@ class Catalog:
             tuple(self.items[index] for index in keep), tuple(self.hashes[index] for index in keep), root=self.root
         )
 
+    def joined(self, other: "Catalog") -> "Catalog":
+        """Both catalogs' usable items under this one's root; a picture that both have counts once."""
+        known = {(digest, item.modality) for digest, item in zip(self.hashes, self.items, strict=True)}
+        new = [
+            (item, digest)
+            for item, digest in zip(other.items, other.hashes, strict=True)
+            if (digest, item.modality) not in known
+        ]
+        return Catalog(
+            (*self.items, *(item for item, _ in new)),
+            (*self.hashes, *(digest for _, digest in new)),
+            (*self.problems, *other.problems),
+            (*self.duplicates, *other.duplicates),
+            self.root,
+        )
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """(sketches, photos) of every class, in alphabetical order."""
         counter = Counter((item.class_name, item.modality) for item in self.items)

@@ -81,6 +81,11 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
 }
 
 
+def list_classes(root: Path, layout: str) -> set[str]:
+    """Canonical names of the classes under a root, without opening a picture."""
+    return {canonical(item.class_name) for item in _listed(root, layout)}
+
+
 def read_catalog(
     root: Path | None, layout: str, quiet: bool = False, classes: Collection[str] | None = None
 ) -> Catalog:
@@ -95,9 +100,7 @@ def read_catalog(
         root = build_quickstart(root or cache_directory() / "quickstart", progress=not quiet)
     if root is None:
         raise UserError(f"the layout '{layout}' needs the folder of the data set: give it with --data")
-    if not root.is_dir():
-        raise UserError(f"no folder '{root}'; give the folder that holds the data set")
-    listed = list(LAYOUTS[layout](root))
+    listed = _listed(root, layout)
     wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
     items = [drawing for item in wanted for drawing in _drawings(item)]
     if listed and not wanted:
@@ -106,6 +109,14 @@ def read_catalog(
         description = " ".join((LAYOUTS[layout].__doc__ or "").partition("\n")[0].split())
         raise UserError(f"no pictures found under '{root}' in the layout '{layout}'. {description}")
     return scan(items, root, quiet)
+
+
+def _listed(root: Path, layout: str) -> list[Item]:
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown layout '{layout}'; {did_you_mean(layout, LAYOUTS)}")
+    if not root.is_dir():
+        raise UserError(f"no folder '{root}'; give the folder that holds the data set")
+    return list(LAYOUTS[layout](root))
 
 
 def _existing(parent: Path, *names: str) -> list[Path]:

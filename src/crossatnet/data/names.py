@@ -20,6 +20,44 @@ ALIASES = {
     "wrist_watch": "watch",
 }
 
+# Classes that show much the same thing under another name: training on one would give away the other. A class whose
+# whole name is part of another's (tree, palm_tree) is a relative without standing here.
+RELATIVES = (
+    {"bicycle", "bike"},
+    {"cabin", "house"},
+    {"chicken", "rooster"},
+    {"cow", "bull"},
+    {"cup", "mug", "teacup"},
+    {"deer", "moose", "antelope"},
+    {"dolphin", "whale"},
+    {"gun", "pistol"},
+    {"gun", "rifle"},
+    {"horse", "donkey", "racehorse"},
+    {"jack_o_lantern", "pumpkin"},
+    {"lamp", "floor_lamp", "tablelamp"},
+    {"loudspeaker", "speaker"},
+    {"mailbox", "postbox"},
+    {"mouse", "rat"},
+    {"purse", "handbag"},
+    {"rollerblades", "roller_skate"},
+    {"bird", "flying_bird", "parrot", "pigeon", "seagull", "songbird", "standing_bird"},
+    {"shoe", "sneaker"},
+)
+
+
+def are_related(first: str, second: str) -> bool:
+    """Whether two canonical class names mean nearly the same thing.
+
+    They do if one of them, an alias of it or one of its `RELATIVES` is the other or whole words of the other's name.
+    """
+    return _is_in_name(first, second) or _is_in_name(second, first)
+
+
+def _is_in_name(one: str, other: str) -> bool:
+    aliases = {alias for alias, name in ALIASES.items() if name == one}  # "race_car" holds "car", not "car_sedan"
+    relatives = (group for group in RELATIVES if one in group)
+    return any(f"_{name}_" in f"_{other}_" for name in {one}.union(aliases, *relatives))
+
 
 def canonical(name: str) -> str:
     """The one form of a class name: `"Hot-Air Balloon"` and `"hot-air_balloon"` both give `"hot_air_balloon"`.

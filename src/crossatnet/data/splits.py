@@ -8,6 +8,7 @@ from pathlib import Path
 from crossatnet.data.names import canonical, did_you_mean
 from crossatnet.errors import UserError
 
+EVERYTHING = "all"  # in place of a split: every class is trained on
 PACKAGED = Path(__file__).parent / "splits"
 
 
@@ -30,7 +31,7 @@ class Split:
             twice = sorted({name for name in classes if classes.count(name) > 1})
             if twice:
                 raise UserError(f"split {self.name}: {', '.join(twice)} twice among the {part} classes")
-            if not classes:
+            if not classes and self.name != EVERYTHING:
                 raise UserError(f"split {self.name}: no {part} classes")
 
     @cached_property
@@ -65,6 +66,8 @@ def load_split(name: str) -> Split:
 
     Raises `UserError` for an unknown name, an empty list, or a class that stands in both.
     """
+    if name == EVERYTHING:
+        raise UserError(f"'{EVERYTHING}' keeps no class unseen, so that there is nothing to test on; name a split")
     prefix = PACKAGED / name if name in split_names() else Path(name)
     lists = []
     for part in ("seen", "unseen"):
