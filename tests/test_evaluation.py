@@ -1,11 +1,13 @@
 """Zero-shot evaluation against the same steps taken by hand."""
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from crossatnet import evaluation
 from crossatnet.checkpoint import Provenance
@@ -24,11 +26,14 @@ from crossatnet.evaluation import (
     save_results,
 )
 from crossatnet.metrics import evaluate
-from crossatnet.model.network import CrossATNet
+from crossatnet.model.attention import CrossModalAttention
+from crossatnet.model.hashing import itq
+from crossatnet.model.network import CrossATNet, Guided
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 
 PICTURES = 3  # of each class and modality
+LENGTHS = (64, 16, 24)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +55,17 @@ def split(root: Path) -> Split:
 
 @pytest.fixture(scope="module")
 def network() -> CrossATNet:
+    """A network whose centres, hyperplanes and attention are away from where they start; maps of 2 x 2."""
     torch.manual_seed(0)
-    network = CrossATNet(ModelConfig(image_size=64, dimension=16)).eval()
+    network = CrossATNet(ModelConfig(image_size=64, dimension=16, code_lengths=LENGTHS)).eval()
     network.backbone.load_imagenet_weights()
     network.sketch_centre.copy_(torch.randn(320))
     network.photo_centre.copy_(torch.randn(320))
+    for bits in LENGTHS:
+        network.hashing.set(bits, *itq(torch.randn(100, 16), bits, seed=bits))
+    assert isinstance(network.pooler, CrossModalAttention)
+    torch.nn.init.normal_(network.pooler.gallery_query)
+    torch.nn.init.normal_(network.pooler.sketch_query.weight)
     network.name = "shapes"
     return network
 
@@ -95,6 +106,28 @@ def test_embeds_every_item_in_order(
     np.testing.assert_allclose(embedded.embeddings, network.encode(files(root, folder), modality), atol=1e-5)
 
 
+Ranking = tuple[str, list[str]]
+"""Class of the query, and those of the gallery, best first."""
+
+
+def loop_scores(rankings: list[Ranking], at: tuple[int, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    """A row's metrics and its mAP@all of each class, one query at a time."""
+    relevant = [[name == wanted for name in names] for wanted, names in rankings]
+    metrics = {f"P@{k}": np.mean([oracle.precision_at(ranking, k) for ranking in relevant]) for k in at}
+    metrics["mAP@all"] = np.mean([oracle.average_precision(ranking) for ranking in relevant])
+    per_class = {
+        name: np.mean(
+            [
+                oracle.average_precision(row)
+                for row, (wanted, _) in zip(relevant, rankings, strict=True)
+                if wanted == name
+            ]
+        )
+        for name in UNSEEN
+    }
+    return metrics, per_class
+
+
 @pytest.mark.usefixtures("_small_batches")
 def test_scores_are_those_of_a_loop_over_unseen_queries(
     network: CrossATNet, catalog: Catalog, split: Split, root: Path
@@ -103,19 +136,103 @@ def test_scores_are_those_of_a_loop_over_unseen_queries(
     queries = network.encode(files(root, "sketches"), "sketch").tolist()
     gallery = network.encode(files(root, "photos"), "photo").tolist()
     names = [path.parent.name for path in files(root, "photos")]
-    scored: dict[str, list[float]] = {"circle": [], "hourglass": []}
-    first, second = [], []
-    for path, query in zip(files(root, "sketches"), queries, strict=True):
-        relevant = [names[index] == path.parent.name for index in oracle.ranking(query, gallery)]
-        scored[path.parent.name].append(oracle.average_precision(relevant))
-        first.append(oracle.precision_at(relevant, 1))
-        second.append(oracle.precision_at(relevant, 2))
-    (row,) = results.rows
-    assert (row.model, row.dimension) == ("ours", 16)
-    assert row.metrics == pytest.approx(
-        {"mAP@all": np.mean(scored["circle"] + scored["hourglass"]), "P@1": np.mean(first), "P@2": np.mean(second)}
+    metrics, per_class = loop_scores(
+        [
+            (path.parent.name, [names[index] for index in oracle.ranking(query, gallery)])
+            for path, query in zip(files(root, "sketches"), queries, strict=True)
+        ],
+        (1, 2),
     )
-    assert row.per_class == pytest.approx({name: np.mean(values) for name, values in scored.items()})
+    row = results.rows[0]
+    assert (row.model, row.dimension) == ("ours", 16)
+    assert row.metrics == pytest.approx(metrics)
+    assert row.per_class == pytest.approx(per_class)
+
+
+@pytest.mark.usefixtures("_small_batches")
+def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
+    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, at=(1, 4), quiet=True)
+    named = [("ours, 64 bits", 64), ("ours, 16 bits", 16), ("ours, 24 bits", 24)]
+    assert [(row.model, row.dimension) for row in results.rows] == [("ours", 16), *named]
+    for row, (_, bits) in zip(results.rows[1:], named, strict=True):
+        gallery = network.encode(files(root, "photos"), "photo", bits=bits).tolist()
+        precisions, at_4 = [], []
+        for path in files(root, "sketches"):
+            (code,) = network.encode([path], "sketch", bits=bits).tolist()
+            distances = [oracle.hamming(code, item) for item in gallery]
+            relevant = [photo.parent.name == path.parent.name for photo in files(root, "photos")]
+            precisions.append(oracle.tie_averaged_average_precision(distances, relevant))
+            at_4.append(oracle.tie_averaged_precision_at(distances, relevant, 4))
+        assert row.metrics["mAP@all"] == pytest.approx(np.mean(precisions))
+        assert row.metrics["P@4"] == pytest.approx(np.mean(at_4))
+        assert row.per_class["circle"] == pytest.approx(np.mean(precisions[:PICTURES]))  # classes in turn
+
+
+def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Ranking]:
+    """Rankings of the unseen queries, of which the first `reranked` hits are looked at again."""
+    names = [path.parent.name for path in files(root, "photos")]
+    photos = np.stack([network.preprocess(path, "photo") for path in files(root, "photos")])
+    gallery = network.encode(files(root, "photos"), "photo").tolist()
+    queries = network.encode(files(root, "sketches"), "sketch").tolist()
+    rankings = []
+    for path, query in zip(files(root, "sketches"), queries, strict=True):
+        seen = network.guide(network.preprocess(path, "sketch"), photos).similarity.tolist()
+        mean = [(oracle.cosine(query, item) + seen[index]) / 2 for index, item in enumerate(gallery)]
+        plain = oracle.ranking(query, gallery)
+        first = sorted(plain[:reranked], key=lambda index: -mean[index])
+        rankings.append((path.parent.name, [names[index] for index in first + plain[reranked:]]))
+    return rankings
+
+
+def test_guided_scores_are_those_of_a_loop(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
+    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
+    row = results.rows[-1]
+    assert (row.model, row.dimension) == ("ours, guided", 16)
+    metrics, per_class = loop_scores(guided_by_hand(network, root, evaluation.RERANKED), (1, 2, 4))
+    assert row.metrics == pytest.approx(metrics)
+    assert row.per_class == pytest.approx(per_class)
+
+
+@pytest.mark.parametrize("reranked", [1, 4, 5, 50])
+def test_guided_re_orders_the_first_hits_only(
+    network: CrossATNet,
+    catalog: Catalog,
+    split: Split,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reranked: int,
+) -> None:
+    """With eyes that see something else in every pair of pictures, -1..1, the rankings change a lot."""
+
+    def digest(feature_map: Tensor, start: int = 0) -> int:
+        return zlib.crc32((feature_map.numpy().round(2) + 0.0).tobytes(), start)  # 0.0: there are two zeros
+
+    def guide_maps(sketch: Tensor, photos: Tensor) -> Guided:
+        seen = [digest(photo, digest(sketch)) / 2**31 - 1 for photo in photos]
+        return Guided(np.array(seen, dtype=np.float32), np.empty((len(photos), 0, 0, 0), dtype=np.float32))
+
+    monkeypatch.setattr(network, "guide_maps", guide_maps)
+    monkeypatch.setattr(evaluation, "RERANKED", reranked)
+    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
+    metrics, per_class = loop_scores(guided_by_hand(network, root, reranked), (1, 2, 4))
+    assert results.rows[-1].metrics == pytest.approx(metrics)
+    assert results.rows[-1].per_class == pytest.approx(per_class)
+    others = [guided_by_hand(network, root, number) for number in (1, 4, 5, 6) if number != min(reranked, 6)]
+    assert all(metrics != loop_scores(other, (1, 2, 4))[0] for other in others)  # or too many would go unnoticed
+
+
+def test_only_the_checkpoint_is_scored_in_other_ways(network: CrossATNet, catalog: Catalog, split: Split) -> None:
+    networks = {"ours": network, "other": CrossATNet(network.config).eval()}
+    results = evaluate_zero_shot(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
+    codes = [f"ours, {bits} bits" for bits in LENGTHS]
+    assert [row.model for row in results.rows] == ["ours", *codes, "ours, guided", "other"]
+
+
+def test_a_network_without_attention_has_no_guided_row(catalog: Catalog, split: Split) -> None:
+    config = ModelConfig(image_size=64, dimension=16, attention_heads=0, code_lengths=(16,))
+    networks = {"plain": CrossATNet(config).eval()}
+    results = evaluate_zero_shot(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
+    assert [row.model for row in results.rows] == ["plain", "plain, 16 bits"]
 
 
 def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
@@ -129,10 +246,10 @@ def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, s
 def test_several_networks_are_compared(network: CrossATNet, catalog: Catalog, split: Split) -> None:
     other = CrossATNet(network.config).eval()
     results = evaluate_zero_shot({"ours": network, "other": other}, provenance(), catalog, split, (1,), quiet=True)
-    assert [row.model for row in results.rows] == ["ours", "other"]
+    assert [row.model for row in results.rows if "bits" not in row.model] == ["ours", "other"]
     assert results.fingerprint == network.fingerprint
     alone = evaluate_zero_shot({"other": other}, provenance(), catalog, split, (1,), quiet=True)
-    assert results.rows[1] == alone.rows[0]
+    assert results.rows[-1] == alone.rows[0]
 
 
 def test_lists_what_could_not_be_used(network: CrossATNet, split: Split, tmp_path: Path) -> None:
@@ -194,6 +311,14 @@ def test_frozen_baselines_owe_nothing_to_training(network: CrossATNet) -> None:
     torch.nn.init.normal_(changed.backbone.stem[0].weight)
     for name, baseline in frozen_baselines(network).items():
         assert frozen_baselines(changed)[name].fingerprint == baseline.fingerprint
+
+
+def test_frozen_baselines_refuse_another_backbone(network: CrossATNet) -> None:
+    other = CrossATNet(network.config)
+    other.name = "large"
+    other.config = network.config.model_copy(update={"backbone": "owner/vision-transformer"})
+    with pytest.raises(UserError, match=r"no baseline for large: the untouched owner/vision-transformer is not"):
+        frozen_baselines(other)
 
 
 def test_results_survive_their_file(network: CrossATNet, catalog: Catalog, split: Split, tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from sklearn.metrics import average_precision_score
 
 from crossatnet import metrics
 from crossatnet.errors import UserError
-from crossatnet.metrics import average_precision, evaluate, precision_at
+from crossatnet.metrics import (
+    average_precision,
+    evaluate,
+    evaluate_codes,
+    evaluate_similarity,
+    expected_average_precision,
+    expected_precision_at,
+    precision_at,
+)
 from oracles import metrics as oracle
 
 Problem = tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.float64], NDArray[np.str_]]
@@ -188,3 +196,206 @@ def test_names_what_does_not_fit(change: dict[str, object], message: str) -> Non
     assert evaluate(**good).gallery_size == 3
     with pytest.raises(UserError, match=message):
         evaluate(**{**good, **change})
+
+
+# Similarities of any origin
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_similarities_score_as_the_embeddings_they_come_from(seed: int) -> None:
+    query, query_class, gallery, gallery_class = problem(seed)
+    gallery[30:50] = gallery[10:30]  # with ties
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, gallery)]
+    ours = evaluate_similarity(unit[0] @ unit[1].T, query_class, gallery_class, at=(1, 10, 100))
+    expected = evaluate(query, query_class, gallery, gallery_class, at=(1, 10, 100))
+    assert np.array_equal(ours.average_precision, expected.average_precision)
+    assert all(np.array_equal(ours.precision_at[k], expected.precision_at[k]) for k in (1, 10, 100))
+    assert ours.per_class() == expected.per_class()
+    assert ours.gallery_size == expected.gallery_size == 61
+
+
+def test_similarities_by_hand() -> None:
+    """They need not be cosines; the second query's tie keeps the gallery's order."""
+    scores = evaluate_similarity([[-30, 70, 5], [2, 2, 1]], ["a", "b"], ["a", "b", "a"], at=(2,))
+    assert scores.average_precision == pytest.approx([(1 / 2 + 2 / 3) / 2, 1 / 2])
+    assert scores.precision_at[2].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("block", [1, 7, 23])
+def test_similarities_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    _, query_class, _, gallery_class = problem(0)
+    similarity = np.random.default_rng(0).integers(9, size=(23, 61))  # with ties
+    whole = evaluate_similarity(similarity, query_class, gallery_class)
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    parts = evaluate_similarity(similarity, query_class, gallery_class)
+    assert np.array_equal(whole.average_precision, parts.average_precision)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"similarity": np.zeros(3)}, r"finite numbers of shape \(queries, items\), not \(3,\)"),
+        ({"similarity": np.zeros((2, 0))}, r"finite numbers of shape \(queries, items\), not \(2, 0\)"),
+        ({"similarity": [[0, np.nan, 1], [1, 2, 3]]}, "similarity must be finite"),
+        ({"similarity": [[0, 1, 2], [1, 2, -np.inf]]}, "similarity must be finite"),
+        ({"query_class": ["a"]}, r"query has 2 embeddings but classes of shape \(1,\)"),
+        ({"gallery_class": ["a", "b"]}, r"gallery has 3 embeddings but classes of shape \(2,\)"),
+        ({"query_class": ["a", "zebra"]}, "no item of class 'zebra'"),
+        ({"at": (1, 0)}, "k of at least 1, not 0"),
+    ],
+)
+def test_names_what_does_not_fit_similarities(change: dict[str, object], message: str) -> None:
+    good = {
+        "similarity": [[1, 2, 3], [3, 2, 1]],
+        "query_class": ["a", "b"],
+        "gallery_class": ["a", "b", "a"],
+        "at": (1,),
+    }
+    assert evaluate_similarity(**good).gallery_size == 3
+    with pytest.raises(UserError, match=message):
+        evaluate_similarity(**{**good, **change})
+
+
+# Hash codes
+
+
+def codes_at(distances: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint8]:
+    """A code of `size` bytes for each distance from the code of zeros: its first bits are set."""
+    return np.packbits(np.arange(8 * size) < np.asarray(distances)[:, None], axis=1)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_codes_average_over_all_orders_within_ties(seed: int) -> None:
+    """Brute force: plain scores of every ranking that agrees with the distances."""
+    random = np.random.default_rng(seed)
+    distances = random.integers(random.integers(1, 4), size=random.integers(1, 7))  # up to 6 items, all tied or not
+    relevant = random.random(len(distances)) < 0.5
+    relevant[random.integers(len(distances))] = True
+    scores = evaluate_codes(codes_at([0], 1), [True], codes_at(distances, 1), relevant, at=(1, 2, 4, 9))
+    rankings = list(oracle.orders_within_ties(distances.tolist(), relevant.tolist()))
+    expected = np.mean([oracle.average_precision(ranking) for ranking in rankings])
+    assert scores.average_precision[0] == pytest.approx(expected, abs=1e-12)
+    for k in (1, 2, 4, 9):
+        expected = np.mean([oracle.precision_at(ranking, k) for ranking in rankings])
+        assert scores.precision_at[k][0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("free_bits", [0, 1, 3, 8, 24])
+@pytest.mark.parametrize("seed", range(4))
+def test_codes_equal_the_loop(seed: int, free_bits: int) -> None:
+    """Random codes of 24 bits, of which only some are not zero: the fewer, the longer the ties."""
+    _, query_class, _, gallery_class = problem(seed)
+    free = np.packbits(np.random.default_rng(seed).permutation(24) < free_bits)
+    query, gallery = (np.random.default_rng(seed + n).integers(256, size=(n, 3)) & free for n in (23, 61))
+    scores = evaluate_codes(
+        query.astype(np.uint8), query_class, gallery.astype(np.uint8), gallery_class, at=(1, 10, 61, 100)
+    )
+    for index, code in enumerate(query.tolist()):
+        distances = [oracle.hamming(code, item) for item in gallery.tolist()]
+        relevant = (gallery_class == query_class[index]).tolist()
+        expected = oracle.tie_averaged_average_precision(distances, relevant)
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
+        for k in (1, 10, 61, 100):
+            expected = oracle.tie_averaged_precision_at(distances, relevant, k)
+            assert scores.precision_at[k][index] == pytest.approx(expected, abs=1e-12)
+    assert scores.query_class.tolist() == query_class.tolist()
+    assert scores.gallery_size == 61
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_codes_without_ties_score_as_plain_rankings(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    distances = random.permutation(65)[:40]
+    relevant = random.random(40) < 0.3
+    relevant[random.integers(40)] = True
+    scores = evaluate_codes(codes_at([0], 8), [True], codes_at(distances, 8), relevant, at=(5, 100))
+    ranking = relevant[np.argsort(distances)][None]
+    assert scores.average_precision == pytest.approx(average_precision(ranking), abs=1e-12)
+    for k in (5, 100):
+        assert scores.precision_at[k] == pytest.approx(precision_at(ranking, k), abs=1e-12)
+
+
+def test_codes_by_hand() -> None:
+    """Items at distance 0, 1, 1, 2: the rankings b [a b] a are b a b a and b b a a, each as likely."""
+    scores = evaluate_codes(codes_at([0], 1), ["a"], codes_at([2, 1, 0, 1], 1), list("aabb"), at=(1, 2, 3, 4, 8))
+    assert scores.average_precision == pytest.approx([((1 / 2 + 2 / 4) / 2 + (1 / 3 + 2 / 4) / 2) / 2])
+    assert {k: values.tolist() for k, values in scores.precision_at.items()} == {
+        1: [0.0],
+        2: [0.25],
+        3: [pytest.approx(1 / 3)],
+        4: [0.5],
+        8: [0.25],
+    }
+    assert scores.means() == pytest.approx(
+        {"mAP@all": 11 / 24, "P@1": 0, "P@2": 1 / 4, "P@3": 1 / 3, "P@4": 1 / 2, "P@8": 1 / 4}
+    )
+
+
+@pytest.mark.parametrize(
+    ("items", "hits"), [(1, 1), (2, 1), (7, 7), (10, 3), (1000, 1), (200_000, 37), (200_000, 150_000)]
+)
+def test_codes_that_all_tie(items: int, hits: int) -> None:
+    """$AP = (H_N + (R - 1) (N - H_N) / (N - 1)) / N$ with the harmonic number $H_N$: a gallery in random order."""
+    gallery_class = np.arange(items) < hits
+    scores = evaluate_codes(codes_at([3], 1), [True], codes_at([5], 1).repeat(items, 0), gallery_class, at=(1, 300_000))
+    harmonic = sum(1 / rank for rank in range(1, items + 1))
+    expected = (harmonic + (hits - 1) * (items - harmonic) / max(items - 1, 1)) / items
+    assert scores.average_precision[0] == pytest.approx(expected, rel=1e-10)
+    assert scores.precision_at[1][0] == pytest.approx(hits / items)
+    assert scores.precision_at[300_000][0] == pytest.approx(hits / 300_000)
+
+
+def test_codes_do_not_depend_on_the_gallerys_order() -> None:
+    random = np.random.default_rng(0)
+    _, query_class, _, gallery_class = problem(0)
+    query, gallery = (random.integers(4, size=(rows, 2), dtype=np.uint8) for rows in (23, 61))
+    order = random.permutation(61)
+    first = evaluate_codes(query, query_class, gallery, gallery_class)
+    second = evaluate_codes(query, query_class, gallery[order], gallery_class[order])
+    assert np.array_equal(first.average_precision, second.average_precision)
+    assert np.array_equal(first.precision_at[100], second.precision_at[100])
+
+
+def test_long_codes_may_differ_in_every_bit() -> None:
+    """A distance of 512 does not fit into the bytes that it is counted from."""
+    gallery = codes_at([512, 256, 1], 64)
+    scores = evaluate_codes(codes_at([0], 64), ["a"], gallery, list("aba"), at=(1,))
+    assert scores.average_precision == pytest.approx([(1 + 2 / 3) / 2])
+    assert scores.precision_at[1].tolist() == [1.0]
+
+
+def test_counts_of_distances_without_items_change_nothing() -> None:
+    items, hits = np.array([[2, 3]]), np.array([[1, 1]])
+    padded = [np.array([[0, row[0, 0], 0, 0, row[0, 1], 0]]) for row in (items, hits)]
+    assert expected_average_precision(*padded) == pytest.approx(expected_average_precision(items, hits))
+    assert expected_precision_at(*padded, 3) == pytest.approx(expected_precision_at(items, hits, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"query": np.zeros(2, np.uint8)},
+            r"query must be packed codes, uint8 of shape \(rows, bytes\), not uint8\(2,\)",
+        ),
+        ({"query": np.zeros((0, 2), np.uint8)}, r"query must be packed codes.*not uint8\(0, 2\)"),
+        ({"gallery": np.zeros((3, 2), np.int64)}, r"gallery must be packed codes.*not int64\(3, 2\)"),
+        ({"gallery": np.zeros((3, 2), np.bool_)}, r"gallery must be packed codes.*not bool\(3, 2\)"),
+        ({"query": np.zeros((2, 8), np.uint8)}, "query has codes of 64 bits, gallery of 16"),
+        ({"query_class": ["a"]}, r"query has 2 embeddings but classes of shape \(1,\)"),
+        ({"gallery_class": [["a", "b", "a"]]}, r"gallery has 3 embeddings but classes of shape \(1, 3\)"),
+        ({"query_class": ["a", "zebra"]}, "no item of class 'zebra'"),
+        ({"at": (0,)}, "k of at least 1, not 0"),
+    ],
+)
+def test_names_what_does_not_fit_codes(change: dict[str, object], message: str) -> None:
+    good = {
+        "query": np.zeros((2, 2), np.uint8),
+        "query_class": ["a", "b"],
+        "gallery": np.zeros((3, 2), np.uint8),
+        "gallery_class": ["a", "b", "a"],
+        "at": (1,),
+    }
+    assert evaluate_codes(**good).gallery_size == 3
+    with pytest.raises(UserError, match=message):
+        evaluate_codes(**{**good, **change})

@@ -4,7 +4,7 @@ Shapes: `B` batch, `S` side of the input, `D` the shared space.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from crossatnet.data.images import Modality, prepare
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate
+from crossatnet.metrics import RetrievalScores, evaluate, evaluate_codes, evaluate_similarity
+from crossatnet.model.backbone import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.progress import track
 
@@ -29,7 +30,10 @@ BATCH = 32
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
+    "hash codes": "Hamming distance; expectations over random orders within ties",
+    "guided": "the first RERANKED hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
 }
+RERANKED = 50  # hits that a guided re-ranking re-orders
 
 
 class Row(BaseModel):
@@ -88,9 +92,11 @@ def evaluate_zero_shot(
     split: Split,
     at: Sequence[int] = (100, 200),
     quiet: bool = False,
+    guided: bool = False,
 ) -> Results:
     """Score networks on the unseen classes of a split; the first is the checkpoint, others are compared with it.
 
+    The checkpoint is also scored by its hash codes and, with `guided`, after re-ranking by its sketch-guided attention.
     Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a class that the split keeps unseen, or
     if the data lacks sketches or photos of an unseen class.
     """
@@ -102,7 +108,16 @@ def evaluate_zero_shot(
         query = embed_catalog(network, sketches, "sketch", quiet)
         gallery = embed_catalog(network, photos, "photo", quiet)
         scores = evaluate(query.embeddings, query.classes, gallery.embeddings, gallery.classes, at)
-        rows.append(row(name, network, scores))
+        rows.append(row(name, network.dimension, scores))
+        if name == next(iter(networks)):
+            rows += [
+                row(f"{name}, {bits} bits", bits, code_scores(network, query, gallery, bits, at))
+                for bits in network.config.code_lengths
+            ]
+            if network.has_attention and guided:
+                rows.append(
+                    row(f"{name}, guided", network.dimension, guided_scores(network, query, gallery, at, quiet))
+                )
     checkpoint = next(iter(networks.values()))
     return Results(
         checkpoint=checkpoint.name,
@@ -121,9 +136,33 @@ def evaluate_zero_shot(
     )
 
 
-def row(name: str, network: CrossATNet, scores: RetrievalScores) -> Row:
+def code_scores(
+    network: CrossATNet, query: Embedded, gallery: Embedded, bits: int, at: Sequence[int]
+) -> RetrievalScores:
+    """Scores of the hash codes of this length."""
+    codes = [network.hash(part.embeddings, bits) for part in (query, gallery)]
+    return evaluate_codes(codes[0], query.classes, codes[1], gallery.classes, at)
+
+
+def guided_scores(
+    network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
+) -> RetrievalScores:
+    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query."""
+    similarity = query.embeddings.astype(np.float64) @ gallery.embeddings.T  # (Q, N)
+    sketches, photos = (
+        torch.cat([network.map(pixels, modality) for pixels in _pixels(network, part.items, modality, quiet)])
+        for modality, part in zip(MODALITIES, (query, gallery), strict=True)
+    )  # (Q, C, h, w), (N, C, h, w)
+    for sketch, scores in zip(sketches, similarity, strict=True):
+        first = np.argsort(-scores, kind="stable")[:RERANKED]
+        guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
+        scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
+    return evaluate_similarity(similarity, query.classes, gallery.classes, at)
+
+
+def row(name: str, dimension: int, scores: RetrievalScores) -> Row:
     """One line of a results table."""
-    return Row(model=name, dimension=network.dimension, metrics=scores.means(), per_class=scores.per_class())
+    return Row(model=name, dimension=dimension, metrics=scores.means(), per_class=scores.per_class())
 
 
 def refuse_seen(provenance: Provenance, split: Split) -> None:
@@ -140,14 +179,17 @@ def refuse_seen(provenance: Provenance, split: Split) -> None:
 def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
     """The untouched ImageNet backbone as a retrieval model, raw and with the checkpoint's centring.
 
-    Both are the same network with an identity for a projection, so every other step is shared.
+    Both are the same network with mean pooling and an identity for a projection, so every other step is shared. Raises
+    `UserError` for another backbone than EfficientNet-Lite0: a checkpoint does not hold what it started from.
     """
-    channels = network.backbone.channels
-    config = ModelConfig.model_validate({**network.config.model_dump(), "dimension": channels})
+    if network.config.backbone != EfficientNetLite0.name:
+        raise UserError(f"no baseline for {network.name}: the untouched {network.config.backbone} is not at hand")
+    plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True}
+    config = ModelConfig.model_validate({**network.config.model_dump(), **plain})
     baselines = {}
     for name in ("frozen backbone, centred", "frozen backbone, raw"):
         baseline = CrossATNet(config).eval()
-        baseline.backbone.load_imagenet_weights()
+        baseline.backbone.load_state_dict(EfficientNetLite0().load_imagenet_weights().state_dict())
         torch.nn.init.eye_(baseline.projection.weight)
         if name.endswith("centred"):
             for modality in MODALITIES:
@@ -158,16 +200,20 @@ def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
 
 def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, quiet: bool = False) -> Embedded:
     """Embed every item of a checked catalog, in order."""
+    blocks = [network.embed(pixels, modality) for pixels in _pixels(network, catalog.items, modality, quiet)]
+    return Embedded(embeddings=np.concatenate(blocks), items=catalog.items)
+
+
+def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quiet: bool) -> Iterator[NDArray[np.uint8]]:
+    """Items as the network's input, batch by batch, (B, S, S, 3)."""
 
     def read(batch: Sequence[Item]) -> NDArray[np.uint8]:
         config = network.config
         shaped = [prepare(open_item(item), modality, config.image_size, config.fit_strokes) for item in batch]
         return np.stack(shaped)  # (B, S, S, 3)
 
-    batches = [catalog.items[start : start + BATCH] for start in range(0, len(catalog.items), BATCH)]
-    inputs = track(read_ahead(read, batches), f"embedding {modality}s", len(batches), quiet)
-    blocks = [network.embed(pixels, modality) for pixels in inputs]
-    return Embedded(embeddings=np.concatenate(blocks), items=catalog.items)
+    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    yield from track(read_ahead(read, batches), f"embedding {modality}s", len(batches), quiet)
 
 
 def save_results(results: Results, path: Path) -> None:
