@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 import yaml
 from PIL import Image, ImageDraw
 
 import tiny_data
 from crossatnet import __version__, cli, doctor
+from crossatnet.checkpoint import Provenance, save_checkpoint
+from crossatnet.config import ModelConfig
+from crossatnet.gallery import Gallery
+from crossatnet.model.attention import CrossModalAttention
+from crossatnet.model.network import CrossATNet
+from crossatnet.plots import CELL
 
 Run = Callable[..., "Outcome"]
 
@@ -61,6 +68,40 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cli.main()
     assert not stop.value.code
     return folder
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny data in `data` and two checkpoints of random weights: `seeing`, whose attention is uneven, and `blind`."""
+    folder = tmp_path_factory.mktemp("untrained")
+    tiny_data.write_tiny(folder / "data", pictures=2)
+    torch.manual_seed(0)
+    for name, heads in (("seeing", 8), ("blind", 0)):
+        config = ModelConfig(image_size=64, dimension=16, attention_heads=heads, code_lengths=(64, 16))
+        network = CrossATNet(config).eval()
+        network.backbone.load_imagenet_weights()
+        if isinstance(network.pooler, CrossModalAttention):
+            torch.nn.init.normal_(network.pooler.sketch_query.weight)
+        provenance = Provenance(
+            data="shapes",
+            layout="folder",
+            split=str(folder / "data" / "tiny"),
+            training_classes=tiny_data.SEEN,
+            validation_classes=(),
+            seed=0,
+            epochs=1,
+            validation_map=0.5,
+        )
+        save_checkpoint(folder / name, network, name, provenance, [])
+    return folder
+
+
+@pytest.fixture
+def guided_gallery(untrained: Path, tmp_path: Path, run: Run) -> Path:
+    path = tmp_path / "guided.gallery"
+    photos = untrained / "data" / "photos"
+    assert run("index", photos, "-o", path, "--checkpoint", untrained / "seeing", "-q").code == 0
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +181,38 @@ def test_a_photo_finds_itself_first(gallery: Path, tiny: Path, run: Run) -> None
     assert first["score"] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_guided_search_prints_the_re_ranked_hits(guided_gallery: Path, drawing: Path, run: Run) -> None:
+    hits = json.loads(run("search", guided_gallery, drawing, "--guided", "--json", "-k", 5).out)
+    with Gallery.open(guided_gallery) as opened:
+        expected = opened.search(drawing, 5, rerank="guided")
+        plain = opened.search(drawing, 5)
+    assert [hit["path"] for hit in hits] == [hit.path for hit in expected]
+    assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert [hit["score"] for hit in hits] != pytest.approx([hit.score for hit in plain], abs=1e-5)
+    printed = run("search", guided_gallery, drawing, "--guided", "-k", 5).out.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in printed] == [hit.path for hit in expected]
+
+
+@pytest.mark.parametrize("name", ["explained.png", "explained.JPG", "explained.webp"])
+def test_explain_writes_a_picture(untrained: Path, drawing: Path, tmp_path: Path, run: Run, name: str) -> None:
+    photos = sorted((untrained / "data" / "photos" / "circle").iterdir())
+    outcome = run("explain", drawing, *photos, "-o", tmp_path / name, "--checkpoint", untrained / "seeing")
+    assert (outcome.code, outcome.out.strip(), outcome.err) == (0, str(tmp_path / name), "")
+    with Image.open(tmp_path / name) as picture:
+        assert picture.mode == "RGB"
+        assert (1 + len(photos)) * CELL < picture.width < (2 + len(photos)) * CELL
+        assert picture.height > CELL
+
+
+def test_evaluate_scores_guided_if_asked(untrained: Path, run: Run) -> None:
+    arguments = ("evaluate", untrained / "seeing", "--data", untrained / "data", "-q")
+    plain = ["seeing", "seeing, 64 bits", "seeing, 16 bits"]
+    assert [row["model"] for row in json.loads(run(*arguments, "--json").out)["rows"]] == plain
+    guided = run(*arguments, "--guided")
+    assert guided.code == 0
+    assert "seeing, guided" in guided.out
+
+
 def test_index_again_adds_nothing_and_names_what_it_skips(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(tiny / "data" / "photos", photos)
@@ -165,7 +238,9 @@ def test_evaluate_writes_what_it_prints(tiny: Path, tmp_path: Path, run: Run) ->
     printed = json.loads(run(*arguments, "--baselines", "--json", "-o", results).out)
     assert json.loads(results.read_text()) == printed
     assert (printed["queries"], printed["gallery"], printed["classes"]) == (8, 8, 2)
-    assert [row["model"] for row in printed["rows"]] == ["shapes", "frozen backbone, centred", "frozen backbone, raw"]
+    codes = [f"shapes, {bits} bits" for bits in (64, 128, 256, 512)]
+    baselines = ["frozen backbone, centred", "frozen backbone, raw"]
+    assert [row["model"] for row in printed["rows"]] == ["shapes", *codes, *baselines]
     assert set(printed["rows"][0]["per_class"]) == set(tiny_data.UNSEEN)
     shown = run(*arguments).out
     assert f"{printed['rows'][0]['metrics']['mAP@all']:.3f}" in shown
@@ -248,6 +323,45 @@ def test_queries_that_are_no_pictures(gallery: Path, drawing: Path, tmp_path: Pa
     assert_refused(run("search", gallery, huge_png(tmp_path / "huge.png")), "huge.png", "100,000,000", "smaller")
     assert_refused(run("search", gallery, tmp_path / "nothing.png"), "nothing.png", "no such file")
     assert_refused(run("search", gallery, drawing, "-k", 0), "k is 0")
+
+
+def test_guided_search_needs_a_drawing_and_attention(
+    guided_gallery: Path, untrained: Path, drawing: Path, tmp_path: Path, run: Run
+) -> None:
+    assert_refused(run("search", guided_gallery, drawing, "--guided", "--photo"), "needs a drawing")
+    blind = tmp_path / "blind.gallery"
+    photos = untrained / "data" / "photos"
+    assert run("index", photos, "-o", blind, "--checkpoint", untrained / "blind", "-q").code == 0
+    assert_refused(run("search", blind, drawing, "--guided"), "blind has no attention")
+    assert run("search", blind, drawing).code == 0
+
+
+def test_what_cannot_be_explained(untrained: Path, drawing: Path, tmp_path: Path, run: Run) -> None:
+    photo, target = untrained / "data" / "photos" / "circle" / "0.png", tmp_path / "explained.png"
+    seeing, blind = (("--checkpoint", untrained / name) for name in ("seeing", "blind"))
+    text = tmp_path / "text.png"
+    text.write_text("text")
+    assert_refused(run("explain", drawing, photo, text, "-o", target, *seeing), "text.png", "not a picture")
+    assert_refused(run("explain", text, photo, "-o", target, *seeing), "text.png", "not a picture")
+    assert_refused(run("explain", drawing, tmp_path / "none.png", "-o", target, *seeing), "none.png", "no such file")
+    assert_refused(run("explain", drawing, photo, "-o", target, *blind), "blind has no attention to show")
+    assert_refused(run("explain", drawing, photo, "-o", target, "--checkpoint", "no-such-model"), "no checkpoint")
+    assert_refused(run("explain", drawing, photo, "-o", tmp_path / "none" / "e.png", *seeing), "none/e.png")
+    assert not target.exists()
+    assert run("explain", drawing, "-o", target, *seeing).code == 2  # no photo at all
+
+
+@pytest.mark.parametrize("name", ["explained", "explained.gif", "explained.txt", ""])
+def test_explain_needs_the_name_of_a_picture(drawing: Path, tmp_path: Path, run: Run, name: str) -> None:
+    """Told before anything is loaded, so that no checkpoint is needed to know."""
+    outcome = run("explain", drawing, drawing, "-o", tmp_path / name, "--checkpoint", "no-such-model")
+    assert_refused(outcome, str(tmp_path / name), "not the name of a picture", "explained.png")
+
+
+def test_explain_without_matplotlib(drawing: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "crossatnet.explain", raising=False)
+    assert_refused(run("explain", drawing, drawing, "-o", "e.png"), "matplotlib", "pip install 'crossatnet[report]'")
 
 
 def test_an_oversized_picture_is_skipped_by_index(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:

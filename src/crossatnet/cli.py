@@ -30,7 +30,7 @@ app.add_typer(data_app, name="data")
 screen = Console()
 
 EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report"}
-DEFAULT_CHECKPOINT = "crossatnet-quickstart"
+DEFAULT_CHECKPOINT = "crossatnet-open"
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
@@ -64,18 +64,25 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("demo"),
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder of your own pictures: it is made searchable first, with no training.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Data, training, zero-shot test, gallery and report, from pip packages alone."""
     from crossatnet.demo import run_demo
 
+    if pictures:
+        output.mkdir(parents=True, exist_ok=True)
+        index(pictures, output / "my.gallery", quiet=quiet)
+        print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     _print_results(results)
     screen.print("Time: " + ", ".join(f"{name.lower()} {value:.0f} s" for name, value in seconds.items()))
     report = output / "report.html"
     screen.print(f"\nThe report: [bold]{report}[/bold]\n\nNext:")
     for command in (
-        f"crossatnet index ~/Pictures -o my.gallery --checkpoint {output / 'checkpoint'}",
+        "crossatnet index ~/Pictures -o my.gallery",
         "crossatnet search my.gallery drawing.png -k 10",
         "crossatnet train sketchy --data PATH/TO/sketchy -o runs/sketchy",
     ):
@@ -126,10 +133,10 @@ def train(
 ) -> None:
     """Train a checkpoint; a killed run goes on with the same command."""
     from crossatnet.config import load_config
-    from crossatnet.data.splits import split_names
+    from crossatnet.data.splits import EVERYTHING, split_names
     from crossatnet.training import train as run
 
-    if split and split not in split_names():
+    if split and split not in (EVERYTHING, *split_names()):
         split = str(Path(split).resolve())  # the checkpoint remembers it, wherever it is used from
     given = {"data.root": data and str(data.resolve()), "data.split": split, "train.seed": seed}
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
@@ -144,6 +151,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the results as JSON.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
+    guided: Annotated[bool, typer.Option(help="Also score after re-ranking by the guided attention.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -161,7 +169,7 @@ def evaluate(
     network = load_checkpoint(checkpoint)
     catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
     networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
-    results = evaluate_zero_shot(networks, provenance, catalog, chosen, quiet=quiet)
+    results = evaluate_zero_shot(networks, provenance, catalog, chosen, quiet=quiet, guided=guided)
     if output:
         save_results(results, output)
     if as_json:
@@ -208,6 +216,7 @@ def search(
     query: Annotated[Path, typer.Argument(help="Your drawing: any picture file.")],
     k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
     photo: Annotated[bool, typer.Option("--photo", help="The query is a photo, not a drawing.")] = False,
+    guided: Annotated[bool, typer.Option(help="Look again at the best hits through the drawing's eyes.")] = False,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -217,12 +226,29 @@ def search(
 
     network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
     with Gallery.open(gallery, network) as opened:
-        hits = opened.search(query, k, "photo" if photo else "sketch")
+        hits = opened.search(query, k, "photo" if photo else "sketch", "guided" if guided else None)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
         return
     for rank, hit in enumerate(hits, 1):
         print(f"{rank:3d}  {hit.score:6.3f}  {hit.path}")
+
+
+@app.command()
+def explain(
+    sketch: Annotated[Path, typer.Argument(help="Your drawing: any picture file.")],
+    photos: Annotated[list[Path], typer.Argument(help="The photos to look at.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write, such as explained.png.")],
+    checkpoint: Annotated[str, typer.Option(help="A folder, a packaged name or a hub id.")] = DEFAULT_CHECKPOINT,
+) -> None:
+    """Show which part of each photo a drawing matched."""
+    from crossatnet.explain import explain as run
+    from crossatnet.model.network import CrossATNet
+
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"{output}: not the name of a picture; give one such as explained.png with -o")
+    run(CrossATNet.from_pretrained(checkpoint), sketch, photos).save(output)
+    print(output)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from crossatnet.data.images import load_image
+
 CELL = 144  # pixels of one picture's side in a grid
 GAP = 12
 FRAME = 5
@@ -18,18 +20,18 @@ RIGHT, WRONG, QUERY, TEXT = "#1a7f37", "#c9cdd2", "#57606a", "#1f2328"
 
 @dataclass(frozen=True)
 class Cell:
-    """One retrieved picture: its file, what stands under it, and whether it is of the query's class."""
+    """One picture, what stands under it, and whether it is of the query's class."""
 
-    picture: Path
+    picture: Path | Image.Image
     caption: str
-    is_right: bool
+    is_right: bool = False
 
 
 @dataclass(frozen=True)
 class GridRow:
     """A query and what was found for it, best first."""
 
-    query: Path
+    query: Path | Image.Image
     caption: str
     cells: Sequence[Cell]
 
@@ -52,12 +54,16 @@ def retrieval_grid(rows: Sequence[GridRow]) -> Image.Image:
 
 
 def _paste(
-    grid: Image.Image, draw: ImageDraw.ImageDraw, picture: Path, caption: str, corner: tuple[int, int], colour: str
+    grid: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    picture: Path | Image.Image,
+    caption: str,
+    corner: tuple[int, int],
+    colour: str,
 ) -> None:
     left, top = corner
     inner = CELL - 2 * FRAME
-    with Image.open(picture) as image:
-        shown = ImageOps.pad(image.convert("RGB"), (inner, inner), color="white")
+    shown = ImageOps.pad(load_image(picture), (inner, inner), color="white")
     draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=colour)
     grid.paste(shown, (left + FRAME, top + FRAME))
     font = ImageFont.load_default(size=14)

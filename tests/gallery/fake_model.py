@@ -19,18 +19,26 @@ class FakeModel:
     """
 
     def __init__(
-        self, dimension: int = 16, code_bits: int = 64, seed: int = 0, source: str = "", die_at_batch: int = -1
+        self,
+        dimension: int = 16,
+        code_bits: int = 64,
+        seed: int = 0,
+        source: str = "",
+        die_at_batch: int = -1,
+        has_attention: bool = True,
     ) -> None:
         self.dimension = dimension
         self.code_bits = code_bits
         self.fingerprint = f"{seed:064x}"
         self.source = source
         self.name = f"fake-{seed}"
+        self.has_attention = has_attention
         generator = np.random.default_rng(seed)
         self._projection = generator.standard_normal((SIDE * SIDE * 3, dimension))
         self._planes = generator.standard_normal((dimension, code_bits))
         self._batches_left = die_at_batch
         self.batch_sizes: list[int] = []
+        self.guided_batch_sizes: list[int] = []
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         return prepare(load_image(picture), modality, SIDE)
@@ -43,6 +51,19 @@ class FakeModel:
         flat = pixels.reshape(len(pixels), -1) / 127.5 - 1.0
         embeddings = flat @ self._projection + 0.01 * flat.mean()
         return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), dtype=np.float32)
+
+    def guide(
+        self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the sketch draws white is all that it sees of a photo."""
+        self.guided_batch_sizes.append(len(photos))
+        attention = (1.0 + sketch.mean(2)) / (1.0 + sketch.mean(2)).sum()  # (S, S)
+        seen = (photos / 127.5 - 1.0) * attention[..., None]  # (N, S, S, 3)
+        embeddings = seen.reshape(len(seen), -1) @ self._projection  # (N, D)
+        query = (sketch / 127.5 - 1.0).reshape(-1) @ self._projection  # (D,)
+        similarity = embeddings @ query / (np.linalg.norm(embeddings, axis=1) * np.linalg.norm(query))
+        maps = np.broadcast_to(attention, (len(photos), 1, *attention.shape))
+        return similarity.astype(np.float32), maps.astype(np.float32)
 
     def hash(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)

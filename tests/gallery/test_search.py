@@ -1,5 +1,6 @@
 """Search against a loop anyone can check by eye, and what another process's changes do to it."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from crossatnet.data.images import ImageError
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, Hit
 from crossatnet.gallery import search as search_module
+from crossatnet.gallery.ingest import BATCH
 from crossatnet.gallery.search import shortlist_length
 from crossatnet.gallery.store import Facts, GalleryMissingError, Stamp
 
@@ -139,6 +141,145 @@ def test_empty_gallery_gives_empty_lists(gallery: Gallery) -> None:
 def test_no_queries_give_no_lists(gallery: Gallery, model: FakeModel) -> None:
     put(gallery, model, random_embeddings(3))
     assert gallery.search_embeddings(np.empty((0, 16), np.float32)) == []
+
+
+# Guided re-ranking
+
+
+PHOTOS = 70  # more than GUIDED
+
+
+@pytest.fixture
+def photos(gallery: Gallery, tmp_path: Path) -> Path:
+    """A folder of noise, indexed."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (PHOTOS, 8, 8, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    assert gallery.add_folder(folder).added == PHOTOS
+    return folder
+
+
+@pytest.fixture
+def sketch() -> NDArray[np.uint8]:
+    """A few black strokes on white paper."""
+    pixels = np.full((8, 8, 3), 255, dtype=np.uint8)
+    pixels[2, 1:7] = pixels[2:7, 4] = 0
+    return pixels
+
+
+def guided_oracle(
+    gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8], looked_at: int
+) -> list[tuple[str, float]]:
+    """(path, score) of the first plain hits, each looked at alone."""
+    scored = []
+    for hit in gallery.search(sketch, k=looked_at):
+        photo = model.preprocess(hit.path, "photo")
+        (seen,) = model.guide(model.preprocess(sketch, "sketch"), photo[None])[0].tolist()
+        scored.append((hit.path, (hit.score + seen) / 2))
+    return sorted(scored, key=lambda pair: -pair[1])
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(("k", "looked_at"), [(1, 50), (5, 50), (50, 50), (60, 60), (1000, PHOTOS)])
+def test_guided_order_is_the_oracles(
+    gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8], k: int, looked_at: int
+) -> None:
+    assert search_module.GUIDED == 50
+    expected = guided_oracle(gallery, model, sketch, looked_at)[:k]
+    model.guided_batch_sizes.clear()
+    hits = gallery.search(sketch, k, rerank="guided")
+    assert sum(model.guided_batch_sizes) == looked_at
+    assert max(model.guided_batch_sizes) <= BATCH
+    assert [hit.path for hit in hits] == [path for path, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
+    assert [hit.path for hit in hits] != [hit.path for hit in gallery.search(sketch, k)]
+
+
+@pytest.mark.usefixtures("photos")
+def test_guided_hits_come_from_the_first_plain_ones(
+    gallery: Gallery, sketch: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "GUIDED", 10)
+    first = {hit.id: hit for hit in gallery.search(sketch, k=10)}
+    hits = gallery.search(sketch, k=4, rerank="guided")
+    assert len(hits) == 4
+    assert all((hit.path, hit.class_name) == (first[hit.id].path, first[hit.id].class_name) for hit in hits)
+    assert {hit.id for hit in gallery.search(sketch, k=10, rerank="guided")} == first.keys()
+    assert not {hit.id for hit in gallery.search(sketch, k=70, rerank="guided")[:10]} <= first.keys()  # 11th and later
+
+
+@pytest.mark.usefixtures("photos")
+def test_plain_search_looks_at_nothing_again(gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8]) -> None:
+    embedding = model.embed(model.preprocess(sketch, "sketch")[None], "sketch")
+    assert gallery.search(sketch, 5) == gallery.search_embeddings(embedding, 5)[0]
+    assert gallery.search(sketch, 5, "sketch", None) == gallery.search(sketch, 5)
+    assert not model.guided_batch_sizes
+
+
+def test_guided_hits_whose_files_cannot_be_read_keep_their_score(
+    gallery: Gallery, model: FakeModel, photos: Path, sketch: NDArray[np.uint8]
+) -> None:
+    expected = dict(guided_oracle(gallery, model, sketch, 50))
+    plain = gallery.search(sketch, k=50)
+    vanished, text, cut, folder = plain[0], plain[1], plain[20], plain[49]
+    Path(vanished.path).unlink()
+    Path(text.path).write_text("not a picture")
+    Path(cut.path).write_bytes(Path(cut.path).read_bytes()[:100])
+    Path(folder.path).unlink()
+    Path(folder.path).mkdir()
+    expected |= {hit.path: hit.score for hit in (vanished, text, cut, folder)}
+    model.guided_batch_sizes.clear()
+    hits = gallery.search(sketch, k=50, rerank="guided")
+    assert {hit.path: hit.score for hit in hits} == pytest.approx(expected, abs=1e-6)
+    assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
+    assert sum(model.guided_batch_sizes) == 46
+    assert all(hit in hits for hit in (vanished, text, cut, folder))  # as they were found
+
+
+def test_guided_search_without_one_readable_file_is_a_plain_one(
+    gallery: Gallery, model: FakeModel, photos: Path, sketch: NDArray[np.uint8]
+) -> None:
+    shutil.rmtree(photos)
+    assert gallery.search(sketch, 60, rerank="guided") == gallery.search(sketch, 60)
+    assert not model.guided_batch_sizes
+
+
+def test_equal_guided_scores_are_ordered_by_id(
+    gallery: Gallery, model: FakeModel, tmp_path: Path, sketch: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):  # two batches
+        Image.fromarray(sketch).save(tmp_path / f"{number}.png")
+    put(gallery, model, random_embeddings(3)[np.arange(40) % 3], prefix=f"{tmp_path}/")
+    monkeypatch.setattr(model, "guide", lambda _, photos: (np.ones(len(photos)), None))
+    hits = gallery.search(sketch, 40, rerank="guided")
+    assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id))
+    assert len({hit.score for hit in hits}) == 3
+
+
+def test_guided_search_of_an_empty_gallery(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
+    assert gallery.search(sketch, rerank="guided") == []
+
+
+def test_guided_search_needs_a_drawing(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeModel, "preprocess", lambda *_: pytest.fail("the query was read before it was refused"))
+    with pytest.raises(UserError, match="guided re-ranking needs a drawing: search by sketch, or without it"):
+        gallery.search(np.zeros((8, 8), np.uint8), modality="photo", rerank="guided")
+
+
+def test_guided_search_needs_attention(tmp_path: Path, sketch: NDArray[np.uint8]) -> None:
+    model = FakeModel(has_attention=False)
+    gallery = Gallery.create(tmp_path / "blind.gallery", model)
+    put(gallery, model, random_embeddings(3))
+    with pytest.raises(UserError, match="fake-0 has no attention to guide: search without re-ranking"):
+        gallery.search(sketch, rerank="guided")
+    assert len(gallery.search(sketch)) == 3
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_guided_search_refuses_k_below_one(gallery: Gallery, sketch: NDArray[np.uint8], k: int) -> None:
+    with pytest.raises(UserError, match=f"k is {k}; ask for 1 hit or more"):
+        gallery.search(sketch, k, rerank="guided")
 
 
 # Another connection changes the file

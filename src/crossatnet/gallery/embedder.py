@@ -34,11 +34,20 @@ class Embedder(Protocol):
     def code_bits(self) -> int:
         """Length of a hash code in bits, a multiple of 8."""
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether `guide` can be asked."""
+
     def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:
         """One picture as the network's input, (S, S, 3). Raises `ImageError` if it cannot be read."""
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality, /) -> NDArray[np.float32]:
         """Pixels (N, S, S, 3) to L2-normalised embeddings (N, D)."""
+
+    def guide(
+        self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8], /
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a sketch (S, S, 3) sees in photos (N, S, S, 3): cosines (N,) and attention maps (N, M, h, w)."""
 
     def hash(self, embeddings: NDArray[np.float32], /) -> NDArray[np.uint8]:
         """Embeddings (N, D) to packed codes (N, code_bits // 8)."""

@@ -6,33 +6,40 @@ A search has two steps. The Hamming distance between hash codes picks a shortlis
 cosine between embeddings orders it.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import Modality, Picture
+from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.errors import UserError
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest import IngestSummary, Progress, add_folder
+from crossatnet.gallery.ingest import BATCH, IngestSummary, Progress, add_folder
 from crossatnet.gallery.store import Checkpoint, Codes, Store
 
 # (code bits from, fewest candidates, candidates for each hit asked for): the shorter the code, the coarser its order,
 # and the more candidates the float re-rank must see. Measured on a million items: 512 bits and 500 candidates find
 # .9999 of the true top 100; 64 bits need 1,000 or more.
 SHORTLIST_RULE = ((512, 500, 5), (256, 1000, 10), (0, 2000, 20))
+GUIDED = 50  # hits that guided re-ranking looks at again, or as many as are asked for
 RERANK_FLOATS = 16_777_216  # at most 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
+
+Rerank = Literal["guided"]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute."""
+    """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute.
+
+    After guided re-ranking it is the mean of that cosine and the one with what the drawing sees in the picture.
+    """
 
     id: int
     path: str
@@ -116,14 +123,26 @@ class Gallery:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest`."""
         return add_folder(self.store, self.model, Path(folder), progress)
 
-    def search(self, query: Picture, k: int = 10, modality: Modality = "sketch") -> list[Hit]:
+    def search(
+        self, query: Picture, k: int = 10, modality: Modality = "sketch", rerank: Rerank | None = None
+    ) -> list[Hit]:
         """The `k` pictures nearest to one sketch or photo, best first; fewer if the gallery holds fewer.
 
-        Raises `ImageError` if the query cannot be read and `UserError` if k < 1.
+        With `rerank="guided"` the first hits (`GUIDED` or k of them) are read again from their files and re-ordered by
+        the sketch-guided attention. Raises `ImageError` if the query cannot be read, and `UserError` if k < 1 or if a
+        guided search is asked of a photo or of a model without attention.
         """
         _check_k(k)
-        pixels = self.model.preprocess(query, modality)[None]  # (1, S, S, 3)
-        return self.search_embeddings(self.model.embed(pixels, modality), k)[0]
+        if rerank and modality != "sketch":
+            raise UserError("guided re-ranking needs a drawing: search by sketch, or without it")
+        pixels = self.model.preprocess(query, modality)  # (S, S, 3)
+        embedding = self.model.embed(pixels[None], modality)  # (1, D)
+        if not rerank:
+            return self.search_embeddings(embedding, k)[0]
+        if not self.model.has_attention:
+            raise UserError(f"{self.model.name} has no attention to guide: search without re-ranking")
+        hits = self.search_embeddings(embedding, max(k, GUIDED))[0]
+        return self._guided(pixels, hits)[:k]
 
     def search_embeddings(self, embeddings: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
         """The `k` nearest pictures of each of the queries (Q, D), best first, pictures of equal score by id.
@@ -142,6 +161,21 @@ class Gallery:
             shortlist = self._shortlist(index, part, length)  # (Q, S)
             hits += self._rerank(part, shortlist, k)
         return hits
+
+    def _guided(self, sketch: NDArray[np.uint8], hits: list[Hit]) -> list[Hit]:
+        """Hits in the order of their scores through the eyes of a sketch (S, S, 3); unreadable files keep theirs."""
+        rescored = []
+        for part in (hits[start : start + BATCH] for start in range(0, len(hits), BATCH)):
+            readable: dict[int, NDArray[np.uint8]] = {}
+            for number, hit in enumerate(part):
+                with contextlib.suppress(ImageError):  # moved or damaged since it was indexed
+                    readable[number] = self.model.preprocess(hit.path, "photo")
+            if readable:
+                seen = self.model.guide(sketch, np.stack([*readable.values()]))[0]
+                for number, similarity in zip(readable, seen.tolist(), strict=True):
+                    part[number] = replace(part[number], score=(part[number].score + similarity) / 2)
+            rescored += part
+        return sorted(rescored, key=lambda hit: -hit.score)
 
     def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         dimension = self.store.checkpoint.dimension
