@@ -1,4 +1,5 @@
-# make demo: set-up, then the main job.   make test: set-up, then lint, types and tests.
+# make demo: set-up, then the main job; with PICTURES=FOLDER your own folder is made searchable first.
+# make test: set-up, then lint, types and tests.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ setup: .venv/ready
 	touch .venv/ready
 
 demo: setup
-	$(BIN)/crossatnet demo -o demo
+	$(BIN)/crossatnet demo -o demo $(if $(PICTURES),--pictures "$(PICTURES)")
 
 test: setup
 	$(BIN)/ruff check .

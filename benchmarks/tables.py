@@ -17,14 +17,16 @@ def table(report: dict[str, Any]) -> str:
         f"| {report['data']}, {report['split']} | dimensions | {' | '.join(names)} | seeds |",
         "|---|---|" + "---|" * (len(names) + 1),
     ]
+    seconds = min(report["train_seconds"]["CrossATNet"])
     for row in report["rows"]:
         cells = [figure(row, name) for name in names]
         lines.append(f"| {row['model']} | {row['dimension']} | {' | '.join(cells)} | {row['seeds']} |")
     lines += [
         "",
         f"{report['direction']}, {report['setting']}: {report['queries']} queries, gallery of {report['gallery']},"
-        f" {report['classes']} classes. Mean and standard deviation over seeds. {report['machine']}, {report['date']},"
-        f" {report['software']}; {min(report['train_seconds']):.0f} s of training once features are cached.",
+        f" {report['classes']} classes. Mean and standard deviation over seeds; {report['epochs']} epochs, chosen on"
+        f" held-out seen classes. {report['machine']}, {report['date']}, {report['software']};"
+        f" {seconds:.0f} s of training once features are cached.",
         "",
         f"`{report['command']}`",
     ]

@@ -1,12 +1,17 @@
-"""How well does a config find unseen classes? Trains with several seeds and compares with the frozen backbone.
+"""How well does a config find unseen classes, and what does each of its parts add?
 
-    python benchmarks/zero_shot.py sketchy --data DATA/sketchy-mini --split sketchy-sake25 --seeds 3
+    python benchmarks/zero_shot.py sketchy --data DATA/sketchy-mini --split sketchy-sake25 --ablations 3
+
+The number of epochs is chosen once, for the whole model and seed 0, on held-out SEEN classes. Then every variant is
+trained on all seen classes with every seed, and tested on the unseen ones. Runs are kept in the cache directory: the
+same command goes on where it was, and `--part 1/2` and `--part 2/2` share the runs between two processes.
 
 Prints a table and writes `benchmarks/results/CONFIG-SPLIT-DATA.json`, from which `benchmarks/tables.py` makes
-docs/results.md. Features are cached by the first seed; `train_seconds` of the later ones are training alone.
+docs/results.md. Seconds are of training alone: the maps of the backbone's frozen units are cached before.
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
@@ -14,32 +19,142 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
-from crossatnet.checkpoint import load_checkpoint, read_config
-from crossatnet.config import load_config
+from crossatnet.checkpoint import Provenance
+from crossatnet.config import Config, cache_directory, load_config
+from crossatnet.data.extra import seen_catalog
 from crossatnet.data.layouts import read_catalog
-from crossatnet.data.splits import load_split
-from crossatnet.evaluation import Results, evaluate_zero_shot, frozen_baselines
-from crossatnet.training import train
+from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines
+from crossatnet.training import class_features, fit, fit_hash, seen_features
 
 RESULTS = Path(__file__).parent / "results"
+WHOLE = "CrossATNet"
+PLAIN = {"loss.triplet": 0.0, "loss.latent": 0.0, "loss.reconstruction": 0.0, "loss.knowledge": 0.0}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without attention": {"model.attention_heads": 0},
+    "without graph": {"semantics.prototypes": "free"},
+    "without triplet": {"loss.triplet": 0.0},
+    "without decoder": {"loss.reconstruction": 0.0},
+    "without latent": {"loss.latent": 0.0},
+    "without knowledge": {"loss.knowledge": 0.0},
+    "frozen backbone": {"train.trainable_units": 0, "train.interpolation": 1.0, "loss.knowledge": 0.0},
+    "plain fine-tuning": {**PLAIN, "model.attention_heads": 0, "semantics.prototypes": "free"},
+}
 
 
-def run(config_name: str, data: Path | None, split_name: str | None, seed: int) -> tuple[Results, float]:
-    """Train and test one seed; returns the scores and the seconds of training."""
-    overrides = {"data.root": data and str(data), "data.split": split_name, "train.seed": seed}
-    config = load_config(config_name, {key: value for key, value in overrides.items() if value is not None})
-    split = load_split(config.data.split)
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.monotonic()
-        checkpoint = train(config, Path(folder) / "checkpoint", quiet=True)
-        seconds = time.monotonic() - begin
-        network, provenance = load_checkpoint(checkpoint), read_config(checkpoint).provenance
-    catalog = read_catalog(config.data.root, config.data.layout, quiet=True, classes=split.unseen_set)
-    networks = {"CrossATNet, frozen backbone": network}
-    if seed == 0:  # the backbone has no seed, and its centring is the training set's whatever the seed
-        networks |= frozen_baselines(network)
-    return evaluate_zero_shot(networks, provenance, catalog, split, (10, 100), quiet=True), seconds
+class Runs:
+    """All runs of one config on one split, each kept in a file of its own."""
+
+    def __init__(self, name: str, overrides: dict[str, Any]) -> None:
+        self.name, self.overrides = name, overrides
+        self.whole = self.config({})
+        key = hashlib.sha256(self.whole.model_dump_json().encode()).hexdigest()[:16]
+        self.folder = cache_directory() / "benchmarks" / f"{name}-{key}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.catalog, self.split, self.seen = seen_catalog(self.whole.data, quiet=True)
+        self.features: dict[int, Any] = {}
+
+    def config(self, changes: dict[str, Any]) -> Config:
+        return load_config(self.name, {**self.overrides, **changes})
+
+    def chosen(self) -> dict[str, Any]:
+        """The best epoch of the whole model on held-out seen classes, with the curve."""
+
+        def choose() -> dict[str, Any]:
+            _, held_out = self.split.hold_out(self.whole.data.validation_classes, 0)
+            chosen_on = tuple(name for name in self.seen if name not in held_out)
+            curve = [record["validation_map"] for record in self.fit(self.whole, chosen_on, held_out, None)[1]]
+            return {"epochs": 1 + curve.index(max(curve)), "curve": curve, "held_out": held_out}
+
+        return self.kept("selection", choose)
+
+    def scores(self, variant: str, seed: int) -> dict[str, Any]:
+        """Rows of one variant and seed on the unseen classes."""
+        epochs = self.chosen()["epochs"]
+        config = self.config({**ABLATIONS.get(variant, {}), "train.seed": seed})
+
+        def run() -> dict[str, Any]:
+            begin = time.monotonic()
+            network, _ = self.fit(config, self.seen, (), epochs)
+            seconds = time.monotonic() - begin
+            fit_hash(network, config, class_features(self.views(config), self.seen))
+            network.name = variant
+            provenance = Provenance(
+                data=self.catalog.root.name,
+                layout=config.data.layout,
+                split=self.split.name,
+                training_classes=self.seen,
+                validation_classes=(),
+                seed=seed,
+                epochs=epochs,
+                validation_map=0.0,
+            )
+            unseen = read_catalog(config.data.root, config.data.layout, quiet=True, classes=self.split.unseen_set)
+            networks = {variant: network}
+            if seed == 0 and variant == WHOLE:  # a frozen network has no seed
+                networks |= frozen_baselines(network)
+            results = evaluate_zero_shot(
+                networks, provenance, unseen, self.split, (10, 100), quiet=True, guided=variant == WHOLE
+            )
+            return {"seconds": seconds, "results": results.model_dump(mode="json")}
+
+        return self.kept(f"{variant}-{seed}".replace(" ", "-"), run)
+
+    def fit(self, config: Config, classes: Any, held_out: Any, epochs: int | None) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            return fit(config, self.views(config), classes, held_out, Path(folder), epochs, quiet=True)
+
+    def views(self, config: Config) -> Any:
+        units = config.train.trainable_units
+        if units not in self.features:
+            self.features = {units: seen_features(config, self.catalog, quiet=False)}  # one in memory at a time
+        return self.features[units]
+
+    def kept(self, name: str, make: Any) -> dict[str, Any]:
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            made = json.dumps(make(), indent=1)
+            path.with_suffix(".unfinished").write_text(made, encoding="utf-8")
+            path.with_suffix(".unfinished").replace(path)
+            print(path.name, flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def collated(runs: Runs, seeds: dict[str, int], command: str) -> dict[str, Any]:
+    """All runs as one report, with mean and spread over the seeds."""
+    rows, seconds = [], {}
+    for variant, number in seeds.items():
+        done = [runs.scores(variant, seed) for seed in range(number)]
+        seconds[variant] = [round(run["seconds"], 1) for run in done]
+        for index, row in enumerate(done[0]["results"]["rows"]):
+            if variant != WHOLE and index > 0:  # hash codes and re-ranking are told of the whole model
+                continue
+            scores = [run["results"]["rows"][index]["metrics"] for run in done if index < len(run["results"]["rows"])]
+            rows.append(
+                {
+                    "model": row["model"],
+                    "dimension": row["dimension"],
+                    "seeds": len(scores),
+                    "mean": {name: mean(score[name] for score in scores) for name in row["metrics"]},
+                    "spread": {
+                        name: stdev(score[name] for score in scores) if len(scores) > 1 else None
+                        for name in row["metrics"]
+                    },
+                    "per_seed": [score["mAP@all"] for score in scores],
+                }
+            )
+    first = runs.scores(WHOLE, 0)["results"]
+    names = ("data", "split", "direction", "setting", "queries", "gallery", "classes", "definitions")
+    return {
+        "command": command,
+        **{name: first[name] for name in (*names, "software", "machine", "date")},
+        "epochs": runs.chosen()["epochs"],
+        "selection": runs.chosen(),
+        "settings": runs.whole.model_dump(mode="json", exclude={"data": {"root", "extra"}}),
+        "rows": rows,
+        "train_seconds": seconds,
+    }
 
 
 def main() -> None:
@@ -48,33 +163,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--ablations", type=int, default=0, metavar="SEEDS", help="also the ablations, with these seeds"
+    )
+    parser.add_argument("--part", default="1/1", help="I/N: only every N-th run, from the I-th on")
     arguments = parser.parse_args()
-    runs = [run(arguments.config, arguments.data, arguments.split, seed) for seed in range(arguments.seeds)]
-    first = runs[0][0]
-    folder = str(arguments.data.parent) if arguments.data else ""  # where the data lies is nobody else's concern
-    rows = [
-        {
-            "model": row.model,
-            "dimension": row.dimension,
-            "seeds": len(scores),
-            "mean": {name: mean(score[name] for score in scores) for name in row.metrics},
-            "spread": {
-                name: stdev(score[name] for score in scores) if len(scores) > 1 else None for name in row.metrics
-            },
-        }
-        for index, row in enumerate(first.rows)
-        for scores in [[results.rows[index].metrics for results, _ in runs if index < len(results.rows)]]
-    ]
-    report = {
-        "command": shlex.join(["python", *(word.replace(folder, "DATA") if folder else word for word in sys.argv)]),
-        **first.model_dump(include={"data", "split", "direction", "setting", "queries", "gallery", "classes"}),
-        **first.model_dump(include={"definitions", "software", "machine", "date"}),
-        "rows": rows,
-        "train_seconds": [round(seconds, 1) for _, seconds in runs],
+    overrides = {"data.root": arguments.data and str(arguments.data), "data.split": arguments.split}
+    runs = Runs(arguments.config, {key: value for key, value in overrides.items() if value is not None})
+    seeds = {
+        WHOLE: arguments.seeds,
+        **(dict.fromkeys(ABLATIONS, arguments.ablations) if arguments.ablations else {}),
     }
-    path = RESULTS / f"{arguments.config}-{first.split}-{first.data}.json"
+    part, parts = (int(number) for number in arguments.part.split("/"))
+    every = [(variant, seed) for seed in range(max(seeds.values())) for variant in seeds if seed < seeds[variant]]
+    for variant, seed in every[part - 1 :: parts]:
+        runs.scores(variant, seed)
+    if parts > 1:
+        return
+    folder = str(arguments.data.parent) if arguments.data else ""  # where the data lies is nobody else's concern
+    words = [word.replace(folder, "DATA") if folder else word for word in sys.argv]
+    report = collated(runs, seeds, shlex.join(["python", *words]))
+    path = RESULTS / f"{arguments.config}-{report['split']}-{report['data']}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    for row in rows:
+    for row in report["rows"]:
         print(row["model"], row["seeds"], {name: round(value, 4) for name, value in row["mean"].items()}, row["spread"])
     print("seconds of training", report["train_seconds"], "->", path)
 

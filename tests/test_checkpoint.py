@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import huggingface_hub
 import numpy as np
@@ -19,16 +20,18 @@ from crossatnet.checkpoint import (
     CONFIG,
     HISTORY,
     WEIGHTS,
+    CheckpointConfig,
     Provenance,
+    card,
     is_checkpoint,
     load_checkpoint,
     packaged_checkpoints,
     read_config,
     save_checkpoint,
 )
-from crossatnet.config import ModelConfig
+from crossatnet.config import Layout, ModelConfig
 from crossatnet.errors import UserError
-from crossatnet.model.network import CrossATNet
+from crossatnet.model.network import MODALITIES, CrossATNet
 from tiny_data import OUTLINES, draw
 
 PROVENANCE = Provenance(
@@ -47,10 +50,11 @@ RECORDS = [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.25}]
 @pytest.fixture(scope="module")
 def network() -> CrossATNet:
     torch.manual_seed(0)
-    network = CrossATNet(ModelConfig(image_size=64, dimension=16)).eval()
+    network = CrossATNet(ModelConfig(image_size=64, dimension=16, code_lengths=(16, 32))).eval()
     network.backbone.load_imagenet_weights()
     network.photo_centre.copy_(torch.randn(320))
-    network.hashing.mean.copy_(torch.randn(16) / 10)
+    for bits in network.hashing.lengths:
+        network.hashing.set(bits, torch.randn(bits, 16), torch.randn(bits) / 10)
     return network
 
 
@@ -113,13 +117,60 @@ def test_keeps_what_it_was_trained_on(saved: Path) -> None:
     assert config.provenance == PROVENANCE
     assert config.name == "shapes"
     assert json.loads((saved / HISTORY).read_text()) == RECORDS
-    card = (saved / CARD).read_text()
-    assert card.startswith("# shapes\n")
-    assert "| data | shapes (layout `folder`) |" in card
-    assert "tiny: 3 classes trained on" in card
-    assert "mAP@all of 0.457 on 1 held-out SEEN classes; 7 epochs, seed 3" in card
-    assert "64 px, 16-d shared space" in card
-    assert "{" not in card  # every blank is filled in
+    text = (saved / CARD).read_text()
+    assert text.startswith("# shapes\n")
+    assert "| data | shapes (layout `folder`) |" in text
+    assert "tiny: 3 classes trained on, the others never seen |" in text
+    assert "mAP@all of 0.457 on 1 held-out SEEN classes; 7 epochs, seed 3" in text
+    assert "64 px, 16-d shared space" in text
+    assert "{" not in text  # every blank is filled in
+
+
+def test_the_card_tells_further_data_and_codes(network: CrossATNet) -> None:
+    provenance = PROVENANCE.model_copy(update={"extra_data": ("clocks", "birds"), "split": "all"})
+    text = card(CheckpointConfig(name="shapes", model=network.config, provenance=provenance))
+    assert "| data | shapes and clocks and birds (layout `folder`) |" in text
+    assert "| split | all: 3 classes trained on |" in text  # no others that would be unseen
+    assert "| hash codes | 16, 32 bits, learned |" in text
+    assert "16-d shared space, 8 attention heads |" in text
+    assert "Classes trained on: star, bar, plus.\n" in text
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+def test_the_card_of_every_layout_has_no_blanks(network: CrossATNet, layout: str) -> None:
+    provenance = PROVENANCE.model_copy(update={"layout": layout})
+    text = card(CheckpointConfig(name="shapes", model=network.config, provenance=provenance))
+    assert "{" not in text
+    assert "their owners' terms" in text
+
+
+def test_what_was_written_before_further_data_was_known_is_read(folder: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    del config["provenance"]["extra_data"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert read_config(folder).provenance == PROVENANCE
+
+
+def test_separate_encoders_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(image_size=64, dimension=16, code_lengths=(16,), shared_encoder=False, attention_heads=0)
+    network = CrossATNet(config).eval()
+    for modality in MODALITIES:
+        network.encoder(modality).load_imagenet_weights()
+    assert network.sketch_backbone is not None
+    with torch.no_grad():
+        for weight in network.sketch_backbone.parameters():
+            weight.mul_(1.02)
+    network.sketch_projection = torch.nn.Linear(320, 16, bias=False)
+    save_checkpoint(tmp_path / "apart", network, "apart", PROVENANCE, RECORDS)
+    loaded = load_checkpoint(tmp_path / "apart")
+    assert loaded.config == config
+    embeddings = {}
+    for modality in MODALITIES:
+        embeddings[modality] = loaded.encode(pictures(), modality)
+        cosine = (embeddings[modality] * network.encode(pictures(), modality)).sum(1)
+        np.testing.assert_allclose(cosine, 1, atol=5e-4)  # two encoders in half precision, one shaken
+    assert (embeddings["sketch"] * embeddings["photo"]).sum(1).max() < 0.9
 
 
 def test_only_a_finished_folder_is_a_checkpoint(
@@ -199,7 +250,7 @@ def test_refuses_a_damaged_config(folder: Path, damage: Callable[[dict[str, obje
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": 1, "na', b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"", b'{"format": 2, "na', b"\xff\xfe\x00"])
 def test_refuses_a_config_that_is_not_json(folder: Path, content: bytes) -> None:
     (folder / CONFIG).write_bytes(content)
     with pytest.raises(UserError, match=r"config\.json: damaged"):
@@ -207,9 +258,16 @@ def test_refuses_a_config_that_is_not_json(folder: Path, content: bytes) -> None
 
 
 def test_refuses_a_newer_format_before_its_unknown_keys(folder: Path) -> None:
-    config = {**json.loads((folder / CONFIG).read_text()), "format": 2, "invented_later": True}
+    config = {**json.loads((folder / CONFIG).read_text()), "format": 3, "invented_later": True}
     (folder / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(UserError, match="format 2 is newer than this version reads; upgrade crossatnet"):
+    with pytest.raises(UserError, match="format 3 is newer than this version reads; upgrade crossatnet"):
+        load_checkpoint(folder)
+
+
+def test_refuses_an_older_format(folder: Path) -> None:
+    config = {**json.loads((folder / CONFIG).read_text()), "format": 1}
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(UserError, match="written by an older version of crossatnet; train it again"):
         load_checkpoint(folder)
 
 

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from crossatnet import __version__
 from crossatnet.config import ModelConfig
 from crossatnet.data.names import did_you_mean
+from crossatnet.data.splits import EVERYTHING
 from crossatnet.errors import UserError
 from crossatnet.model.network import CrossATNet
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
-FORMAT = 1
+FORMAT = 2  # 1 had no attention, and codes that were signs of the embedding
 
 CARD_TEXT = """\
 # {name}
@@ -26,15 +27,28 @@ A CrossATNet checkpoint for sketch-based image retrieval, written by {software}.
 | | |
 |---|---|
 | data | {data} (layout `{layout}`) |
-| split | {split}: {training} classes trained on, the others never seen |
+| split | {split}: {training} classes trained on{others} |
 | chosen by | mAP@all of {validation_map:.3f} on {validation} held-out SEEN classes; {epochs} epochs, seed {seed} |
-| network | {backbone}, {image_size} px, {dimension}-d shared space, {dimension}-bit sign codes |
+| network | {backbone}, {image_size} px, {dimension}-d shared space, {heads} attention heads |
+| hash codes | {lengths} bits, {hashing} |
 
 Train it again: `crossatnet train training.yaml -o FOLDER`. Scores on unseen classes: `crossatnet evaluate`.
 
-Limits: it ranks pictures by likeness to a drawing; it does not say whether a thing is there at all. The pictures it
-was trained on keep their owners' terms.
+Limits: it ranks pictures by likeness to a drawing; it does not say whether a thing is there at all. It has learnt from
+few pictures of few classes: the farther a thing is from those, the more often it is wrong.
+
+Terms: {terms} The pictures it was trained on keep their owners' terms.
+
+Classes trained on: {classes}.
 """
+
+TERMS = {  # by layout, of the pictures trained on
+    "sketchy": "Sketchy is for research use.",
+    "tuberlin": "TU-Berlin's sketches are under CC BY 4.0, the photos beside them for non-commercial research.",
+    "quickdraw": "Quick, Draw! is under CC BY 4.0.",
+    "quickstart": "OpenMoji is under CC BY-SA 4.0, Twemoji under CC BY 4.0.",
+    "folder": "",
+}
 
 
 class Provenance(BaseModel):
@@ -43,6 +57,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str
+    extra_data: tuple[str, ...] = ()
     layout: str
     split: str
     training_classes: tuple[str, ...]
@@ -85,13 +100,20 @@ def save_checkpoint(
 def card(config: CheckpointConfig) -> str:
     """The model card, in Markdown."""
     provenance, model = config.provenance, config.model
+    data = " and ".join([provenance.data, *provenance.extra_data])
     return CARD_TEXT.format(
         name=config.name,
         software=provenance.trained_with,
         training=len(provenance.training_classes),
         validation=len(provenance.validation_classes),
-        **provenance.model_dump(include={"data", "layout", "split", "validation_map", "epochs", "seed"}),
-        **model.model_dump(include={"backbone", "image_size", "dimension"}),
+        data=data,
+        others="" if provenance.split == EVERYTHING else ", the others never seen",
+        terms=TERMS[provenance.layout],
+        classes=", ".join(provenance.training_classes),
+        heads=model.attention_heads or "no",
+        lengths=", ".join(str(bits) for bits in model.code_lengths),
+        **provenance.model_dump(include={"layout", "split", "validation_map", "epochs", "seed"}),
+        **model.model_dump(include={"backbone", "image_size", "dimension", "hashing"}),
     )
 
 
@@ -119,6 +141,8 @@ def read_config(folder: Path) -> CheckpointConfig:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
+        if isinstance(raw, dict) and raw.get("format", FORMAT) < FORMAT:
+            raise UserError(f"{path}: written by an older version of crossatnet; train it again")
         return CheckpointConfig.model_validate(raw)
     except OSError as error:
         raise UserError(f"'{folder}' is not a checkpoint: it has no readable {CONFIG}") from error
