@@ -192,7 +192,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return f"{where}: {fault['msg']}"
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{where}: {message}" if where else message
     group: type[BaseModel] = model
     for part in fault["loc"][:-1]:
         if isinstance(part, int):  # the number of an entry in a list, whose group was found already

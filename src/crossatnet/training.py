@@ -312,7 +312,7 @@ def fit(
     always with the history of all epochs.
     """
     torch.manual_seed(config.train.seed)
-    network = start_network(config)
+    network = start_network(config).to(_device())
     training = class_features(features, classes)
     validation = None
     if held_out:
@@ -334,6 +334,7 @@ def fit(
 
 def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
     """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
+    network.to(_device())
     passed = frozen_units(network, config) if config.train.views else 0
     embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
     labels = torch.cat([sources[modality].label for modality in MODALITIES])  # (N,)
@@ -343,6 +344,7 @@ def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
         else:
             planes = learned(embeddings, labels, bits, seed=config.train.seed)
         network.hashing.set(bits, *planes)
+    network.cpu()
 
 
 @torch.inference_mode()
