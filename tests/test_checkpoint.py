@@ -30,7 +30,9 @@ from crossatnet.checkpoint import (
     save_checkpoint,
 )
 from crossatnet.config import Layout, ModelConfig
+from crossatnet.data.splits import EVERYTHING, load_split
 from crossatnet.errors import UserError
+from crossatnet.evaluation import refuse_seen
 from crossatnet.model.network import MODALITIES, CrossATNet
 from tiny_data import OUTLINES, draw
 
@@ -327,3 +329,27 @@ def test_a_local_folder_comes_before_the_hub(folder: Path, monkeypatch: pytest.M
     monkeypatch.chdir(folder.parent.parent)
     network = load_checkpoint(f"{folder.parent.name}/{folder.name}")
     assert network.source == str(folder.resolve())
+
+
+# Those that ship
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("crossatnet-quickstart", 594), ("crossatnet-sketchy", 100), ("crossatnet-open", 125)]
+)
+def test_shipped_checkpoint(name: str, classes: int) -> None:
+    network = load_checkpoint(name)
+    folder = checkpoint_module.locate(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    provenance = read_config(folder).provenance
+    assert len(provenance.training_classes) == classes
+    if provenance.split == EVERYTHING:
+        assert set(load_split("sketchy-sake25").seen) < set(provenance.training_classes)
+    else:
+        split = load_split(provenance.split)
+        assert set(provenance.training_classes) == split.seen_set
+        refuse_seen(provenance, split)
+    embeddings = network.encode([draw("star", "photo", np.random.default_rng(0))], "photo")
+    assert np.linalg.norm(embeddings) == pytest.approx(1, abs=1e-5)
+    assert network.encode([draw("star", "sketch", np.random.default_rng(0))], "sketch", bits=64).shape == (1, 8)
+    assert "Terms: " in (folder / CARD).read_text()
