@@ -67,7 +67,7 @@ class Training(lightning.LightningModule):
         self.settings = config
         self.training_sources = training
         self.validation_sources = validation
-        self.passed_units = frozen_units(network, config) if config.train.views else 0  # by what the sources give
+        self.passed_units = passed_units(network, config)
         self.objective = Objective(network, config, classes, self.passed_units)
         self.start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         self.averaged = AveragedModel(network, avg_fn=self.average) if config.train.average else None
@@ -254,6 +254,11 @@ def frozen_units(network: CrossATNet, config: Config) -> int:
     return max(network.backbone.depth - config.train.trainable_units, 0)
 
 
+def passed_units(network: CrossATNet, config: Config) -> int:
+    """How many units the sources' pictures have passed already: the frozen ones if views are kept, else none."""
+    return frozen_units(network, config) if config.train.views else 0
+
+
 def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeatures:
     """Views, class names and instances of all items of the catalog, by modality."""
     network = start_network(config).eval().to(_device())
@@ -318,7 +323,7 @@ def fit(
     if held_out:
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
-    passed = frozen_units(network, config) if config.train.views else 0
+    passed = passed_units(network, config)
     for modality in MODALITIES:
         network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
     module = Training(network.train(), config, classes, training, validation)
@@ -335,7 +340,7 @@ def fit(
 def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
     """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
     network.to(_device())
-    passed = frozen_units(network, config) if config.train.views else 0
+    passed = passed_units(network, config)
     embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
     labels = torch.cat([sources[modality].label for modality in MODALITIES])  # (N,)
     for bits in network.config.code_lengths:

@@ -83,7 +83,8 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
 
 def list_classes(root: Path, layout: str) -> set[str]:
     """Canonical names of the classes under a root, without opening a picture."""
-    return {canonical(item.class_name) for item in _listed(root, layout)}
+    root = _checked(root, layout)
+    return {canonical(item.class_name) for item in LAYOUTS[layout](root)}
 
 
 def read_catalog(
@@ -94,13 +95,10 @@ def read_catalog(
     Without a root the quickstart set is built in the cache directory; other layouts need one. Raises `UserError` for
     a missing, empty or differently laid-out root.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"unknown layout '{layout}'; {did_you_mean(layout, LAYOUTS)}")
     if layout == "quickstart":
         root = build_quickstart(root or cache_directory() / "quickstart", progress=not quiet)
-    if root is None:
-        raise UserError(f"the layout '{layout}' needs the folder of the data set: give it with --data")
-    listed = _listed(root, layout)
+    root = _checked(root, layout)
+    listed = list(LAYOUTS[layout](root))
     wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
     items = [drawing for item in wanted for drawing in _drawings(item)]
     if listed and not wanted:
@@ -111,12 +109,15 @@ def read_catalog(
     return scan(items, root, quiet)
 
 
-def _listed(root: Path, layout: str) -> list[Item]:
+def _checked(root: Path | None, layout: str) -> Path:
+    """The root, if the layout is known and the folder there."""
     if layout not in LAYOUTS:
         raise UserError(f"unknown layout '{layout}'; {did_you_mean(layout, LAYOUTS)}")
+    if root is None:
+        raise UserError(f"the layout '{layout}' needs the folder of the data set: give it with --data")
     if not root.is_dir():
         raise UserError(f"no folder '{root}'; give the folder that holds the data set")
-    return list(LAYOUTS[layout](root))
+    return root
 
 
 def _existing(parent: Path, *names: str) -> list[Path]:
