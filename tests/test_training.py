@@ -32,6 +32,7 @@ from crossatnet.data.images import Modality
 from crossatnet.data.splits import load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import refuse_seen
+from crossatnet.model.backbone import Backbone
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.training import (
     NamedFeatures,
@@ -41,6 +42,7 @@ from crossatnet.training import (
     class_features,
     fit,
     fit_hash,
+    own_statistics,
     seen_features,
     start_network,
     train,
@@ -653,6 +655,75 @@ def test_interpolation_is_the_mean_of_start_and_trained_backbone(root: Path, tmp
         assert (trained[name] - start[name]).abs().max() > 1e-4
 
 
+def test_sketches_get_statistics_of_their_own(root: Path, tmp_path: Path) -> None:
+    config = tiny_config(root, {"sketch_statistics": 0.5}, epochs=1, trainable_units=1, interpolation=0.5, average=0.5)
+    features = features_of(config)
+    assert not features["photo"].statistics
+    train(config, tmp_path / "run", quiet=True)
+    network, start = load_checkpoint(tmp_path / "run"), start_network(config)
+    trained, before = network.state_dict(), start.state_dict()
+    for name, tensor in features["sketch"].statistics.items():
+        assert torch.equal(trained[f"sketch_backbone.{name}"], tensor.half().float()), name
+        assert torch.equal(trained[f"backbone.{name}"], before[f"backbone.{name}"].half().float()), name
+        assert not torch.allclose(trained[f"sketch_backbone.{name}"], trained[f"backbone.{name}"]), name
+    own = features["sketch"].views
+    plain = features_of(tiny_config(root, epochs=1, trainable_units=1))["sketch"].views
+    assert isinstance(own, Tensor)
+    assert isinstance(plain, Tensor)
+    assert not torch.allclose(own, plain, atol=0.1)  # the frozen units' maps were made with them
+
+
+def test_weights_shared_by_both_encoders_are_interpolated_once(root: Path, tmp_path: Path) -> None:
+    states = []
+    for share in (1.0, 0.5):
+        settings = {"epochs": 1, "trainable_units": 1, "interpolation": share}
+        config = tiny_config(root, {"sketch_statistics": 0.5}, **settings)
+        states.append(fit(config, features_of(config), SEEN, (), tmp_path / str(share), quiet=True)[0].state_dict())
+    trained, halfway = states
+    start = start_network(config).state_dict()
+    for name in (LAST_UNIT, f"sketch_{LAST_UNIT}"):
+        assert (trained[name] - start[name]).abs().max() > 1e-4
+        torch.testing.assert_close(halfway[name], (start[name] + trained[name]) / 2, atol=1e-7, rtol=1e-6)
+
+
+def test_own_statistics_are_those_of_what_a_layer_is_given(root: Path) -> None:
+    """The stem's by hand: mean and (sample) variance of its convolution over all pictures at once."""
+    config = tiny_config(root)
+    catalog, _, _ = seen_catalog(config.data, quiet=True)
+    items = catalog.select(SEEN, "sketch").items
+    pictures = LivePictures(items, ViewSettings(64, False, 0, 0))
+    backbone = start_network(config).backbone.eval()
+    convolved = backbone.stem[0]((pictures.read(range(len(items)), [None] * len(items)).float() - 127) / 128)
+    had = backbone.stem[1]
+    for share in (1.0, 0.25):
+        own = own_statistics(backbone, pictures, share)
+        mean = torch.lerp(had.running_mean, convolved.mean((0, 2, 3)), share)
+        variance = torch.lerp(had.running_var, convolved.var((0, 2, 3)), share)
+        torch.testing.assert_close(own["stem.1.running_mean"], mean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(own["stem.1.running_var"], variance, rtol=1e-3, atol=1e-3)
+    assert not backbone.training
+    assert torch.equal(backbone.stem[1].running_mean, had.running_mean)
+
+
+def test_own_statistics_need_batch_normalisation(root: Path) -> None:
+    pictures = LivePictures([], ViewSettings(64, False, 0, 0))
+    with pytest.raises(UserError, match="batch normalisation"):
+        own_statistics(NoNorm(), pictures, 0.5)
+
+
+class NoNorm(Backbone):
+    """A backbone of one convolution."""
+
+    channels = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = torch.nn.Conv2d(3, 4, 1)
+
+    def chain(self) -> Sequence[torch.nn.Module]:
+        return [self.only]
+
+
 def test_held_out_classes_are_scored_but_not_trained_on(
     run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -668,7 +739,7 @@ def test_held_out_classes_are_scored_but_not_trained_on(
     chosen_on, held_out = split.hold_out(2, 0)
     features = features_of(run.config)
     noisy: dict[Modality, NamedViews] = {}
-    for modality, (maps, names, instances) in features.items():
+    for modality, (maps, names, instances, _) in features.items():
         rows = [name in held_out for name in names]
         assert sum(rows) == 8
         noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).half()

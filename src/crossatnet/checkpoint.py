@@ -86,7 +86,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for key, tensor in network.state_dict().items()
+        for key, tensor in network.distinct_state().items()
     }
     config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
     save_file(weights, folder / WEIGHTS)
@@ -123,7 +123,7 @@ def load_checkpoint(source: str | Path) -> CrossATNet:
     config = read_config(folder)
     network = CrossATNet(config.model)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))  # copies into float32
+        network.load_distinct_state(load_file(folder / WEIGHTS))  # copies into float32
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
     except RuntimeError as error:

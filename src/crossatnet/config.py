@@ -57,6 +57,12 @@ class ModelConfig(Settings):
         default=None, description="filled in by training: a transformers network's own settings"
     )
     shared_encoder: bool = Field(default=True, description="one backbone and projection for both modalities")
+    sketch_statistics: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of sketches' own batch-norm statistics in what normalises them; the rest is ImageNet's",
+    )
     image_size: int = Field(default=224, ge=32, le=1024, description="side of the square input, in pixels")
     attention_heads: int = Field(default=8, ge=0, description="of the cross-modal attention; 0 for mean pooling")
     dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")

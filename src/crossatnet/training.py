@@ -35,13 +35,14 @@ from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extr
 from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.metrics import evaluate
-from crossatnet.model.backbone import EfficientNetLite0
+from crossatnet.model.backbone import Backbone, EfficientNetLite0
 from crossatnet.model.hashing import itq, learned
 from crossatnet.model.network import MODALITIES, CrossATNet, digest
 from crossatnet.objective import Objective
 
 Sources = Mapping[Modality, Source]
 BATCH = 128  # pictures embedded at a time
+ADAPTED = 1280  # pictures that tell batch-norm statistics
 
 
 class NamedViews(NamedTuple):
@@ -50,6 +51,7 @@ class NamedViews(NamedTuple):
     views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
     classes: Sequence[str]
     instances: Sequence[str | None]
+    statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
 
 
 NamedFeatures = Mapping[Modality, NamedViews]
@@ -135,8 +137,7 @@ class Training(lightning.LightningModule):
             network.load_state_dict(self.averaged.module.state_dict())
         share = self.settings.train.interpolation
         if share < 1:
-            state = network.state_dict()
-            for name, tensor in state.items():
+            for name, tensor in network.distinct_state().items():
                 if "backbone." in name and tensor.is_floating_point():
                     tensor.lerp_(self.start[name].to(tensor.device), 1 - share)
         return network
@@ -161,11 +162,11 @@ class Training(lightning.LightningModule):
             heads.append(network.sketch_projection)
         parameters = [weight for head in heads for weight in head.parameters() if weight.requires_grad]
         groups = [{"params": parameters, "lr": settings.learning_rate}]
-        for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
-            for distance, unit in enumerate(reversed(backbone.chain())):
-                rate = settings.backbone_learning_rate * settings.layer_decay**distance
-                weights = [weight for weight in unit.parameters() if weight.requires_grad]
-                groups += [{"params": weights, "lr": rate}] if weights else []
+        backbones = [network.encoder(modality) for modality in MODALITIES]
+        for distance, units in enumerate(zip(*(reversed(backbone.chain()) for backbone in backbones), strict=True)):
+            rate = settings.backbone_learning_rate * settings.layer_decay**distance
+            weights = dict.fromkeys(weight for unit in units for weight in unit.parameters() if weight.requires_grad)
+            groups += [{"params": [*weights], "lr": rate}] if weights else []  # shared weights once
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = settings.epochs * len(self.train_dataloader())
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -263,27 +264,67 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
     """Views, class names and instances of all items of the catalog, by modality."""
     network = start_network(config).eval().to(_device())
     settings = ViewSettings(
-        config.model.image_size, config.model.fit_strokes, config.train.views, frozen_units(network, config)
+        config.model.image_size,
+        config.model.fit_strokes,
+        config.train.views,
+        frozen_units(network, config),
+        config.train.precision,
     )
     features = {}
     for modality in MODALITIES:
         part = catalog.select({item.class_name for item in catalog.items}, modality)
         classes, instances = zip(*((item.class_name, item.instance) for item in part.items), strict=True)
-        views: Tensor | LivePictures = LivePictures(part.items, settings)
+        pictures = LivePictures(part.items, settings)
+        views: Tensor | LivePictures = pictures
+        statistics = {}
+        if modality == "sketch" and config.model.sketch_statistics:
+            statistics = own_statistics(network.encoder(modality), pictures, config.model.sketch_statistics)
+            network.encoder(modality).load_state_dict(statistics, strict=False)
         if config.train.views:
             backbone = network.encoder(modality)
             fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
             early = partial(backbone.early, units=settings.units)
-            views = extract(part, early, fingerprint, settings, _device(), quiet)
-        features[modality] = NamedViews(views, classes, instances)
+            with torch.autocast(_device().type, torch.bfloat16, config.train.precision == "bf16-mixed"):
+                views = extract(part, early, fingerprint, settings, _device(), quiet)
+        features[modality] = NamedViews(views, classes, instances, statistics)
     return features
+
+
+@torch.no_grad()
+def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> dict[str, Tensor]:
+    """Batch-norm statistics of these pictures, as far as `share`; the rest is what the backbone has.
+
+    They come from up to `ADAPTED` plain pictures, spread evenly and mixed; each layer sees what the layers before it
+    make of them with statistics of their own (adaptive batch normalisation of Li et al., 2017; the share is ours).
+    Raises `UserError` for a backbone without batch normalisation.
+    """
+    adapted = copy.deepcopy(backbone)
+    norms = [module for module in adapted.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        raise UserError("model.sketch_statistics is for backbones with batch normalisation, and this one has none")
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    count = len(pictures.items)
+    chosen = torch.linspace(0, count - 1, min(count, ADAPTED)).long()
+    mixed = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    device = next(adapted.parameters()).device
+    for picked in mixed.split(BATCH):
+        adapted(pictures.read(picked.tolist(), [None] * len(picked)).to(device))
+    own = adapted.state_dict()
+    return {
+        name: torch.lerp(had, own[name], share).cpu()
+        for name, had in backbone.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    }
 
 
 def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
     selected: dict[Modality, Source] = {}
-    for modality, (views, names, _) in features.items():
+    for modality, (views, names, *_) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
         chosen = views[rows]
@@ -296,9 +337,9 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
 def by_another_hand(features: NamedFeatures) -> NamedFeatures:
     """The features without the photos that share their instance with a sketch."""
     drawn = set(features["sketch"].instances) - {None}
-    views, classes, instances = features["photo"]
+    views, classes, instances, statistics = features["photo"]
     rows = [row for row, instance in enumerate(instances) if instance not in drawn]
-    photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows])
+    photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows], statistics)
     return {"sketch": features["sketch"], "photo": photos}
 
 
@@ -317,7 +358,10 @@ def fit(
     always with the history of all epochs.
     """
     torch.manual_seed(config.train.seed)
-    network = start_network(config).to(_device())
+    network = start_network(config)
+    for modality in MODALITIES:
+        network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
+    network.to(_device())
     training = class_features(features, classes)
     validation = None
     if held_out:

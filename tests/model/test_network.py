@@ -486,3 +486,48 @@ TAKE_A_MODALITY: dict[str, Callable[[CrossATNet, Modality], object]] = {
 def test_a_misspelt_modality_is_refused(network: CrossATNet, call: str, modality: Modality) -> None:
     with pytest.raises(UserError, match="unknown modality"):
         TAKE_A_MODALITY[call](network, modality)
+
+
+# Sketches normalised by statistics of their own
+
+
+@pytest.fixture
+def adapted() -> CrossATNet:
+    """One with random statistics for sketches."""
+    network = CrossATNet(ModelConfig(image_size=64, dimension=16, code_lengths=(16,), sketch_statistics=0.5)).eval()
+    for norm in network.encoder("sketch").modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    return network
+
+
+def test_own_statistics_share_every_weight_and_no_statistic(adapted: CrossATNet) -> None:
+    photo, sketch = adapted.encoder("photo"), adapted.encoder("sketch")
+    for (name, weight), other in zip(photo.named_parameters(), sketch.parameters(), strict=True):
+        assert weight is other, name
+    pairs = zip(photo.named_buffers(), sketch.buffers(), strict=True)
+    assert all(mine is not other for (_, mine), other in pairs)
+    assert adapted.projector("sketch") is adapted.projector("photo")
+    copied = copy.deepcopy(adapted)
+    assert copied.encoder("sketch").chain()[1].depthwise[0].weight is copied.backbone.chain()[1].depthwise[0].weight
+
+
+def test_own_statistics_change_sketches_alone(adapted: CrossATNet, pictures: list[Image.Image]) -> None:
+    plain = CrossATNet(adapted.config.model_copy(update={"sketch_statistics": 0.0})).eval()
+    plain.load_state_dict({name: tensor for name, tensor in adapted.state_dict().items() if "sketch_b" not in name})
+    assert np.array_equal(adapted.encode(pictures, "photo"), plain.encode(pictures, "photo"))
+    assert np.abs(adapted.encode(pictures, "sketch") - plain.encode(pictures, "sketch")).max() > 0.01
+
+
+def test_shared_weights_are_stored_once_and_come_back(adapted: CrossATNet, pictures: list[Image.Image]) -> None:
+    state = adapted.distinct_state()
+    assert {name for name in state if name.startswith("sketch_backbone.")} == {
+        f"sketch_backbone.{name}" for name, _ in adapted.backbone.named_buffers()
+    }
+    other = CrossATNet(adapted.config).eval()
+    other.load_distinct_state(state)
+    for modality in MODALITIES:
+        assert np.array_equal(other.encode(pictures, modality), adapted.encode(pictures, modality))
+    with pytest.raises(RuntimeError, match="running_var"):
+        other.load_distinct_state({name: state[name] for name in state if "stem.1.running_var" not in name})

@@ -37,6 +37,7 @@ class ViewSettings:
     fit_strokes: bool
     views: int
     units: int  # of the backbone, its first ones, that make the map
+    precision: str = "32-true"  # of the computation
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attent
 import copy
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,7 +37,8 @@ class Guided(NamedTuple):
 class CrossATNet(nn.Module):
     """Backbone, attention, per-modality centring, projection, hash codes.
 
-    With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own.
+    With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own. With
+    `sketch_statistics` sketches share the weights, and are normalised by batch-norm statistics of their own.
     Weights are random until loaded: `CrossATNet.from_pretrained(...)` gives a trained network.
     """
 
@@ -58,6 +59,10 @@ class CrossATNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(channels, config.dimension, bias=False)
         self.sketch_backbone = None if config.shared_encoder else copy.deepcopy(self.backbone)
+        if config.shared_encoder and config.sketch_statistics:
+            self.sketch_backbone = copy.deepcopy(
+                self.backbone, {id(weight): weight for weight in self.backbone.parameters()}
+            )
         self.sketch_projection = None if config.shared_encoder else copy.deepcopy(self.projection)
         self.hashing = HashCodes(config.dimension, config.code_lengths)
 
@@ -93,6 +98,26 @@ class CrossATNet(nn.Module):
         """Pooled features (B, C) -> embeddings (B, D), L2-normalised."""
         centred = self.dropout(feature - self.centre(modality))  # (B, C)
         return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
+
+    def distinct_state(self) -> dict[str, Tensor]:
+        """As `state_dict`, with weights that both encoders share under one name only."""
+        again = {f"sketch_backbone.{name}" for name in self._shared()}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in again}
+
+    def load_distinct_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `distinct_state` gave. Raises `RuntimeError` for names and shapes that do not fit."""
+        again = {
+            f"sketch_backbone.{name}": state[f"backbone.{name}"]
+            for name in self._shared()
+            if f"backbone.{name}" in state
+        }
+        self.load_state_dict({**state, **again})
+
+    def _shared(self) -> list[str]:
+        """Names, within a backbone, of the weights that both encoders share although they are two."""
+        if self.sketch_backbone is None or not self.config.shared_encoder:
+            return []
+        return [name for name, _ in self.backbone.named_parameters()]
 
     @property
     def has_attention(self) -> bool:
