@@ -78,7 +78,8 @@ class Runs:
             begin = time.monotonic()
             network, _ = self.fit(config, self.seen, (), epochs)
             seconds = time.monotonic() - begin
-            fit_hash(network, config, class_features(self.views(config), self.seen))
+            if variant == WHOLE:  # hash codes are told of the whole model
+                fit_hash(network, config, class_features(self.views(config), self.seen))
             network.name = variant
             provenance = Provenance(
                 data=self.catalog.root.name,

@@ -64,9 +64,15 @@ class ModelConfig(Settings):
         description="share of sketches' own batch-norm statistics in what normalises them; the rest is ImageNet's",
     )
     image_size: int = Field(default=224, ge=32, le=1024, description="side of the square input, in pixels")
+    photo_size: int | None = Field(
+        default=None, ge=32, le=1024, description="side of photos after training, where it is another than image_size"
+    )
     attention_heads: int = Field(default=8, ge=0, description="of the cross-modal attention; 0 for mean pooling")
     dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on the pooled features, in training")
+    mirror_sketches: bool = Field(
+        default=False, description="embed a sketch as the mean of itself and its mirror image: things face either way"
+    )
     fit_strokes: bool = Field(default=False, description="cut a sketch to its strokes before resizing it")
     hashing: Literal["itq", "learned"] = Field(default="learned", description="how the hash codes are fitted")
     code_lengths: tuple[CodeLength, ...] = Field(

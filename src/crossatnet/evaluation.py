@@ -17,7 +17,7 @@ from crossatnet import __version__
 from crossatnet.checkpoint import Provenance
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
-from crossatnet.data.images import Modality, prepare
+from crossatnet.data.images import Modality
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
@@ -215,9 +215,7 @@ def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quie
     """Items as the network's input, batch by batch, (B, S, S, 3)."""
 
     def read(batch: Sequence[Item]) -> NDArray[np.uint8]:
-        config = network.config
-        shaped = [prepare(open_item(item), modality, config.image_size, config.fit_strokes) for item in batch]
-        return np.stack(shaped)  # (B, S, S, 3)
+        return np.stack([network.shape(open_item(item), modality) for item in batch])  # (B, S, S, 3)
 
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
     yield from track(read_ahead(read, batches), f"embedding {modality}s", len(batches), quiet)

@@ -531,3 +531,33 @@ def test_shared_weights_are_stored_once_and_come_back(adapted: CrossATNet, pictu
         assert np.array_equal(other.encode(pictures, modality), adapted.encode(pictures, modality))
     with pytest.raises(RuntimeError, match="running_var"):
         other.load_distinct_state({name: state[name] for name in state if "stem.1.running_var" not in name})
+
+
+# Photos of another side, and sketches mirrored
+
+
+def test_photos_can_be_larger_after_training(pictures: list[Image.Image]) -> None:
+    config = ModelConfig(image_size=64, dimension=16, code_lengths=(16,))
+    small, large = CrossATNet(config).eval(), CrossATNet(config.model_copy(update={"photo_size": 96})).eval()
+    large.load_state_dict(small.state_dict())
+    assert large.preprocess(pictures[0], "photo").shape == (96, 96, 3)
+    assert large.preprocess(pictures[0], "sketch").shape == (64, 64, 3)
+    assert np.array_equal(large.encode(pictures, "sketch"), small.encode(pictures, "sketch"))
+    expected = small.embed(np.stack([prepare(picture, "photo", 96, False) for picture in pictures]), "photo")
+    np.testing.assert_allclose(large.encode(pictures, "photo"), expected, atol=1e-5)
+    sketch, photo = large.preprocess(pictures[0], "sketch"), large.preprocess(pictures[1], "photo")
+    assert large.guide(sketch, photo[None]).attention.shape[2:] == (3, 3)
+
+
+def test_a_sketch_and_its_mirror_image_can_be_one(pictures: list[Image.Image]) -> None:
+    config = ModelConfig(image_size=64, dimension=16, code_lengths=(16,))
+    plain, both = CrossATNet(config).eval(), CrossATNet(config.model_copy(update={"mirror_sketches": True})).eval()
+    both.load_state_dict(plain.state_dict())
+    pixels = np.stack([both.preprocess(picture, "sketch") for picture in pictures])
+    one, other = plain.embed(pixels, "sketch"), plain.embed(pixels[:, :, ::-1].copy(), "sketch")
+    mean = (one + other) / 2
+    embedded = both.embed(pixels, "sketch")
+    np.testing.assert_allclose(embedded, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(both.embed(pixels[:, :, ::-1].copy(), "sketch"), embedded, atol=1e-5)
+    assert np.abs(one - other).max() > 0.01
+    assert np.array_equal(both.embed(pixels, "photo"), plain.embed(pixels, "photo"))

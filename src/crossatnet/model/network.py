@@ -164,12 +164,23 @@ class CrossATNet(nn.Module):
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
         check_modality(modality)
-        return prepare(load_image(picture), modality, self.config.image_size, self.config.fit_strokes)
+        return self.shape(load_image(picture), modality)
+
+    def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
+        """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
+        photo_size = self.config.photo_size or self.config.image_size
+        side = photo_size if modality == "photo" else self.config.image_size
+        return prepare(image, modality, side, self.config.fit_strokes)
 
     @torch.inference_mode()
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         """Preprocessed pictures (B, S, S, 3) -> embeddings (B, D), L2-normalised."""
         embeddings = self.embed_map(self.map(pixels, modality), modality)  # (B, D)
+        if modality == "sketch" and self.config.mirror_sketches:
+            mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
+            embeddings = functional.normalize(
+                embeddings + self.embed_map(self.map(mirrored, modality), modality), dim=1
+            )
         return embeddings.float().cpu().numpy()
 
     @torch.inference_mode()
