@@ -283,9 +283,10 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
         if config.train.views:
             backbone = network.encoder(modality)
             fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
-            early = partial(backbone.early, units=settings.units)
-            with torch.autocast(_device().type, torch.bfloat16, config.train.precision == "bf16-mixed"):
-                views = extract(part, early, fingerprint, settings, _device(), quiet)
+            early = torch.autocast(_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
+                partial(backbone.early, units=settings.units)
+            )
+            views = extract(part, early, fingerprint, settings, _device(), quiet)
         features[modality] = NamedViews(views, classes, instances, statistics)
     return features
 
