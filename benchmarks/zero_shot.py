@@ -26,7 +26,8 @@ from crossatnet.config import Config, cache_directory, load_config
 from crossatnet.data.extra import seen_catalog
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines
-from crossatnet.training import class_features, fit, fit_hash, seen_features
+from crossatnet.sources import class_features, seen_features
+from crossatnet.training import fit, fit_hash
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE = "CrossATNet"

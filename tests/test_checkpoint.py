@@ -1,5 +1,6 @@
 """Checkpoints: a round trip, and everything that can be wrong with a folder."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -19,17 +20,22 @@ from crossatnet.checkpoint import (
     CARD,
     CONFIG,
     HISTORY,
+    RECORD,
     WEIGHTS,
     CheckpointConfig,
     Provenance,
+    TrainingRecord,
     card,
     is_checkpoint,
     load_checkpoint,
     packaged_checkpoints,
     read_config,
+    read_record,
     save_checkpoint,
+    weights_mark,
 )
 from crossatnet.config import Layout, ModelConfig
+from crossatnet.data.fingerprints import ClassPictures
 from crossatnet.data.splits import EVERYTHING, load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import refuse_seen
@@ -273,6 +279,61 @@ def test_refuses_an_older_format(folder: Path) -> None:
         load_checkpoint(folder)
 
 
+# The record of what training read
+
+RECORDED = TrainingRecord(
+    pictures={"star": ClassPictures(sketch=("0" * 16,), photo=("1" * 16,), look=("f" * 16,))},
+    training_classes=("star",),
+    selection_classes=(),
+    graph_classes=(),
+    centring_classes=("star",),
+    statistics_classes=(),
+    hash_code_classes=("star",),
+    aliases={"star": ("étoile",)},
+)
+
+
+def test_the_record_comes_back_bound_to_its_weights(network: CrossATNet, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS, RECORDED)
+    digest = hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest()
+    assert weights_mark(tmp_path) == digest[:16]
+    assert read_record(tmp_path) == RECORDED.model_copy(update={"weights": digest[:16]})
+    assert load_checkpoint(tmp_path).config == network.config
+
+
+def test_saving_without_a_record_leaves_none_of_other_weights(network: CrossATNet, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS, RECORDED)
+    save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS)
+    assert read_record(tmp_path) is None
+    assert not (tmp_path / RECORD).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"record\.json: damaged .* copy the checkpoint again"),
+        (b"\xff\xfe\x00", r"record\.json: damaged"),
+        (b"[]", r"record\.json: damaged"),
+        (b'{"format": 1, "pictures": {}}', r"record\.json: damaged"),
+        (b'{"format": 2, "invented_later": 1}', r"record\.json: format 2 is newer .* upgrade crossatnet"),
+    ],
+)
+def test_refuses_a_damaged_record(folder: Path, content: bytes, message: str) -> None:
+    (folder / RECORD).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_record(folder)
+    load_checkpoint(folder)  # which does not need it
+
+
+def test_refuses_a_record_that_is_a_folder_and_weights_that_are_not_there(folder: Path) -> None:
+    (folder / RECORD).mkdir()
+    with pytest.raises(UserError, match=r"record\.json: cannot be read"):
+        read_record(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged or missing"):
+        weights_mark(folder)
+
+
 def test_loads_a_packaged_checkpoint_by_name(packaged: Path) -> None:
     assert packaged_checkpoints() == {"crossatnet-shapes": packaged}
     assert CrossATNet.from_pretrained("crossatnet-shapes").source == "crossatnet-shapes"
@@ -300,7 +361,7 @@ def test_loads_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     network = load_checkpoint("someone/shapes")
-    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY]))]
+    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY, RECORD]))]
     assert network.fingerprint == load_checkpoint(saved).fingerprint
     assert network.source == str(saved.resolve())  # where it can be loaded from again without the hub
 

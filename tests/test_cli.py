@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -282,7 +283,99 @@ def test_doctor_names_the_extra_that_is_missing(run: Run, monkeypatch: pytest.Mo
     assert "crossatnet[train]" in run("doctor").out
 
 
+def test_evaluate_in_other_directions_and_settings(tiny: Path, tmp_path: Path, run: Run) -> None:
+    known = ("evaluate", tiny / "model", "--data", tiny / "data", "--split", tiny / "data" / "tiny", "-q")
+    known += ("--direction", "photo-to-photo")
+    (tmp_path / "one.json").write_text(run(*known, "--setting", "all-seen-photos", "--json").out)
+    one = json.loads((tmp_path / "one.json").read_text())
+    assert (one["direction"], one["queries"], one["gallery"]) == ("photo->photo", 8, 32)
+    assert one["setting"] == "generalised: all 24 photos of seen classes added to the gallery"
+    both = ("--setting", "zero-shot", "--setting", "all-seen-photos")
+    first, second = json.loads(run(*known, *both, "--json", "-o", tmp_path / "both.json").out)
+    assert json.loads((tmp_path / "both.json").read_text()) == [first, second]
+    assert (first["setting"], first["gallery"]) == ("zero-shot: queries and gallery of unseen classes only", 8)
+    assert [row["metrics"] for row in second["rows"]] == [row["metrics"] for row in one["rows"]]
+    shown = " ".join(run(*known, *both).out.split())
+    assert "photo->photo, tiny: 8 queries, gallery of 8, unseen only" in shown
+    assert "gallery of 32, generalised: all 24 photos" in shown
+    refused = run("compare", tmp_path / "one.json", tmp_path / "both.json")
+    assert_refused(refused, "one.json holds 1 directions and settings", "both.json 2")
+
+
+def test_unseen_pictures_stay_the_same_when_seen_ones_are_read(tiny: Path, tmp_path: Path, run: Run) -> None:
+    """A seen picture that equals an unseen one would come first in the catalog and take its place."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny / "data", data)
+    shutil.copy(data / "photos" / "circle" / "0.png", data / "photos" / "arrow" / "copy.png")
+    known = ("evaluate", tiny / "model", "--data", data, "--split", data / "tiny", "-q", "--json")
+    alone = json.loads(run(*known).out)
+    both = json.loads(run(*known, "--setting", "zero-shot", "--setting", "generalised").out)
+    assert alone["gallery"] == both[0]["gallery"] == 8
+    assert both[0]["rows"][0]["metrics"] == pytest.approx(alone["rows"][0]["metrics"])
+
+
+def test_evaluate_a_file_of_embeddings_and_compare(tmp_path: Path, run: Run) -> None:
+    random = np.random.default_rng(0)
+    classes = {"query_class": np.array(["a", "b", "a"]), "gallery_class": np.array(["a", "b"] * 4)}
+    for name in ("old", "new"):
+        arrays = {"query": random.normal(size=(3, 4)), "gallery": random.normal(size=(8, 4))}
+        np.savez(tmp_path / f"{name}.npz", **arrays, **classes)
+        outcome = run("evaluate", "--embeddings", tmp_path / f"{name}.npz", "-o", tmp_path / f"{name}.json")
+        assert (outcome.code, outcome.err) == (0, "")
+    written = [json.loads((tmp_path / f"{name}.json").read_text())["rows"][0] for name in ("old", "new")]
+    files = (tmp_path / "old.json", tmp_path / "new.json")
+    (compared,) = json.loads(run("compare", *files, "--json").out)
+    (pair,) = compared["pairs"]
+    assert (pair["first"], pair["second"]) == ("old", "new")
+    first, second = (row["metrics"]["mAP@all"] for row in written)
+    assert pair["metrics"]["mAP@all"] == {"first": first, "second": second, "difference": second - first}
+    shown = run("compare", *files).out
+    assert f"{first:.3f}" in shown
+    assert f"{second - first:+.3f}" in shown
+
+
+def test_audit_prints_its_findings_and_tells_by_its_exit_code(tiny: Path, untrained: Path, run: Run) -> None:
+    passed = run("audit", tiny / "model", "--data", tiny / "data", "--split", tiny / "data" / "tiny", "-q")
+    assert (passed.code, passed.err) == (0, "")
+    assert "shapes, tiny: passed" in passed.out
+    unproven = ("audit", untrained / "blind", "--data", untrained / "data", "-q")
+    outcome = run(*unproven)
+    assert outcome.code == 1
+    assert "blind, tiny: NOT passed" in outcome.out
+    assert "unproven: " in outcome.out
+    told = run(*unproven, "--json")
+    assert told.code == 1
+    facts = json.loads(told.out)
+    assert not facts["passed"]
+    assert "no record" in {finding["kind"] for finding in facts["findings"]}
+
+
 # What is refused
+
+
+def test_evaluate_needs_either_a_checkpoint_or_embeddings(tiny: Path, tmp_path: Path, run: Run) -> None:
+    assert_refused(run("evaluate"), "either a checkpoint or --embeddings")
+    file = tmp_path / "any.npz"
+    assert_refused(run("evaluate", tiny / "model", "--embeddings", file), "either a checkpoint or --embeddings")
+    assert_refused(run("evaluate", "--embeddings", file), "any.npz: no such file")
+    extra = ("--split", "sketchy-sake25", "--guided")
+    assert_refused(run("evaluate", "--embeddings", file, *extra), "leave out --split, --guided")
+
+
+def test_evaluate_in_an_unknown_direction(tiny: Path, run: Run) -> None:
+    known = ("evaluate", tiny / "model", "--data", tiny / "data")
+    assert_refused(run(*known, "--direction", "sketch-photo"), "unknown direction 'sketch-photo'", "sketch-to-photo")
+    assert_refused(run(*known, "--setting", "generalized"), "unknown setting 'generalized'", "generalised")
+
+
+def test_compare_refuses_other_files_and_other_tests(untrained: Path, tmp_path: Path, run: Run) -> None:
+    known = ("evaluate", untrained / "blind", "--data", untrained / "data", "-q", "-o")
+    assert run(*known, tmp_path / "a.json").code == 0
+    assert run(*known, tmp_path / "b.json", "--direction", "photo-to-sketch").code == 0
+    refused = run("compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert_refused(refused, "direction is 'sketch->photo'", "'photo->sketch'")
+    assert_refused(run("compare", tmp_path / "a.json", tmp_path / "c.json"), "c.json")
+    assert_refused(run("compare", tmp_path / "a.json", untrained / "blind" / "config.json"), "not results")
 
 
 def test_a_missing_extra(tiny: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,27 +1,35 @@
 """Zero-shot evaluation against the same steps taken by hand."""
 
 import os
+import shutil
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crossatnet import evaluation
 from crossatnet.checkpoint import Provenance
 from crossatnet.config import ModelConfig
-from crossatnet.data.catalog import Catalog
+from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import (
+    DIRECTIONS,
+    PLURALS,
+    SETTINGS,
+    ZERO_SHOT,
     Results,
     embed_catalog,
+    evaluate_trials,
     evaluate_zero_shot,
     frozen_baselines,
+    make_trial,
     refuse_seen,
     save_results,
 )
@@ -241,6 +249,13 @@ def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, s
     assert (results.data, results.split, results.seed) == (root.name, "tiny", 5)
     assert (results.queries, results.gallery, results.classes) == (6, 6, 2)
     assert (results.unusable, results.duplicates) == ([], [])
+    assert (results.direction, results.setting) == ("sketch->photo", ZERO_SHOT)
+    for row in results.rows:
+        assert row.interval is not None
+        assert row.interval[0] <= row.metrics["mAP@all"] <= row.interval[1]
+        assert row.gallery_bytes == 6 * (row.dimension // 8 if "bits" in row.model else row.dimension * 4)
+        assert row.seconds_per_query is not None
+        assert row.with_duplicates is None
 
 
 def test_several_networks_are_compared(network: CrossATNet, catalog: Catalog, split: Split) -> None:
@@ -249,7 +264,8 @@ def test_several_networks_are_compared(network: CrossATNet, catalog: Catalog, sp
     assert [row.model for row in results.rows if "bits" not in row.model] == ["ours", "other"]
     assert results.fingerprint == network.fingerprint
     alone = evaluate_zero_shot({"other": other}, provenance(), catalog, split, (1,), quiet=True)
-    assert results.rows[-1] == alone.rows[0]
+    untimed = {"seconds_per_query": None}
+    assert results.rows[-1].model_copy(update=untimed) == alone.rows[0].model_copy(update=untimed)
 
 
 def test_lists_what_could_not_be_used(network: CrossATNet, split: Split, tmp_path: Path) -> None:
@@ -263,6 +279,166 @@ def test_lists_what_could_not_be_used(network: CrossATNet, split: Split, tmp_pat
     assert len(results.unusable) == 1
     assert "broken.png: not a picture" in results.unusable[0]
     assert results.duplicates == [f"{circles / 'copy.png'} equals {circles / '0.png'}"]
+
+
+def test_scores_stand_beside_those_with_duplicates(network: CrossATNet, split: Split, tmp_path: Path) -> None:
+    write_tiny(tmp_path / "data", pictures=2)
+    photos = tmp_path / "data" / "photos"
+    shutil.copy(photos / "circle" / "0.png", photos / "circle" / "copy.png")
+    shutil.copy(photos / "star" / "0.png", photos / "star" / "copy.png")  # seen: no part of the gallery
+    catalog = read_catalog(tmp_path / "data", "folder", quiet=True)
+    rows = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (2,), quiet=True).rows
+    everything = [*files(tmp_path / "data", "photos")]
+    everything.sort(key=lambda path: path.stem == "copy")  # behind all others
+    gallery = network.encode(everything, "photo").tolist()
+    names = [path.parent.name for path in everything]
+    metrics, _ = loop_scores(
+        [
+            (path.parent.name, [names[index] for index in oracle.ranking(query, gallery)])
+            for path in files(tmp_path / "data", "sketches")
+            for query in network.encode([path], "sketch").tolist()
+        ],
+        (2,),
+    )
+    assert rows[0].with_duplicates is not None
+    assert {name: rows[0].with_duplicates[name] for name in metrics} == pytest.approx(metrics)
+    assert all(row.with_duplicates is not None for row in rows)
+
+
+# Other directions and settings
+
+
+@pytest.mark.usefixtures("_small_batches")
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_every_direction_is_that_of_a_loop_without_the_query_itself(
+    network: CrossATNet, catalog: Catalog, split: Split, root: Path, direction: str
+) -> None:
+    (results,) = evaluate_trials(
+        {"ours": network}, provenance(), catalog, split, (1, 2), quiet=True, directions=[direction]
+    )
+    folders = {"sketch": "sketches", "photo": "photos"}
+    asking, searched = DIRECTIONS[direction]
+    rankings, distances = [], []
+    for path in files(root, folders[asking]):
+        others = [other for other in files(root, folders[searched]) if other != path]
+        (query,) = network.encode([path], asking).tolist()
+        order = oracle.ranking(query, network.encode(others, searched).tolist())
+        rankings.append((path.parent.name, [others[index].parent.name for index in order]))
+        (code,) = network.encode([path], asking, bits=16).tolist()
+        codes = network.encode(others, searched, bits=16).tolist()
+        relevant = [other.parent.name == path.parent.name for other in others]
+        distances.append(
+            oracle.tie_averaged_average_precision([oracle.hamming(code, item) for item in codes], relevant)
+        )
+    metrics, per_class = loop_scores(rankings, (1, 2))
+    assert results.direction == f"{asking}->{searched}"
+    assert (results.queries, results.gallery) == (6, 6)
+    assert {name: results.rows[0].metrics[name] for name in metrics} == pytest.approx(metrics)
+    assert results.rows[0].per_class == pytest.approx(per_class)
+    of_16_bits = next(row for row in results.rows if row.model == "ours, 16 bits")
+    assert of_16_bits.metrics["mAP@all"] == pytest.approx(np.mean(distances))
+
+
+def test_all_trials_share_one_embedding_of_every_picture(
+    network: CrossATNet, catalog: Catalog, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[int] = []
+    embed = network.embed
+
+    def counted(pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        embedded.append(len(pixels))
+        return embed(pixels, modality)
+
+    monkeypatch.setattr(network, "embed", counted)
+    arguments = ({"ours": network}, provenance(), catalog, split, (1, 2), True)
+    together = evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)
+    assert sum(embedded) == len(catalog.items)
+    asked = [(direction, setting) for direction in DIRECTIONS for setting in SETTINGS]
+    assert len(together) == len(asked)
+    for (direction, setting), results in zip(asked, together, strict=True):
+        (alone,) = evaluate_trials(*arguments, directions=[direction], settings=[setting])
+        assert (alone.direction, alone.setting, alone.queries, alone.gallery) == (
+            results.direction,
+            results.setting,
+            results.queries,
+            results.gallery,
+        )
+        assert alone.rows[0].metrics == pytest.approx(results.rows[0].metrics)
+
+
+def listed(**counts: tuple[int, int]) -> Catalog:
+    """A catalog of so many sketches and photos of each class, which no test opens."""
+    items = [
+        Item(Path(f"{modality}/{name}/{index}"), name, modality)
+        for name, numbers in counts.items()
+        for modality, number in zip(("sketch", "photo"), numbers, strict=True)
+        for index in range(number)
+    ]
+    return Catalog(tuple(items), tuple(str(item.path) for item in items), root=Path("listed"))
+
+
+LISTED = listed(a=(20, 10), b=(9, 14), c=(17, 40), d=(30, 1), e=(6, 25))
+LISTED_SPLIT = Split("listed", ("c", "d", "e"), ("a", "b"))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_generalised_setting_adds_a_fifth_of_seen_pictures_to_both(direction: str) -> None:
+    trial = make_trial(LISTED, LISTED_SPLIT, direction, "generalised")
+    fifth = {"sketch": 6, "photo": 5}  # of 29 and 24
+    unseen = {"sketch": 29, "photo": 24}
+    for items, modality in zip((trial.query, trial.gallery), DIRECTIONS[direction], strict=True):
+        added = [item for item in items if item.class_name in LISTED_SPLIT.seen]
+        assert len(added) == fifth[modality]
+        assert len(items) == unseen[modality] + fifth[modality]
+        assert len(set(items)) == len(items)
+        assert {item.modality for item in items} == {modality}
+    for item in trial.query:
+        assert any(other.class_name == item.class_name and other != item for other in trial.gallery)
+    asked, found = (fifth[modality] for modality in DIRECTIONS[direction])
+    assert f"{asked} queries and {found} gallery items of seen classes added, 20%" in trial.setting
+    assert "SEM-PCYC" in trial.setting
+    assert "seed 0" in trial.setting
+    assert make_trial(LISTED, LISTED_SPLIT, direction, "generalised") == trial
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_other_generalised_setting_adds_all_seen_pictures_to_the_gallery(direction: str) -> None:
+    trial = make_trial(LISTED, LISTED_SPLIT, direction, "all-seen-photos")
+    asking, searched = DIRECTIONS[direction]
+    assert set(trial.query) == set(LISTED.select(["a", "b"], asking).items)
+    assert sorted(trial.gallery, key=str) == sorted(LISTED.select("abcde", searched).items, key=str)
+    assert trial.setting == (
+        f"generalised: all {len(LISTED.select('cde', searched).items)} {PLURALS[searched]} of seen classes"
+        " added to the gallery"
+    )
+
+
+def test_zero_shot_has_no_seen_picture() -> None:
+    trial = make_trial(LISTED, LISTED_SPLIT, "photo-to-sketch", "zero-shot")
+    assert trial.setting == ZERO_SHOT
+    assert {item.class_name for item in (*trial.query, *trial.gallery)} == {"a", "b"}
+
+
+def test_a_query_with_nothing_to_find_is_told() -> None:
+    split = Split("listed", ("a",), ("c", "d"))
+    with pytest.raises(UserError, match=r"photo/d/0 is the only photo of class 'd', so that photo-to-photo"):
+        make_trial(LISTED, split, "photo-to-photo", "zero-shot")
+    assert make_trial(LISTED, split, "sketch-to-photo", "zero-shot").gallery
+
+
+def test_a_generalised_setting_needs_seen_pictures() -> None:
+    unseen = LISTED.select(LISTED_SPLIT.unseen)
+    for setting in ("generalised", "all-seen-photos"):
+        with pytest.raises(UserError, match=rf"0 sketches and 0 photos of seen classes .* '{setting}' needs them"):
+            make_trial(unseen, LISTED_SPLIT, "sketch-to-photo", setting)
+
+
+def test_unknown_directions_and_settings(network: CrossATNet, catalog: Catalog, split: Split) -> None:
+    arguments = ({"ours": network}, provenance(), catalog, split)
+    with pytest.raises(UserError, match=r"unknown direction 'sketch-photo'; did you mean sketch-to-photo"):
+        evaluate_trials(*arguments, directions=["sketch-photo"])
+    with pytest.raises(UserError, match=r"unknown setting 'generalized'; did you mean generalised"):
+        evaluate_trials(*arguments, settings=["generalized"])
 
 
 @pytest.mark.parametrize(

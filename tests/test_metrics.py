@@ -11,12 +11,18 @@ from crossatnet import metrics
 from crossatnet.errors import UserError
 from crossatnet.metrics import (
     average_precision,
+    average_precision_at,
     evaluate,
     evaluate_codes,
     evaluate_similarity,
     expected_average_precision,
     expected_precision_at,
+    extreme_average_precision,
+    hits_at,
+    interpolated_average_precision,
+    interpolated_precision,
     precision_at,
+    relevant_ranks,
 )
 from oracles import metrics as oracle
 
@@ -31,6 +37,11 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
     gallery_class = names[np.concatenate([np.arange(classes), random.integers(classes, size=gallery - classes)])]
     rows = [random.standard_normal((count, dimension)) * random.uniform(0.1, 9) for count in (queries, gallery)]
     return rows[0], query_class, rows[1], gallery_class
+
+
+def rows_at_once(rows: int, items: int = 61) -> int:
+    """The memory with which each worker ranks so many queries at once."""
+    return rows * items * metrics.PAIR_BYTES * metrics.WORKERS
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -140,12 +151,11 @@ def test_copies_of_one_embedding_tie_wherever_they_stand(copies: int, queries: i
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 22, 23, 24])
-def test_does_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_does_not_depend_on_the_block(block: int) -> None:
     query, query_class, gallery, gallery_class = problem(0)
     gallery[30:50] = gallery[10:30]  # with ties
     whole = evaluate(query, query_class, gallery, gallery_class, at=(5,))
-    monkeypatch.setattr(metrics, "BLOCK", block)
-    parts = evaluate(query, query_class, gallery, gallery_class, at=(5,))
+    parts = evaluate(query, query_class, gallery, gallery_class, at=(5,), memory=rows_at_once(block))
     assert np.array_equal(whole.average_precision, parts.average_precision)
     assert np.array_equal(whole.precision_at[5], parts.precision_at[5])
 
@@ -157,18 +167,23 @@ def test_classes_may_be_numbers_but_a_number_is_not_a_name() -> None:
         evaluate(np.eye(2), [7, 8], np.eye(2), ["7", "8"])
 
 
-def test_many_long_class_names_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comment on BLOCK promises what it takes: names are ranked as numbers."""
-    monkeypatch.setattr(metrics, "BLOCK", 64)
+@pytest.mark.parametrize("relevant", [1, 9, 4000])
+@pytest.mark.parametrize("queries", [1, 600])
+@pytest.mark.parametrize("memory", [2**22, 2**25])
+def test_blocks_take_the_memory_they_may(memory: int, queries: int, relevant: int) -> None:
+    """Never the whole matrix: 600 queries x 4,000 items would take 19 MB a copy. Names are ranked as numbers."""
     query, gallery = np.random.default_rng(0).standard_normal((2, 4000, 2))
-    names = ["a very long class name, " * 10 + str(number % 9) for number in range(4000)]
-    tracemalloc.start()
-    try:
-        evaluate(query[:64], names[:64], gallery, names)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 64 * 4000 * 60 + 10_000_000
+    names = ["a very long class name, " * 10 + str(number % (4000 // relevant)) for number in range(4000)]
+    codes = np.packbits(gallery > 0, axis=1).repeat(16, 1)
+    for scored, rows in ((evaluate, (query, gallery)), (evaluate_codes, (codes, codes))):
+        tracemalloc.start()
+        try:
+            scored(rows[0][:queries], names[:queries], rows[1], names, memory=memory)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        returned = queries * (101 + 140) * 8 * 8  # curves and counts, and what is computed of them
+        assert peak < memory + returned + 8_000_000  # for the names
 
 
 @pytest.mark.parametrize(
@@ -198,6 +213,241 @@ def test_names_what_does_not_fit(change: dict[str, object], message: str) -> Non
         evaluate(**{**good, **change})
 
 
+# Other definitions
+
+DENOMINATORS = ("hits", "min(k, R)", "R")
+
+
+def test_every_definition_by_hand() -> None:
+    """Hits at ranks 1, 4 and 5 of 5: precision 1, 1/2 and 3/5, of which the last is the best from rank 4 on."""
+    ranks = relevant_ranks(np.array([[1, 0, 0, 1, 1]], dtype=bool))
+    assert ranks.tolist() == [[1, 4, 5]]
+    assert interpolated_average_precision(ranks) == pytest.approx([(1 + 3 / 5 + 3 / 5) / 3])
+    for k, expected in ((2, [1, 1 / 2, 1 / 3]), (4, [3 / 2 / 2, 3 / 2 / 3, 3 / 2 / 3])):
+        found = average_precision_at(ranks, k)
+        assert [found[name][0] for name in DENOMINATORS] == pytest.approx(expected)
+    assert [hits_at(ranks, k).tolist() for k in (1, 3, 4, 9)] == [[1], [1], [2], [3]]
+    curve = interpolated_precision(np.array([[1, 2, 3]]), 1 / ranks * [1, 2, 3])[0]  # recall 1/3, 2/3, 1
+    assert curve == pytest.approx([1.0] * 34 + [0.6] * 67)
+
+
+def test_all_means_by_hand() -> None:
+    """One query finds b a a, and misses nothing; the other, of a class with one item, a a b."""
+    scores = evaluate_similarity([[3, 2, 1], [1, 2, 3]], ["a", "b"], list("baa"), at=(2,))
+    assert scores.means() == pytest.approx({"mAP@all": (7 / 12 + 1 / 3) / 2, "P@2": 1 / 4})
+    assert scores.all_means() == pytest.approx(
+        {
+            "mAP@all": (7 / 12 + 1 / 3) / 2,
+            "P@2": (1 / 2 + 0) / 2,
+            "mAP@2 (hits)": (1 / 2 + 0) / 2,
+            "mAP@2 (min(k, R))": (1 / 4 + 0) / 2,
+            "mAP@2 (R)": (1 / 4 + 0) / 2,
+            "P@2 (min(k, R))": (1 / 2 + 0) / 2,
+            "R-precision": (1 / 2 + 0) / 2,
+            "mAP@all (VOC)": (2 / 3 + 1 / 3) / 2,
+        }
+    )
+    assert scores.precision_recall[:, [0, 50, 51, 100]] == pytest.approx(np.array([[2 / 3] * 4, [1 / 3] * 4]))
+
+
+def test_the_denominators_of_map_at_k_differ_widely() -> None:
+    """One hit at rank 1 of a class of 1,000: perfect, nearly nothing of 200, or of 1,000."""
+    relevant = np.zeros((1, 2000), dtype=bool)
+    relevant[0, [0, *range(1001, 2000)]] = True
+    assert {name: value[0] for name, value in average_precision_at(relevant_ranks(relevant), 200).items()} == (
+        pytest.approx({"hits": 1.0, "min(k, R)": 1 / 200, "R": 1 / 1000})
+    )
+
+
+def test_a_small_class_is_scored_and_can_reach_one_where_k_is_not_the_divisor() -> None:
+    """A class of two photos is neither left out nor judged by what it cannot have."""
+    similarity = np.arange(300.0, 0, -1)[None].repeat(2, 0)
+    scores = evaluate_similarity(similarity, ["rare", "common"], ["rare"] * 2 + ["common"] * 298, at=(200,))
+    assert len(scores.average_precision) == 2
+    assert set(scores.per_class()) == {"rare", "common"}
+    assert scores.values["P@200"].tolist() == [0.01, 0.99]
+    assert scores.values["P@200 (min(k, R))"].tolist() == [1.0, 0.99]
+    assert scores.values["mAP@200 (min(k, R))"][0] == scores.values["R-precision"][0] == 1.0
+
+
+def test_similarities_of_zero_and_below_count() -> None:
+    scores = evaluate_similarity([[0, -1, -3, -2]], ["a"], list("aaab"))
+    assert scores.average_precision == pytest.approx([(1 + 1 + 3 / 4) / 3])
+    opposite = evaluate([[1, 0]], ["a"], [[-1, 0], [-1, 0.1], [0, 1]], list("aab"))
+    assert opposite.average_precision == pytest.approx([(1 / 2 + 2 / 3) / 2])
+
+
+def test_a_gallery_that_holds_its_images_twice_scores_otherwise() -> None:
+    """The evaluator counts what it is given, so that a fault in the list of files shows: it removes no duplicates."""
+    once = evaluate([[1, 0]], ["a"], [[0, 1], [1, 0]], list("ba"), at=(1, 2))
+    twice = evaluate([[1, 0]], ["a"], [[0, 1], [1, 0]] * 2, list("ba") * 2, at=(1, 2))
+    assert (once.gallery_size, twice.gallery_size) == (2, 4)
+    assert (once.precision_at[2].tolist(), twice.precision_at[2].tolist()) == ([0.5], [1.0])
+
+
+def random_rankings(seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Similarities of 10 queries to items of one length, with many ties, few or none, and which are relevant."""
+    random = np.random.default_rng(seed)
+    length = int(random.integers(2, 60))
+    similarity = np.round(random.standard_normal((10, length)), int(random.integers(0, 9)))
+    relevant = random.random((10, length)) < random.uniform(0.02, 0.9)
+    relevant[np.arange(10), random.integers(length, size=10)] = True
+    return similarity, relevant
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_thousand_rankings_equal_the_loops_and_scikit_learn(seed: int) -> None:
+    """Scikit-learn takes a tie as one rank, so it is given the order that ties are told to keep."""
+    for similarity, relevant in zip(*random_rankings(seed), strict=True):
+        scores = evaluate_similarity(similarity[None], [True], relevant, at=(1, 7, 50))
+        order = sorted(range(len(similarity)), key=lambda item: -similarity[item])
+        ranking = [bool(relevant[item]) for item in order]
+        found = {name: value[0] for name, value in scores.values.items()}
+        assert found["mAP@all"] == pytest.approx(average_precision_score(ranking, -np.arange(len(order))), abs=1e-9)
+        assert found.pop("mAP@all") == pytest.approx(oracle.average_precision(ranking), abs=1e-12)
+        assert found == pytest.approx(loop_values(ranking, (1, 7, 50)), abs=1e-12)
+        curve = [oracle.interpolated_precision(ranking, level / 100) for level in range(0, 101, 10)]
+        assert scores.precision_recall[0, ::10] == pytest.approx(curve, abs=1e-12)
+
+
+def loop_values(ranking: list[bool], at: tuple[int, ...]) -> dict[str, float]:
+    """Every definition but mAP@all of one ranking."""
+    most = sum(ranking)
+    values = {
+        "R-precision": oracle.precision_at(ranking, most),
+        "mAP@all (VOC)": oracle.interpolated_average_precision(ranking),
+    }
+    for k in at:
+        values[f"P@{k}"] = oracle.precision_at(ranking, k)
+        values[f"P@{k} (min(k, R))"] = oracle.precision_at(ranking, k) * k / min(k, most)
+        values |= {f"mAP@{k} ({name})": oracle.average_precision_at(ranking, k, name) for name in DENOMINATORS}
+    return values
+
+
+def test_queries_of_one_block_have_their_own_numbers_of_relevant_items() -> None:
+    similarity, _ = random_rankings(3)
+    gallery_class = np.random.default_rng(0).geometric(0.4, size=similarity.shape[1])
+    query_class = gallery_class[:10]
+    scores = evaluate_similarity(similarity, query_class, gallery_class, at=(3,))
+    for index, row in enumerate(similarity):
+        alone = evaluate_similarity(row[None], query_class[index : index + 1], gallery_class, at=(3,))
+        for name, values in alone.values.items():
+            assert scores.values[name][index] == pytest.approx(values[0], abs=1e-12), name
+        assert scores.precision_recall[index] == pytest.approx(alone.precision_recall[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e5, 1e12, -1e9])
+def test_similarities_of_any_size_keep_order_and_ties(factor: float) -> None:
+    """Whether or not they can be counted in steps of the seventh decimal."""
+    similarity, relevant = random_rankings(8)
+    similarity = similarity * np.sign(factor) + (np.arange(similarity.shape[1]) % 7 == 0) * factor  # some are masked
+    scores = evaluate_similarity(similarity, [True] * 10, relevant[0])
+    for index, row in enumerate(np.round(similarity, 7).tolist()):
+        ranking = [bool(relevant[0, item]) for item in sorted(range(len(row)), key=lambda item: -row[item])]
+        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(ranking), abs=1e-12)
+
+
+# Euclidean distance
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("seed", range(5))
+def test_euclidean_equals_the_loop(seed: int, scale: float) -> None:
+    query, query_class, gallery, gallery_class = problem(seed)
+    gallery[30:50] = gallery[10:30]  # with ties
+    away = np.full(7, 1000.0)  # and far from zero
+    scores = evaluate(
+        (query + away) * scale, query_class, (gallery + away) * scale, gallery_class, (10,), distance="euclidean"
+    )
+    for index, row in enumerate(query.tolist()):
+        distances = [oracle.euclidean(row, item) for item in gallery.tolist()]
+        order = sorted(range(len(distances)), key=distances.__getitem__)
+        relevant = [bool(gallery_class[item] == query_class[index]) for item in order]
+        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(relevant), abs=1e-12)
+        assert scores.precision_at[10][index] == pytest.approx(oracle.precision_at(relevant, 10), abs=1e-12)
+
+
+def test_euclidean_by_hand() -> None:
+    """Seen from 1, items at 5, 2 and 0.5 stand as c b a; by cosine all tie."""
+    gallery, names = [[5.0], [2.0], [0.5]], list("abc")
+    near = evaluate([[1.0]] * 3, names, gallery, names, distance="euclidean")
+    assert near.average_precision == pytest.approx([1 / 3, 1 / 2, 1])
+    assert evaluate([[1.0]] * 3, names, gallery, names).average_precision == pytest.approx([1, 1 / 2, 1 / 3])
+    equal = evaluate([[1.0]] * 2, ["a", "b"], [[1.0]] * 2, ["a", "b"], distance="euclidean")  # all at one place
+    assert equal.average_precision == pytest.approx([1, 1 / 2])
+
+
+def test_refuses_another_distance() -> None:
+    with pytest.raises(UserError, match="distance must be cosine or euclidean, not 'manhattan'"):
+        evaluate(np.eye(2), ["a", "b"], np.eye(2), ["a", "b"], distance="manhattan")  # type: ignore[arg-type]
+
+
+# A query that is in the gallery itself
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("seed", range(5))
+def test_self_matches_are_left_out(seed: int, distance: str) -> None:
+    """As if each query were asked of a gallery without it."""
+    _, _, gallery, names = problem(seed)
+    names[-5:] = names[:5]  # every class is there twice
+    same = np.where(np.arange(61) % 3 == 0, -1, np.arange(61))
+    scores = evaluate(gallery, names, gallery, names, at=(1, 60), distance=distance, same=same)  # type: ignore[arg-type]
+    for row in range(61):
+        others = np.arange(61) != same[row]
+        alone = evaluate(
+            gallery[row : row + 1],
+            names[row : row + 1],
+            gallery[others],
+            names[others],
+            at=(1, 60),
+            distance=distance,  # type: ignore[arg-type]
+        )
+        for name, values in alone.values.items():
+            assert scores.values[name][row] == pytest.approx(values[0], abs=1e-12), name
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_self_matches_of_codes_are_left_out(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    codes, names = random.integers(4, size=(40, 2), dtype=np.uint8), np.arange(40) % 5
+    same = np.where(np.arange(40) % 3 == 0, -1, np.arange(40))
+    scores = evaluate_codes(codes, names, codes, names, at=(1, 7), same=same)
+    for row in range(40):
+        others = np.arange(40) != same[row]
+        alone = evaluate_codes(codes[row : row + 1], names[row : row + 1], codes[others], names[others], at=(1, 7))
+        for name, values in alone.values.items():
+            assert scores.values[name][row] == pytest.approx(values[0], abs=1e-12), name
+
+
+def test_self_matches_by_hand() -> None:
+    """Without itself, each photo finds b a or a b."""
+    rows, names = [[1, 0], [1, 0.1], [0, 1]], list("aba")
+    scores = evaluate(rows, names, rows, names, at=(1,), same=np.array([0, -1, 2]))
+    assert scores.average_precision == pytest.approx([1 / 2, 1.0, 1 / 2])
+    similar = evaluate_similarity([[1, 0.9, 0.1]], ["a"], names, same=np.array([0]))
+    assert similar.average_precision == pytest.approx([1 / 2])
+
+
+@pytest.mark.parametrize(
+    ("same", "message"),
+    [
+        ([0], r"same must be 2 whole numbers, not int64\(1,\)"),
+        ([0.0, 1.0], r"same must be 2 whole numbers, not float64\(2,\)"),
+        ([0, 3], "same must be -1 or rows of the gallery, which has 3"),
+        ([-2, 0], "same must be -1 or rows of the gallery, which has 3"),
+        ([0, 1], "query 1 is itself the gallery's only item of class 'b'"),
+    ],
+)
+def test_names_what_is_wrong_with_self_matches(same: list[float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(np.eye(2), ["a", "b"], np.ones((3, 2)), ["a", "b", "a"], same=np.array(same))
+    with pytest.raises(UserError, match=message):
+        evaluate_codes(
+            *(codes_at([1, 1], 1), ["a", "b"]), *(codes_at([1, 1, 2], 1), ["a", "b", "a"]), same=np.array(same)
+        )
+
+
 # Similarities of any origin
 
 
@@ -222,12 +472,11 @@ def test_similarities_by_hand() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 7, 23])
-def test_similarities_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_similarities_do_not_depend_on_the_block(block: int) -> None:
     _, query_class, _, gallery_class = problem(0)
     similarity = np.random.default_rng(0).integers(9, size=(23, 61))  # with ties
     whole = evaluate_similarity(similarity, query_class, gallery_class)
-    monkeypatch.setattr(metrics, "BLOCK", block)
-    parts = evaluate_similarity(similarity, query_class, gallery_class)
+    parts = evaluate_similarity(similarity, query_class, gallery_class, memory=rows_at_once(block))
     assert np.array_equal(whole.average_precision, parts.average_precision)
 
 
@@ -343,6 +592,48 @@ def test_codes_that_all_tie(items: int, hits: int) -> None:
     assert scores.average_precision[0] == pytest.approx(expected, rel=1e-10)
     assert scores.precision_at[1][0] == pytest.approx(hits / items)
     assert scores.precision_at[300_000][0] == pytest.approx(hits / 300_000)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_codes_have_every_other_value_over_all_orders_within_ties(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    distances = random.integers(random.integers(1, 4), size=random.integers(1, 7))
+    relevant = random.random(len(distances)) < 0.5
+    relevant[random.integers(len(distances))] = True
+    scores = evaluate_codes(codes_at([0], 1), [True], codes_at(distances, 1), relevant, at=(1, 2, 4, 9))
+    rankings = list(oracle.orders_within_ties(distances.tolist(), relevant.tolist()))
+    precisions = [oracle.average_precision(ranking) for ranking in rankings]
+    expected = {"mAP@all (optimistic)": max(precisions), "mAP@all (pessimistic)": min(precisions)}
+    every = [loop_values(ranking, (1, 2, 4, 9)) for ranking in rankings]
+    for name in set(every[0]) & set(scores.values):
+        expected[name] = np.mean([values[name] for values in every])
+    assert {name: scores.values[name][0] for name in scores.values if name != "mAP@all"} == (
+        pytest.approx(expected, abs=1e-12)
+    )
+    curve = [oracle.radius_precision(distances.tolist(), relevant.tolist(), level / 100) for level in range(101)]
+    assert scores.precision_recall[0] == pytest.approx(curve, abs=1e-12)
+
+
+def test_extremes_by_hand() -> None:
+    """Items at distance 0, 1, 1, 2 are b [a b] a: at best the first hit is at rank 2, at worst at rank 3."""
+    items, hits = np.array([[1, 2, 1]]), np.array([[0, 1, 1]])
+    best, worst = extreme_average_precision(items, hits)
+    assert best == pytest.approx([(1 / 2 + 2 / 4) / 2])
+    assert worst == pytest.approx([(1 / 3 + 2 / 4) / 2])
+    assert expected_average_precision(items, hits, 2) == pytest.approx([1 / 2 * 1 / 2 / 2])
+
+
+@pytest.mark.parametrize("memory", [1, 61 * 100, 2**29])
+def test_codes_do_not_depend_on_the_block(memory: int) -> None:
+    random = np.random.default_rng(0)
+    _, query_class, _, gallery_class = problem(0)
+    query, gallery = (random.integers(256, size=(rows, 9), dtype=np.uint8) for rows in (23, 61))  # 72 bits
+    scores = evaluate_codes(query, query_class, gallery, gallery_class, memory=memory)
+    for index, code in enumerate(query.tolist()):
+        distances = [oracle.hamming(code, item) for item in gallery.tolist()]
+        relevant = (gallery_class == query_class[index]).tolist()
+        expected = oracle.tie_averaged_average_precision(distances, relevant)
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
 
 
 def test_codes_do_not_depend_on_the_gallerys_order() -> None:

@@ -24,7 +24,8 @@ from crossatnet.model.prototypes import FreePrototypes, GraphPrototypes
 from crossatnet.objective import Objective, Teacher, agreement, hardest_rival
 from crossatnet.semantics.graph import class_graph
 from crossatnet.semantics.vectors import class_vectors
-from crossatnet.training import Training, start_network
+from crossatnet.sources import start_network
+from crossatnet.training import Training
 from oracles import losses as oracle
 from tiny_data import SEEN, draw
 

@@ -34,19 +34,16 @@ from crossatnet.errors import UserError
 from crossatnet.evaluation import refuse_seen
 from crossatnet.model.backbone import Backbone
 from crossatnet.model.network import MODALITIES, CrossATNet
-from crossatnet.training import (
+from crossatnet.sources import (
     NamedFeatures,
     NamedViews,
-    Training,
     by_another_hand,
     class_features,
-    fit,
-    fit_hash,
     own_statistics,
     seen_features,
     start_network,
-    train,
 )
+from crossatnet.training import Training, fit, fit_hash, train
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle
 from tiny_data import SEEN, UNSEEN, draw, write_tiny
@@ -210,7 +207,7 @@ def test_the_history_has_every_epoch(run: Run) -> None:
 
 def test_the_checkpoint_is_whole(run: Run) -> None:
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "card.md", "history.json", "training.yaml"}
+    assert names == {"config.json", "model.safetensors", "card.md", "history.json", "record.json", "training.yaml"}
     assert Config.model_validate(yaml.safe_load((run.folder / "training.yaml").read_text())) == run.config
     network = load_checkpoint(run.folder)
     assert (network.name, network.config) == ("shapes", run.config.model)

@@ -1,5 +1,6 @@
-"""A checkpoint is a folder: config.json, model.safetensors, card.md and history.json."""
+"""A checkpoint is a folder: config.json, model.safetensors, card.md, history.json and, unless older, record.json."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from crossatnet import __version__
 from crossatnet.config import ModelConfig
+from crossatnet.data.fingerprints import ClassPictures, mark
 from crossatnet.data.names import did_you_mean
 from crossatnet.data.splits import EVERYTHING
 from crossatnet.errors import UserError
@@ -17,7 +19,9 @@ from crossatnet.model.network import CrossATNet
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
+RECORD = "record.json"
 FORMAT = 2  # 1 had no attention, and codes that were signs of the embedding
+RECORD_FORMAT = 1
 
 CARD_TEXT = """\
 # {name}
@@ -68,6 +72,27 @@ class Provenance(BaseModel):
     trained_with: str = f"crossatnet {__version__}"
 
 
+class TrainingRecord(BaseModel):
+    """All that training has read, the contents of record.json: what the audit goes by.
+
+    Pictures are kept as fingerprints, never by name or path, and with those of classes held out to choose the epoch.
+    Classes are in canonical spelling; a list is empty where training did no such thing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = RECORD_FORMAT
+    weights: str = ""  # mark of the file of weights that this is the record of; filled in as both are saved
+    pictures: dict[str, ClassPictures]
+    training_classes: tuple[str, ...]
+    selection_classes: tuple[str, ...]  # seen ones, held out to choose the epoch
+    graph_classes: tuple[str, ...]  # whose vectors were nodes of the class graph, or set the margin
+    centring_classes: tuple[str, ...]  # whose pictures' mean feature is taken away
+    statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
+    hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes were fitted on
+    aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
+
+
 class CheckpointConfig(BaseModel):
     """The contents of config.json."""
 
@@ -80,9 +105,17 @@ class CheckpointConfig(BaseModel):
 
 
 def save_checkpoint(
-    folder: Path, network: CrossATNet, name: str, provenance: Provenance, history: list[dict[str, Any]]
+    folder: Path,
+    network: CrossATNet,
+    name: str,
+    provenance: Provenance,
+    history: list[dict[str, Any]],
+    record: TrainingRecord | None = None,
 ) -> None:
-    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole."""
+    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole.
+
+    Without a `record` the folder has none: one that lay there belongs to other weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -90,6 +123,10 @@ def save_checkpoint(
     }
     config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
     save_file(weights, folder / WEIGHTS)
+    (folder / RECORD).unlink(missing_ok=True)
+    if record is not None:
+        bound = record.model_copy(update={"weights": weights_mark(folder)})
+        (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
     (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card(config), encoding="utf-8")
     unfinished = folder / f"{CONFIG}.unfinished"
@@ -150,6 +187,31 @@ def read_config(folder: Path) -> CheckpointConfig:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
 
 
+def read_record(folder: Path) -> TrainingRecord | None:
+    """Read record.json of a checkpoint folder; None where there is none. Raises `UserError` for a damaged one."""
+    path = folder / RECORD
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and raw.get("format", RECORD_FORMAT) > RECORD_FORMAT:
+            raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
+        return TrainingRecord.model_validate(raw)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
+
+
+def weights_mark(folder: Path) -> str:
+    """The mark of a checkpoint's file of weights. Raises `UserError` if it is missing."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return mark(hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Whether the folder holds a finished checkpoint: config.json is written last."""
     return (folder / CONFIG).is_file()
@@ -181,7 +243,7 @@ def _from_hub(repository: str) -> Path:
             f"no folder '{repository}' here; to load it from the hub: pip install 'crossatnet[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY]))
+        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD]))
     except Exception as error:  # the hub client raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"no folder '{repository}' here, and the hub did not give it: {reason}") from error

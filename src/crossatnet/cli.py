@@ -145,37 +145,136 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
+    checkpoint: Annotated[str | None, typer.Argument(help="A folder, a packaged name or a hub id.")] = None,
     data: DataRoot = None,
     layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
     split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="sketch-to-photo (default), photo-to-sketch, sketch-to-sketch or photo-to-photo; repeatable."
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="zero-shot (default), generalised or all-seen-photos; repeatable.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Instead of a checkpoint: .npz of query, query_class, gallery, gallery_class.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the results as JSON.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
     guided: Annotated[bool, typer.Option(help="Also score after re-ranking by the guided attention.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a checkpoint on the unseen classes of a split: sketch -> photo."""
-    from crossatnet.checkpoint import load_checkpoint, locate, read_config
-    from crossatnet.data.layouts import read_catalog
-    from crossatnet.data.splits import load_split
-    from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines, refuse_seen, save_results
+    """Score a checkpoint on the unseen classes of a split, or a file of embeddings of any model."""
+    from crossatnet.evaluation import evaluate_embeddings, results_json, save_results
 
     if output and output.is_dir():
         raise UserError(f"{output} is a folder; give the name of a file with -o")
+    if checkpoint and not embeddings:
+        asked = (direction or ["sketch-to-photo"], setting or ["zero-shot"], baselines, guided, quiet)
+        results = _evaluate_checkpoint(checkpoint, data, layout, split, *asked)
+    elif embeddings and not checkpoint:
+        ignored: dict[str, object] = {"--data": data, "--layout": layout, "--split": split, "--direction": direction}
+        ignored |= {"--setting": setting, "--baselines": baselines, "--guided": guided}
+        if given := [name for name, value in ignored.items() if value]:
+            raise UserError(f"--embeddings are scored as they are; leave out {', '.join(given)}")
+        results = [evaluate_embeddings(embeddings)]
+    else:
+        raise UserError("give either a checkpoint or --embeddings FILE.npz, one of the two")
+    if output:
+        save_results(results, output)
+    if as_json:
+        print(results_json(results))
+        return
+    for result in results:
+        _print_results(result)
+
+
+def _evaluate_checkpoint(
+    checkpoint: str,
+    data: Path | None,
+    layout: str | None,
+    split: str | None,
+    directions: list[str],
+    settings: list[str],
+    baselines: bool,
+    guided: bool,
+    quiet: bool,
+) -> list["Results"]:
+    from crossatnet.checkpoint import load_checkpoint, locate, read_config
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+    from crossatnet.evaluation import check_names, evaluate_trials, frozen_baselines, refuse_seen
+
+    check_names(directions, settings)
     provenance = read_config(locate(checkpoint)).provenance
     chosen = load_split(split or provenance.split)
     refuse_seen(provenance, chosen)
     network = load_checkpoint(checkpoint)
     catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    if settings != ["zero-shot"]:  # after the unseen ones, so that those stay the same in every setting
+        catalog = catalog.joined(read_catalog(data, layout or provenance.layout, quiet, classes=chosen.seen_set))
     networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
-    results = evaluate_zero_shot(networks, provenance, catalog, chosen, quiet=quiet, guided=guided)
-    if output:
-        save_results(results, output)
+    return evaluate_trials(
+        networks, provenance, catalog, chosen, quiet=quiet, guided=guided, directions=directions, settings=settings
+    )
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Results of `crossatnet evaluate -o`.")],
+    second: Annotated[Path, typer.Argument(help="Others, of the same test.")],
+    as_json: Json = False,
+) -> None:
+    """Two results side by side: differences of the scores, and the classes that gain and lose most."""
+    from crossatnet.compare import compare_files
+
+    compared = compare_files(first, second)
     if as_json:
-        print(results.model_dump_json(indent=1))
+        print(json.dumps([comparison.model_dump() for comparison in compared], indent=1))
+        return
+    for comparison in compared:
+        screen.print(f"{comparison.direction}, {comparison.split}, {comparison.setting}", soft_wrap=True)
+        for pair in comparison.pairs:
+            table = Table("", pair.first, pair.second, "difference")
+            parts = (("", pair.metrics), ("gains: ", pair.gains), ("loses: ", pair.losses))
+            for name, change in ((part + name, change) for part, changes in parts for name, change in changes.items()):
+                table.add_row(name, f"{change.first:.3f}", f"{change.second:.3f}", f"{change.difference:+.3f}")
+            screen.print(table)
+
+
+@app.command()
+def audit(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
+    data: DataRoot = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
+    split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check that a checkpoint knows nothing of the unseen classes; exit code 1 if it may."""
+    from crossatnet.audit import audit as run
+    from crossatnet.checkpoint import locate, read_config
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+
+    folder = locate(checkpoint)
+    provenance = read_config(folder).provenance
+    chosen = load_split(split or provenance.split)
+    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    outcome = run(folder, catalog, chosen, quiet)
+    if as_json:
+        print(outcome.model_dump_json(indent=1))
     else:
-        _print_results(results)
+        verdict = "passed" if outcome.passed else "NOT passed"
+        print(f"{outcome.checkpoint}, {outcome.split}: {verdict}")
+        for name, value in outcome.facts.items():
+            print(f"  {name}: {value}")
+        _print_some("found", [f"{one.level}: {one.message}; {one.advice}" for one in outcome.findings])
+    if not outcome.passed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -273,14 +372,22 @@ def _complain(message: str) -> int:
 
 
 def _print_results(results: "Results") -> None:
-    title = (
-        f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, unseen only"
-    )
+    from crossatnet.evaluation import ZERO_SHOT
+
+    setting = "unseen only" if results.setting == ZERO_SHOT else results.setting
+    title = f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, {setting}"
     names = list(results.rows[0].metrics)
     table = Table("model", "D", *names, title=title, title_justify="left")
     for row in results.rows:
         table.add_row(row.model, str(row.dimension), *(f"{row.metrics[name]:.3f}" for name in names))
     screen.print(table)
+    first = results.rows[0]
+    if first.interval:
+        print(f"  {first.model}: mAP@all {first.interval[0]:.3f} to {first.interval[1]:.3f} (95%, over classes)")
+    if first.seconds_per_query is not None and first.gallery_bytes is not None:
+        print(f"  search: {1000 * first.seconds_per_query:.2f} ms a query, gallery of {first.gallery_bytes:,} bytes")
+    if first.with_duplicates:
+        print(f"  {first.model} with duplicates: mAP@all {first.with_duplicates['mAP@all']:.3f}")
     _print_some("left out", results.unusable)
     _print_some("duplicate, counted once", results.duplicates)
 

@@ -1,27 +1,33 @@
-"""Zero-shot evaluation of a checkpoint: sketches of unseen classes query the photos of unseen classes.
+"""Zero-shot evaluation of a checkpoint: pictures of unseen classes query each other, alone or among seen classes.
 
-Shapes: `B` batch, `S` side of the input, `D` the shared space.
+Shapes: `B` batch, `S` side of the input, `D` the shared space, `Q` queries, `N` gallery items.
 """
 
+import hashlib
 import platform
+import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet import __version__
 from crossatnet.checkpoint import Provenance
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality
+from crossatnet.data.names import did_you_mean
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split
+from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate, evaluate_codes, evaluate_similarity
+from crossatnet.metrics import RetrievalScores, evaluate_similarity
 from crossatnet.model.backbone import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.progress import track
@@ -30,21 +36,24 @@ BATCH = 32
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
+    "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
     "guided": "the first RERANKED hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
+    "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
+    "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
 }
 RERANKED = 50  # hits that a guided re-ranking re-orders
-
-
-class Row(BaseModel):
-    """The scores of one model."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    dimension: int
-    metrics: dict[str, float]
-    per_class: dict[str, float]
+ZERO_SHOT = "zero-shot: queries and gallery of unseen classes only"
+SETTINGS = ("zero-shot", "generalised", "all-seen-photos")
+SHARE = 0.2  # seen-class items of the setting `generalised`, as a part of the unseen ones
+PLURALS: dict[Modality, str] = {"sketch": "sketches", "photo": "photos"}
+DIRECTIONS: dict[str, tuple[Modality, Modality]] = {
+    "sketch-to-photo": ("sketch", "photo"),
+    "photo-to-sketch": ("photo", "sketch"),
+    "sketch-to-sketch": ("sketch", "sketch"),
+    "photo-to-photo": ("photo", "photo"),
+}
 
 
 class Results(BaseModel):
@@ -57,14 +66,14 @@ class Results(BaseModel):
     data: str
     split: str
     direction: str = "sketch->photo"
-    setting: str = "zero-shot: queries and gallery of unseen classes only"
+    setting: str = ZERO_SHOT
     queries: int
     gallery: int
     classes: int
     unusable: list[str]
     duplicates: list[str]
     definitions: dict[str, str] = DEFINITIONS
-    rows: list[Row]
+    rows: list[Row] = Field(min_length=1)
     seed: int
     software: str = f"crossatnet {__version__}, torch {torch.__version__}"
     machine: str = ""
@@ -84,6 +93,34 @@ class Embedded(BaseModel):
         """Class name of every row."""
         return [item.class_name for item in self.items]
 
+    def select(self, items: Sequence[Item]) -> "Embedded":
+        """The rows of these items, in their order."""
+        position = {item: index for index, item in enumerate(self.items)}
+        return Embedded(embeddings=self.embeddings[[position[item] for item in items]], items=tuple(items))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One test of a network: who asks, who is searched, and the copies (copy, kept item) left out of the gallery."""
+
+    direction: str
+    setting: str
+    query: tuple[Item, ...]
+    gallery: tuple[Item, ...]
+    copies: tuple[tuple[Item, Item], ...]
+
+    @property
+    def task(self) -> Task:
+        """What the evaluator has to know of it."""
+        position = {item: index for index, item in enumerate(self.gallery)}
+        return Task(
+            [item.class_name for item in self.query],
+            [item.class_name for item in self.gallery],
+            np.array([position.get(item, -1) for item in self.query]),
+            [position[kept] for _, kept in self.copies],
+            [copy.class_name for copy, _ in self.copies],
+        )
+
 
 def evaluate_zero_shot(
     networks: Mapping[str, CrossATNet],
@@ -94,54 +131,174 @@ def evaluate_zero_shot(
     quiet: bool = False,
     guided: bool = False,
 ) -> Results:
-    """Score networks on the unseen classes of a split; the first is the checkpoint, others are compared with it.
+    """Score networks on the unseen classes of a split, sketch-to-photo; otherwise as `evaluate_trials`."""
+    return evaluate_trials(networks, provenance, catalog, split, at, quiet, guided)[0]
 
-    The checkpoint is also scored by its hash codes and, with `guided`, after re-ranking by its sketch-guided attention.
-    Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a class that the split keeps unseen, or
-    if the data lacks sketches or photos of an unseen class.
+
+def evaluate_trials(
+    networks: Mapping[str, CrossATNet],
+    provenance: Provenance,
+    catalog: Catalog,
+    split: Split,
+    at: Sequence[int] = (100, 200),
+    quiet: bool = False,
+    guided: bool = False,
+    directions: Sequence[str] = ("sketch-to-photo",),
+    settings: Sequence[str] = ("zero-shot",),
+) -> list[Results]:
+    """Score networks in every direction and setting; each picture is embedded once by each network.
+
+    The first network is the checkpoint, others are compared with it. The checkpoint is also scored by its hash codes
+    and, with `guided`, after re-ranking by its sketch-guided attention, which only sketch-to-photo has. Returns one
+    `Results` a direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a class
+    that the split keeps unseen, if the data lacks sketches or photos of an unseen class, or as `check_names` and
+    `make_trial` do.
     """
+    check_names(directions, settings)
     refuse_seen(provenance, split)
     catalog.require(split.unseen, "the test")
-    sketches, photos = (catalog.select(split.unseen, modality) for modality in MODALITIES)
-    rows = []
+    trials = [make_trial(catalog, split, direction, setting) for direction in directions for setting in settings]
+    rows: list[list[Row]] = [[] for _ in trials]
     for name, network in networks.items():
-        query = embed_catalog(network, sketches, "sketch", quiet)
-        gallery = embed_catalog(network, photos, "photo", quiet)
-        scores = evaluate(query.embeddings, query.classes, gallery.embeddings, gallery.classes, at)
-        rows.append(row(name, network.dimension, scores))
-        if name == next(iter(networks)):
-            rows += [
-                row(f"{name}, {bits} bits", bits, code_scores(network, query, gallery, bits, at))
-                for bits in network.config.code_lengths
-            ]
-            if network.has_attention and guided:
-                rows.append(
-                    row(f"{name}, guided", network.dimension, guided_scores(network, query, gallery, at, quiet))
-                )
+        is_checkpoint = name == next(iter(networks))
+        embedded = embed_trials(network, trials, quiet)
+        for trial, scored in zip(trials, rows, strict=True):
+            query, gallery = (
+                embedded[modality].select(items)
+                for modality, items in zip(DIRECTIONS[trial.direction], (trial.query, trial.gallery), strict=True)
+            )
+            task = trial.task
+            scored.append(score(name, network.dimension, query.embeddings, gallery.embeddings, task, at))
+            for bits in network.config.code_lengths if is_checkpoint else ():
+                asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
+                scored.append(score(f"{name}, {bits} bits", bits, asking, searched, task, at))
+            if is_checkpoint and guided and network.has_attention and trial.direction == "sketch-to-photo":
+                re_ranked = guided_scores(network, query, gallery, at, quiet)
+                scored.append(as_row(f"{name}, guided", network.dimension, re_ranked))
     checkpoint = next(iter(networks.values()))
+    return [
+        Results(
+            checkpoint=checkpoint.name,
+            fingerprint=checkpoint.fingerprint,
+            data=catalog.root.name,
+            split=split.name,
+            direction=trial.direction.replace("-to-", "->"),
+            setting=trial.setting,
+            queries=len(trial.query),
+            gallery=len(trial.gallery),
+            classes=len({item.class_name for item in trial.query}),
+            unusable=[problem.reason for problem in catalog.problems],
+            duplicates=[f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates],
+            rows=scored,
+            seed=provenance.seed,
+            machine=machine(),
+            date=datetime.now(UTC).date().isoformat(),
+        )
+        for trial, scored in zip(trials, rows, strict=True)
+    ]
+
+
+def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
+    """Score a file of embeddings or codes of any model, as `embeddings.read_embeddings` takes it.
+
+    Nothing tells which data it is made from: `data` is a digest of the classes of queries and gallery, so that only
+    files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
+    """
+    file = read_embeddings(path)
+    dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
+    try:
+        row = score(path.stem, dimension, file.query, file.gallery, file.task, at)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return Results(
-        checkpoint=checkpoint.name,
-        fingerprint=checkpoint.fingerprint,
-        data=catalog.root.name,
-        split=split.name,
-        queries=len(sketches.items),
-        gallery=len(photos.items),
-        classes=len(split.unseen),
-        unusable=[problem.reason for problem in catalog.problems],
-        duplicates=[f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates],
-        rows=rows,
-        seed=provenance.seed,
+        checkpoint=path.name,
+        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+        data=f"classes {file.task_digest[:16]}",
+        split="as in the file",
+        direction="query->gallery",
+        setting="as in the file",
+        queries=len(file.query),
+        gallery=len(file.gallery),
+        classes=len(row.per_class),
+        unusable=[],
+        duplicates=[],
+        rows=[row],
+        seed=SEED,
         machine=machine(),
         date=datetime.now(UTC).date().isoformat(),
     )
 
 
-def code_scores(
-    network: CrossATNet, query: Embedded, gallery: Embedded, bits: int, at: Sequence[int]
-) -> RetrievalScores:
-    """Scores of the hash codes of this length."""
-    codes = [network.hash(part.embeddings, bits) for part in (query, gallery)]
-    return evaluate_codes(codes[0], query.classes, codes[1], gallery.classes, at)
+def check_names(directions: Sequence[str], settings: Sequence[str]) -> None:
+    """Raise `UserError` for an unknown direction or setting."""
+    for what, names, known in (("direction", directions, DIRECTIONS), ("setting", settings, SETTINGS)):
+        for name in names:
+            if name not in known:
+                raise UserError(f"unknown {what} '{name}'; {did_you_mean(name, known)}")
+
+
+def make_trial(catalog: Catalog, split: Split, direction: str, setting: str) -> Trial:
+    """The queries and the gallery of a direction and a setting; a picture never searches itself.
+
+    `zero-shot`: unseen classes only. `generalised`, as SEM-PCYC (Dutta and Akata 2019): pictures of seen classes, 20%
+    of the unseen count, are added to queries and gallery; drawn with seed `SEED`, queries only of classes that the
+    drawn gallery holds. `all-seen-photos`: all pictures of seen classes in the gallery's modality are added to it.
+    Raises `UserError` for data without seen classes where they are needed, and for a query with nothing to find.
+    """
+    asking, searched = DIRECTIONS[direction]
+    query, gallery = (catalog.select(split.unseen, modality).items for modality in (asking, searched))
+    described = ZERO_SHOT
+    if setting != "zero-shot":
+        seen_query, seen_gallery = (catalog.select(split.seen, modality).items for modality in (asking, searched))
+        if not seen_gallery or (setting == "generalised" and not seen_query):
+            raise UserError(
+                f"{catalog.root}: {len(seen_query)} {PLURALS[asking]} and {len(seen_gallery)} {PLURALS[searched]} of"
+                f" seen classes to add, but the setting '{setting}' needs them; add some, or choose zero-shot"
+            )
+        if setting == "generalised":
+            generator = random.Random(SEED)
+            seen_gallery = _drawn(seen_gallery, SHARE * len(gallery), generator)
+            seen_query = _drawn(_answered(seen_query, seen_gallery), SHARE * len(query), generator)
+            query += seen_query
+            described = (
+                f"generalised as SEM-PCYC: {len(seen_query)} queries and {len(seen_gallery)} gallery items of seen"
+                f" classes added, {SHARE:.0%} of the unseen ones, drawn with seed {SEED}"
+            )
+        else:
+            described = f"generalised: all {len(seen_gallery)} {PLURALS[searched]} of seen classes added to the gallery"
+        gallery += seen_gallery
+    answered = frozenset(_answered(query, gallery))
+    for item in query:
+        if item not in answered:
+            raise UserError(
+                f"{item.label} is the only {searched} of class '{item.class_name}', so that {direction} has nothing to"
+                " find for it; add another, or evaluate sketch-to-photo"
+            )
+    classes = {item.class_name for item in gallery}
+    kept = frozenset(gallery)
+    copies = tuple(pair for pair in catalog.duplicates if pair[1] in kept and pair[0].class_name in classes)
+    return Trial(direction, described, query, gallery, copies)
+
+
+def _answered(query: Sequence[Item], gallery: Sequence[Item]) -> list[Item]:
+    """The queries of whose class the gallery has an item that is not the query itself."""
+    sizes, items = Counter(item.class_name for item in gallery), frozenset(gallery)
+    return [item for item in query if sizes[item.class_name] > (item in items)]
+
+
+def _drawn(items: Sequence[Item], number: float, generator: random.Random) -> tuple[Item, ...]:
+    """About this number of items, at least one, or all if there are fewer; in the order they have."""
+    size = min(max(round(number), 1), len(items))
+    return tuple(items[index] for index in sorted(generator.sample(range(len(items)), size)))
+
+
+def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = False) -> dict[Modality, Embedded]:
+    """Every picture that some trial needs, embedded once."""
+    needed = dict.fromkeys(item for trial in trials for item in (*trial.query, *trial.gallery))
+    return {
+        modality: embed_items(network, tuple(item for item in needed if item.modality == modality), modality, quiet)
+        for modality in sorted({item.modality for item in needed}, key=MODALITIES.index)
+    }
 
 
 def guided_scores(
@@ -158,11 +315,6 @@ def guided_scores(
         guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
         scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
     return evaluate_similarity(similarity, query.classes, gallery.classes, at)
-
-
-def row(name: str, dimension: int, scores: RetrievalScores) -> Row:
-    """One line of a results table."""
-    return Row(model=name, dimension=dimension, metrics=scores.means(), per_class=scores.per_class())
 
 
 def refuse_seen(provenance: Provenance, split: Split) -> None:
@@ -207,8 +359,13 @@ def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
 
 def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, quiet: bool = False) -> Embedded:
     """Embed every item of a checked catalog, in order."""
-    blocks = [network.embed(pixels, modality) for pixels in _pixels(network, catalog.items, modality, quiet)]
-    return Embedded(embeddings=np.concatenate(blocks), items=catalog.items)
+    return embed_items(network, catalog.items, modality, quiet)
+
+
+def embed_items(network: CrossATNet, items: tuple[Item, ...], modality: Modality, quiet: bool = False) -> Embedded:
+    """Embed checked items, in order."""
+    blocks = [network.embed(pixels, modality) for pixels in _pixels(network, items, modality, quiet)]
+    return Embedded(embeddings=np.concatenate(blocks), items=items)
 
 
 def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quiet: bool) -> Iterator[NDArray[np.uint8]]:
@@ -218,13 +375,20 @@ def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quie
         return np.stack([network.shape(open_item(item), modality) for item in batch])  # (B, S, S, 3)
 
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    yield from track(read_ahead(read, batches), f"embedding {modality}s", len(batches), quiet)
+    yield from track(read_ahead(read, batches), f"embedding {PLURALS[modality]}", len(batches), quiet)
 
 
-def save_results(results: Results, path: Path) -> None:
+def save_results(results: Results | Sequence[Results], path: Path) -> None:
     """Write results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    path.write_text(results_json(results) + "\n", encoding="utf-8")
+
+
+def results_json(results: Results | Sequence[Results]) -> str:
+    """Results as a JSON object; those of several directions and settings as a list of objects."""
+    several = [results] if isinstance(results, Results) else results
+    written = [each.model_dump_json(indent=1) for each in several]
+    return written[0] if len(written) == 1 else f"[{','.join(written)}]"
 
 
 def machine() -> str:

@@ -7,15 +7,13 @@ Shapes: `B` pairs in a batch, `N` items, `V` views, `C h w` a map between two un
 """
 
 import copy
-import json
 import logging
 import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 import numpy as np
@@ -26,35 +24,30 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet.checkpoint import Provenance, is_checkpoint, save_checkpoint
+from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, save_checkpoint
 from crossatnet.config import Config
-from crossatnet.data.batches import BalancedPairs, CachedViews, Pairs, Source
-from crossatnet.data.catalog import Catalog
+from crossatnet.data.batches import BalancedPairs, Pairs, Source
 from crossatnet.data.extra import seen_catalog
-from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extract
+from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
+from crossatnet.data.names import ALIASES
 from crossatnet.errors import UserError
 from crossatnet.metrics import evaluate
-from crossatnet.model.backbone import Backbone, EfficientNetLite0
 from crossatnet.model.hashing import itq, learned
-from crossatnet.model.network import MODALITIES, CrossATNet, digest
+from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.objective import Objective
+from crossatnet.sources import (
+    NamedFeatures,
+    best_device,
+    by_another_hand,
+    class_features,
+    passed_units,
+    seen_features,
+    start_network,
+)
 
 Sources = Mapping[Modality, Source]
 BATCH = 128  # pictures embedded at a time
-ADAPTED = 1280  # pictures that tell batch-norm statistics
-
-
-class NamedViews(NamedTuple):
-    """The pictures of one modality with each one's class name and, where the data set tells, the thing pictured."""
-
-    views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
-    classes: Sequence[str]
-    instances: Sequence[str | None]
-    statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
-
-
-NamedFeatures = Mapping[Modality, NamedViews]
 RECORD = "training.yaml"  # the run's config, in its folder
 
 
@@ -192,7 +185,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
     1. Hold `data.validation_classes` SEEN classes out and record their mAP@all after every epoch.
     2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs.
-    3. Fit the hash codes on the training embeddings and save.
+    3. Fit the hash codes on the training embeddings and save, with a record of every picture and class it had.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
     split, and for an `output` that holds another run.
@@ -203,6 +196,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     catalog, split, seen = seen_catalog(config.data, quiet)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
+    pictures = fingerprints(catalog, quiet)
     _begin(config, output)
 
     chosen_on = tuple(name for name in seen if name not in held_out)
@@ -227,121 +221,28 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         epochs=epochs,
         validation_map=best["validation_map"],
     )
-    save_checkpoint(output, network, config.name, provenance, history)
+    record = training_record(config, pictures, training_classes, held_out)
+    save_checkpoint(output, network, config.name, provenance, history, record)
     shutil.rmtree(output / "run")
     return output
 
 
-def start_network(config: Config) -> CrossATNet:
-    """The network before training: pretrained backbone, everything else random; frozen units take no gradient."""
-    if config.model.backbone == EfficientNetLite0.name:
-        network = CrossATNet(config.model)
-        pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()
-    else:
-        from crossatnet.model.transformers_backbone import TransformersBackbone
-
-        loaded = TransformersBackbone.load(config.model.backbone)
-        stored = {"backbone": Path(config.model.backbone).name, "backbone_config": loaded.config}
-        network, pretrained = CrossATNet(config.model.model_copy(update=stored)), loaded
-    for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
-        backbone.load_state_dict(pretrained.state_dict())
-        for unit in backbone.chain()[: frozen_units(network, config)]:
-            unit.requires_grad_(False)
-    return network
-
-
-def frozen_units(network: CrossATNet, config: Config) -> int:
-    """How many of the backbone's first units training leaves as they are."""
-    return max(network.backbone.depth - config.train.trainable_units, 0)
-
-
-def passed_units(network: CrossATNet, config: Config) -> int:
-    """How many units the sources' pictures have passed already: the frozen ones if views are kept, else none."""
-    return frozen_units(network, config) if config.train.views else 0
-
-
-def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeatures:
-    """Views, class names and instances of all items of the catalog, by modality."""
-    network = start_network(config).eval().to(_device())
-    settings = ViewSettings(
-        config.model.image_size,
-        config.model.fit_strokes,
-        config.train.views,
-        frozen_units(network, config),
-        config.train.precision,
+def training_record(
+    config: Config, pictures: Mapping[str, ClassPictures], classes: tuple[str, ...], held_out: tuple[str, ...]
+) -> TrainingRecord:
+    """What `train` has read: all `pictures`, to train a network on these `classes` and to choose the epoch."""
+    semantic = config.semantics.prototypes == "graph" or config.loss.semantic_margin > 0
+    other_names = {name: tuple(alias for alias, of in ALIASES.items() if of == name) for name in pictures}
+    return TrainingRecord(
+        pictures={**pictures},
+        training_classes=classes,
+        selection_classes=held_out,
+        graph_classes=classes if semantic else (),
+        centring_classes=classes,
+        statistics_classes=tuple(pictures) if config.model.sketch_statistics else (),
+        hash_code_classes=classes,
+        aliases={name: other for name, other in other_names.items() if other},
     )
-    features = {}
-    for modality in MODALITIES:
-        part = catalog.select({item.class_name for item in catalog.items}, modality)
-        classes, instances = zip(*((item.class_name, item.instance) for item in part.items), strict=True)
-        pictures = LivePictures(part.items, settings)
-        views: Tensor | LivePictures = pictures
-        statistics = {}
-        if modality == "sketch" and config.model.sketch_statistics:
-            statistics = own_statistics(network.encoder(modality), pictures, config.model.sketch_statistics)
-            network.encoder(modality).load_state_dict(statistics, strict=False)
-        if config.train.views:
-            backbone = network.encoder(modality)
-            fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
-            early = torch.autocast(_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
-                partial(backbone.early, units=settings.units)
-            )
-            views = extract(part, early, fingerprint, settings, _device(), quiet)
-        features[modality] = NamedViews(views, classes, instances, statistics)
-    return features
-
-
-@torch.no_grad()
-def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> dict[str, Tensor]:
-    """Batch-norm statistics of these pictures, as far as `share`; the rest is what the backbone has.
-
-    They come from up to `ADAPTED` plain pictures, spread evenly and mixed; each layer sees what the layers before it
-    make of them with statistics of their own (adaptive batch normalisation of Li et al., 2017; the share is ours).
-    Raises `UserError` for a backbone without batch normalisation.
-    """
-    adapted = copy.deepcopy(backbone)
-    norms = [module for module in adapted.modules() if isinstance(module, nn.BatchNorm2d)]
-    if not norms:
-        raise UserError("model.sketch_statistics is for backbones with batch normalisation, and this one has none")
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all batches
-        norm.train()
-    count = len(pictures.items)
-    chosen = torch.linspace(0, count - 1, min(count, ADAPTED)).long()
-    mixed = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
-    device = next(adapted.parameters()).device
-    for picked in mixed.split(BATCH):
-        adapted(pictures.read(picked.tolist(), [None] * len(picked)).to(device))
-    own = adapted.state_dict()
-    return {
-        name: torch.lerp(had, own[name], share).cpu()
-        for name, had in backbone.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    }
-
-
-def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
-    """The part of the features with these classes, numbered in the order given."""
-    number = {name: index for index, name in enumerate(classes)}
-    selected: dict[Modality, Source] = {}
-    for modality, (views, names, *_) in features.items():
-        rows = [row for row, name in enumerate(names) if name in number]
-        labels = torch.tensor([number[names[row]] for row in rows])
-        chosen = views[rows]
-        selected[modality] = (
-            LiveViews(chosen, labels) if isinstance(chosen, LivePictures) else CachedViews(chosen, labels)
-        )
-    return selected
-
-
-def by_another_hand(features: NamedFeatures) -> NamedFeatures:
-    """The features without the photos that share their instance with a sketch."""
-    drawn = set(features["sketch"].instances) - {None}
-    views, classes, instances, statistics = features["photo"]
-    rows = [row for row, instance in enumerate(instances) if instance not in drawn]
-    photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows], statistics)
-    return {"sketch": features["sketch"], "photo": photos}
 
 
 def fit(
@@ -362,7 +263,7 @@ def fit(
     network = start_network(config)
     for modality in MODALITIES:
         network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
-    network.to(_device())
+    network.to(best_device())
     training = class_features(features, classes)
     validation = None
     if held_out:
@@ -384,7 +285,7 @@ def fit(
 
 def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
     """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
-    network.to(_device())
+    network.to(best_device())
     passed = passed_units(network, config)
     embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
     labels = torch.cat([sources[modality].label for modality in MODALITIES])  # (N,)
@@ -461,7 +362,3 @@ def _begin(config: Config, output: Path) -> None:
 
 def _settings(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

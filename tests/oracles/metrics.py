@@ -10,6 +10,10 @@ def cosine(first: Sequence[float], second: Sequence[float]) -> float:
     return dot / (math.sqrt(sum(a * a for a in first)) * math.sqrt(sum(b * b for b in second)))
 
 
+def euclidean(first: Sequence[float], second: Sequence[float]) -> float:
+    return math.sqrt(sum((a - b) ** 2 for a, b in zip(first, second, strict=True)))
+
+
 def ranking(query: Sequence[float], gallery: Sequence[Sequence[float]]) -> list[int]:
     """Gallery indices, most similar first; `sorted` is stable, so equal ones keep their order."""
     similarity = [cosine(query, item) for item in gallery]
@@ -32,6 +36,29 @@ def precision_at(relevant: Sequence[bool], k: int) -> float:
         if is_relevant and rank <= k:
             found += 1
     return found / k
+
+
+def average_precision_at(relevant: Sequence[bool], k: int, denominator: str) -> float:
+    """Sum of the precision at each hit among the first k, divided by what `denominator` names."""
+    total = sum(precision_at(relevant, rank) for rank in range(1, min(k, len(relevant)) + 1) if relevant[rank - 1])
+    hits, most = sum(relevant[:k]), sum(relevant)
+    divisor = {"hits": hits, "min(k, R)": min(k, most), "R": most}[denominator]
+    return total / divisor if divisor else 0.0
+
+
+def interpolated_precision(relevant: Sequence[bool], recall: float) -> float:
+    """The best precision at any rank where at least this share of the relevant items is found."""
+    return max(
+        precision_at(relevant, rank)
+        for rank in range(1, len(relevant) + 1)
+        if sum(relevant[:rank]) / sum(relevant) >= recall - 1e-12
+    )
+
+
+def interpolated_average_precision(relevant: Sequence[bool]) -> float:
+    """Area under the interpolated curve, a step at every hit, as PASCAL VOC computes it since 2010."""
+    most = sum(relevant)
+    return sum(interpolated_precision(relevant, found / most) / most for found in range(1, most + 1))
 
 
 def hamming(first: Sequence[int], second: Sequence[int]) -> int:
@@ -71,3 +98,13 @@ def tie_averaged_precision_at(distances: Sequence[int], relevant: Sequence[bool]
     """One rank at a time: each of the first k is a hit with the share of hits in its tie."""
     chances = [sum(tie) / len(tie) for tie in tied_relevance(distances, relevant) for _ in tie]
     return sum(chances[:k]) / k
+
+
+def radius_precision(distances: Sequence[int], relevant: Sequence[bool], recall: float) -> float:
+    """The best precision within any Hamming radius that finds at least this share of the relevant items."""
+    best = 0.0
+    for radius in set(distances):
+        within = [is_hit for distance, is_hit in zip(distances, relevant, strict=True) if distance <= radius]
+        if sum(within) / sum(relevant) >= recall - 1e-12:
+            best = max(best, sum(within) / len(within))
+    return best

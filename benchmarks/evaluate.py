@@ -1,0 +1,159 @@
+"""How long does an evaluation of published size take, and how much memory?
+
+    python benchmarks/evaluate.py --size both
+
+Random embeddings in clusters, and hash codes of them, in the sizes of TU-Berlin-extended and Sketchy-extended are
+scored by `crossatnet.metrics` (every definition it has) and by what most public code does: the whole matrix of
+similarities, and scikit-learn's average precision (nothing else) of one query after another. Each runs in a process of
+its own, whose peak of memory is told. `--queries` scores only the first queries, for a quick look.
+
+Of embeddings both must find the same mAP@all. Of codes they cannot, since scikit-learn takes all of a tie at once,
+which lies between the pessimistic and the optimistic value; both are told.
+
+Prints a table and writes `benchmarks/results/evaluate.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESULTS = Path(__file__).parent / "results" / "evaluate.json"
+SIZES = {"tuberlin": (2_400, 27_989, 30), "sketchy": (15_229, 17_101, 25)}  # queries, gallery, unseen classes
+DIMENSION, BITS = 512, 64
+AT = (100, 200)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=[*SIZES, "both"], default="both")
+    parser.add_argument("--queries", type=int, help="score only so many")
+    parser.add_argument("--run", nargs=2, metavar=("METHOD", "KIND"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        print(json.dumps(measured(*options.run, options.size, options.queries)))
+        return
+    rows = []
+    for size in SIZES if options.size == "both" else [options.size]:
+        for kind in ("embeddings", "codes"):
+            rows.append(compared(size, kind, options.queries))
+            show(rows[-1])
+    record = {
+        "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "numpy": np.__version__,
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def compared(size: str, kind: str, queries: int | None) -> dict[str, Any]:
+    """Both methods on the same arrays, each in a process of its own."""
+    found = {}
+    for method in METHODS:
+        command = [sys.executable, __file__, "--size", size, "--run", method, kind]
+        command += [] if queries is None else ["--queries", str(queries)]
+        found[method] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ours, whole = found["ours"], found["whole matrix"]
+    row = {
+        "size": size,
+        "kind": kind,
+        "queries": min(queries or SIZES[size][0], SIZES[size][0]),
+        "gallery": SIZES[size][1],
+        "ratio": round(whole["seconds"] / ours["seconds"], 1),
+        **found,
+    }
+    if kind == "embeddings":
+        row["difference"] = abs(ours["means"]["mAP@all"] - whole["means"]["mAP@all"])
+    return row
+
+
+def show(row: dict[str, Any]) -> None:
+    print(f"{row['size']}, {row['kind']}: {row['queries']:,} queries x {row['gallery']:,} items")
+    for method in METHODS:
+        part = row[method]
+        values = ", ".join(f"{name} {value:.4f}" for name, value in part["means"].items() if "mAP@all" in name)
+        print(f"  {method:14}{part['seconds']:9.2f} s {part['peak_mib']:7,.0f} MiB  {values}")
+    agreement = f", mAP@all differs by {row['difference']:.1e}" if "difference" in row else ""
+    print(f"  {row['ratio']} times faster{agreement}", flush=True)
+
+
+def measured(method: str, kind: str, size: str, queries: int | None) -> dict[str, Any]:
+    """Seconds, and the peak of the process with its arrays, of one method."""
+    arrays = made(*SIZES[size])
+    for part in ("query", "query_class"):
+        arrays[part] = arrays[part][:queries]
+    if kind == "codes":
+        arrays |= {part: np.packbits(arrays[part][:, :BITS] > 0, axis=1) for part in ("query", "gallery")}
+    score = METHODS[method][kind]()
+    begin = time.perf_counter()
+    means = score(**arrays)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"seconds": round(seconds, 3), "peak_mib": round(peak), "means": means}
+
+
+def made(queries: int, items: int, classes: int) -> dict[str, NDArray[Any]]:
+    """Embeddings (Q, D) and (N, D) around the centres of their classes, so far apart that some are confused."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((classes, DIMENSION), dtype=np.float32)
+    arrays: dict[str, NDArray[Any]] = {}
+    for part, rows in (("query", queries), ("gallery", items)):
+        number = random.permutation(np.arange(rows) % classes)
+        noise = random.standard_normal((rows, DIMENSION), dtype=np.float32)
+        arrays |= {part: 0.3 * centres[number] + noise, f"{part}_class": np.array([f"class {n}" for n in number])}
+    return arrays
+
+
+# Each method is imported before its time is taken: a maker of a function of the four arrays
+
+
+def ours(evaluator: str) -> Any:
+    from crossatnet import metrics
+
+    return lambda **arrays: getattr(metrics, evaluator)(**arrays, at=AT).all_means()
+
+
+def whole_matrix(similarity: Any) -> Any:
+    from sklearn.metrics import average_precision_score
+
+    def score(
+        query: NDArray[Any], query_class: NDArray[Any], gallery: NDArray[Any], gallery_class: NDArray[Any]
+    ) -> dict[str, float]:
+        matrix = similarity(query, gallery)  # (Q, N)
+        precisions = [
+            average_precision_score(gallery_class == name, row) for name, row in zip(query_class, matrix, strict=True)
+        ]
+        return {"mAP@all": float(np.mean(precisions))}
+
+    return score
+
+
+def cosine(query: NDArray[Any], gallery: NDArray[Any]) -> NDArray[Any]:
+    query, gallery = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, gallery))
+    return query @ gallery.T  # type: ignore[no-any-return]
+
+
+def equal_bits(query: NDArray[Any], gallery: NDArray[Any]) -> NDArray[Any]:
+    """BITS less the Hamming distance, halved: the product of codes of ones and minus ones."""
+    query, gallery = (np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1 for codes in (query, gallery))
+    return query @ gallery.T  # type: ignore[no-any-return]
+
+
+METHODS = {
+    "ours": {"embeddings": lambda: ours("evaluate"), "codes": lambda: ours("evaluate_codes")},
+    "whole matrix": {"embeddings": lambda: whole_matrix(cosine), "codes": lambda: whole_matrix(equal_bits)},
+}
+
+
+if __name__ == "__main__":
+    main()
