@@ -33,7 +33,7 @@ A CrossATNet checkpoint for sketch-based image retrieval, written by {software}.
 | data | {data} (layout `{layout}`) |
 | split | {split}: {training} classes trained on{others} |
 | chosen by | mAP@all of {validation_map:.3f} on {validation} held-out SEEN classes; {epochs} epochs, seed {seed} |
-| network | {backbone}, {image_size} px, {dimension}-d shared space, {heads} attention heads |
+| network | {backbone}, {sides}, {dimension}-d shared space, {heads} attention heads |
 | hash codes | {lengths} bits, {hashing} |
 
 Train it again: `crossatnet train training.yaml -o FOLDER`. Scores on unseen classes: `crossatnet evaluate`.
@@ -148,9 +148,10 @@ def card(config: CheckpointConfig) -> str:
         terms=TERMS[provenance.layout],
         classes=", ".join(provenance.training_classes),
         heads=model.attention_heads or "no",
+        sides=f"{model.image_size} px" + (f" (photos {model.photo_size} px)" if model.photo_size else ""),
         lengths=", ".join(str(bits) for bits in model.code_lengths),
         **provenance.model_dump(include={"layout", "split", "validation_map", "epochs", "seed"}),
-        **model.model_dump(include={"backbone", "image_size", "dimension", "hashing"}),
+        **model.model_dump(include={"backbone", "dimension", "hashing"}),
     )
 
 
