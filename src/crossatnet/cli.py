@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` and mistakes answer at once."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 screen = Console()
 
-EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report"}
+EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
 DEFAULT_CHECKPOINT = "crossatnet-open"
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -220,6 +221,38 @@ def _evaluate_checkpoint(
     return evaluate_trials(
         networks, provenance, catalog, chosen, quiet=quiet, guided=guided, directions=directions, settings=settings
     )
+
+
+@app.command()
+def report(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write, such as report.html.")],
+    data: DataRoot = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
+    split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a checkpoint on the unseen classes of a split: one page of charts and examples, and its JSON beside it."""
+    from crossatnet.checkpoint import load_checkpoint, locate, read_config
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+    from crossatnet.evaluation import frozen_baselines, refuse_seen, results_json
+    from crossatnet.report import check_output, report_checkpoint
+
+    check_output(output)
+    provenance = read_config(locate(checkpoint)).provenance
+    chosen = load_split(split or provenance.split)
+    refuse_seen(provenance, chosen)
+    network = load_checkpoint(checkpoint)
+    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
+    given = {"--data": data, "--layout": layout, "--split": split, "--output": output}
+    command = ["crossatnet", "report", checkpoint, *(["--baselines"] if baselines else [])]
+    command += [part for name, value in given.items() if value for part in (name, str(value))]
+    results = report_checkpoint(networks, provenance, catalog, chosen, output, shlex.join(command), quiet)
+    print(results_json(results) if as_json else output)
 
 
 @app.command()

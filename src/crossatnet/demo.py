@@ -21,7 +21,7 @@ from crossatnet.gallery.store import GalleryMissingError
 from crossatnet.model.network import CrossATNet
 from crossatnet.plots import Cell, GridRow, retrieval_grid
 from crossatnet.progress import console, gallery_progress
-from crossatnet.report import Figure, write_report
+from crossatnet.report import GRID_CAPTION, Figure, write_report
 from crossatnet.training import train
 
 CONFIG = "quickstart"
@@ -73,7 +73,7 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
         gallery = index(output / "demo.gallery", network, pictures(catalog, output / "pictures"), quiet)
     with steps.step("Searching and writing the report"), gallery:
         figures = [searches(gallery, catalog), examples(network, catalog, split)]
-        figures[0].image.save(output / "retrieval.png")
+        (output / "retrieval.png").write_bytes(figures[0].png)
         history = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
         write_report(
             output / "report.html",
@@ -124,6 +124,7 @@ def searches(gallery: Gallery, catalog: Catalog) -> Figure:
         "Drawings of unseen concepts; the gallery holds the other hand's pictures of all concepts, seen ones too.",
         f"Drawings of {', '.join(SEARCHES)}, each with the pictures found for it",
         retrieval_grid(rows),
+        GRID_CAPTION,
     )
 
 
@@ -143,4 +144,5 @@ def examples(network: CrossATNet, catalog: Catalog, split: Split) -> Figure:
         f"In alphabetical order, not chosen: what the scores above are made of. Gallery: {len(photos.items)} pictures.",
         "Drawings of every twentieth unseen concept, each with the pictures found for it",
         retrieval_grid(rows),
+        GRID_CAPTION,
     )

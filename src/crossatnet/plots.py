@@ -1,12 +1,17 @@
-"""Pictures of results: retrieval grids and training curves."""
+"""Pictures of results: retrieval grids, charts of scores and classes, training curves."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from crossatnet.data.images import load_image
@@ -15,7 +20,7 @@ CELL = 144  # pixels of one picture's side in a grid
 GAP = 12
 FRAME = 5
 CAPTION = 34
-RIGHT, WRONG, QUERY, TEXT = "#1a7f37", "#c9cdd2", "#57606a", "#1f2328"
+RIGHT, WRONG, QUERY, TEXT, BLUE = "#1a7f37", "#c9cdd2", "#57606a", "#1f2328", "#2f6fb3"
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,110 @@ def training_curves(history: Sequence[dict[str, Any]]) -> bytes:
     map_axes.plot(best["epoch"], best["validation_map"], "C2o")
     map_axes.set(title="mAP@all, held-out seen classes", xlabel="epoch")
     for axes in (loss_axes, map_axes):
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    return _as_png(figure)
+
+
+def class_bars(per_class: Mapping[str, float], mean: float) -> bytes:
+    """mAP@all of each class as bars, best on top, with the mean over all queries as a line: a PNG."""
+    ordered = sorted(per_class.items(), key=lambda pair: pair[1])
+    figure = Figure(figsize=(6, 1 + 0.27 * len(ordered)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(ordered))
+    bars = axes.barh(places, [value for _, value in ordered], color=BLUE, height=0.7)
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
+    axes.set_yticks(places, [_plain(name) for name, _ in ordered])
+    axes.axvline(mean, color=TEXT, linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1.08), ylim=(-0.6, len(ordered) - 0.4), xlabel=f"mAP@all (dashed: all queries, {mean:.3f})")
+    return _as_png(figure)
+
+
+def precision_recall_curves(curves: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Precision (P,) at P evenly spaced recalls from 0 to 1, one line a name, the first in black: a PNG."""
+    figure = Figure(figsize=(6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    colours = ["black", *(_colour(number, len(curves) - 1) for number in range(len(curves) - 1))]
+    for (name, precision), colour in zip(curves.items(), colours, strict=True):
+        axes.plot(np.linspace(0, 1, len(precision)), precision, color=colour, linewidth=1.8, label=_plain(name))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.legend(frameon=False)
+    return _as_png(figure)
+
+
+def code_length_curve(by_bits: Mapping[int, float], uncompressed: float) -> bytes:
+    """mAP@all by the number of bits of a hash code, beside that of the embeddings as a line: a PNG."""
+    lengths = sorted(by_bits)
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(uncompressed, color=TEXT, linestyle="--", linewidth=1.2, label=f"float embedding, {uncompressed:.3f}")
+    axes.plot(lengths, [by_bits[bits] for bits in lengths], "o-", color=BLUE, label="hash codes")
+    for bits in lengths:
+        axes.annotate(f"{by_bits[bits]:.3f}", (bits, by_bits[bits]), (0, -15), textcoords="offset points", ha="center")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(lengths, [str(bits) for bits in lengths], minor=False)
+    axes.margins(x=0.12)
+    axes.set(ylim=(0, min(1.05, 1.25 * max(uncompressed, *by_bits.values()))), xlabel="bits", ylabel="mAP@all")
+    axes.legend(frameon=False, loc="lower right")
+    return _as_png(figure)
+
+
+def class_map(points: NDArray[np.float32], classes: Sequence[str], is_sketch: Sequence[bool]) -> bytes:
+    """Points (N, 2) coloured by class, crosses for sketches and dots for photos; each class is named once: a PNG.
+
+    The name stands at the point of the class that is nearest to the class's median, so that it lies within it.
+    """
+    figure = Figure(figsize=(8, 7.2), layout="constrained")
+    axes = figure.subplots()
+    names, number = np.unique(classes, return_inverse=True)  # (C,), (N,)
+    drawn = np.asarray(is_sketch)
+    colours = np.array([_colour(index, len(names), "gist_rainbow") for index in range(len(names))])[number]  # (N, 4)
+    axes.scatter(points[~drawn, 0], points[~drawn, 1], s=11, c=colours[~drawn], marker="o", alpha=0.65, linewidths=0)
+    axes.scatter(points[drawn, 0], points[drawn, 1], s=20, c=colours[drawn], marker="x", linewidths=1)
+    for index, name in enumerate(names.tolist()):
+        own = points[number == index]
+        centre = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
+        text = axes.text(
+            float(centre[0]), float(centre[1]), _plain(name), ha="center", va="center", fontsize=11, weight="bold"
+        )
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    shapes = [
+        Line2D([], [], color=TEXT, marker=marker, linestyle="", label=label)
+        for marker, label in (("x", "sketch"), ("o", "photo"))
+    ]
+    axes.legend(handles=shapes, loc="upper left", bbox_to_anchor=(0, 1.06), ncols=2, frameon=False)
+    axes.set(xticks=[], yticks=[])
+    axes.axis("off")
+    return _as_png(figure)
+
+
+def confusion_map(shares: NDArray[np.float64], names: Sequence[str]) -> bytes:
+    """Shares (C, C) of the hits, rows the classes asked for and columns those found, as a heat map: a PNG."""
+    side = 2.5 + 0.26 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    labels = [_plain(name) for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=90)
+    axes.set_yticks(range(len(names)), labels)
+    axes.set(xlabel="class of the hits", ylabel="class of the sketch")
+    figure.colorbar(image, label="share of the first hits", shrink=0.6)
+    return _as_png(figure)
+
+
+def _colour(number: int, of: int, colour_map: str = "viridis") -> tuple[float, float, float, float]:
+    """One of so many colours, the pale end of a map left out."""
+    red, green, blue, alpha = colormaps[colour_map](0.9 * number / max(of - 1, 1))
+    return float(red), float(green), float(blue), float(alpha)
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib does not take for a formula."""
+    return name.replace("$", r"\$")
+
+
+def _as_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
