@@ -214,6 +214,16 @@ def test_evaluate_scores_guided_if_asked(untrained: Path, run: Run) -> None:
     assert "seeing, guided" in guided.out
 
 
+def test_report_writes_a_page_and_its_json(untrained: Path, tmp_path: Path, run: Run) -> None:
+    page = tmp_path / "reports" / "page.html"
+    outcome = run("report", untrained / "seeing", "--data", untrained / "data", "-o", page, "-q", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["rows"][0]["model"] == "seeing"
+    assert json.loads(page.with_suffix(".json").read_text()) == json.loads(outcome.out)
+    assert "crossatnet report" in page.read_text()
+    assert_refused(run("report", untrained / "seeing", "--data", untrained / "data", "-o", tmp_path), str(tmp_path))
+
+
 def test_index_again_adds_nothing_and_names_what_it_skips(gallery: Path, tiny: Path, tmp_path: Path, run: Run) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(tiny / "data" / "photos", photos)
