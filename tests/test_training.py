@@ -940,11 +940,10 @@ def test_units_learn_the_slower_the_nearer_they_are_to_the_pictures(shared: bool
     )
     network = module.network
     head, *units = module.configure_optimizers()["optimizer"].param_groups
-    chains = [network.encoder(modality).chain() for modality in (("photo",) if shared else MODALITIES)]
-    rates = (0.01, 0.005, 0.0025)
-    expected = [(unit, rate) for chain in chains for unit, rate in zip(chain[:-4:-1], rates, strict=True)]
-    for group, (unit, rate) in zip(units, expected, strict=True):
-        assert [id(weight) for weight in group["params"]] == [id(weight) for weight in unit.parameters()]
+    chains = [network.encoder(modality).chain()[:-4:-1] for modality in (("photo",) if shared else MODALITIES)]
+    for group, alike, rate in zip(units, zip(*chains, strict=True), (0.01, 0.005, 0.0025), strict=True):
+        weights = [weight for unit in alike for weight in unit.parameters()]
+        assert [id(weight) for weight in group["params"]] == [id(weight) for weight in weights]
         assert group["initial_lr"] == rate
     assert head["initial_lr"] == 1e-3
     assert {group["weight_decay"] for group in (head, *units)} == {0.25}
