@@ -34,6 +34,7 @@ from crossatnet.errors import UserError
 from crossatnet.evaluation import refuse_seen
 from crossatnet.model.backbone import Backbone
 from crossatnet.model.network import MODALITIES, CrossATNet
+from crossatnet.model.whitening import whitening
 from crossatnet.sources import (
     NamedFeatures,
     NamedViews,
@@ -43,7 +44,7 @@ from crossatnet.sources import (
     seen_features,
     start_network,
 )
-from crossatnet.training import Training, fit, fit_hash, train
+from crossatnet.training import Training, fit, fit_hash, train, training_embeddings, whiten
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle
 from tiny_data import SEEN, UNSEEN, draw, write_tiny
@@ -953,3 +954,46 @@ def test_units_learn_the_slower_the_nearer_they_are_to_the_pictures(shared: bool
     frozen = {id(weight) for weight in module.objective.teacher.parameters()}
     assert frozen
     assert not frozen & set(optimised)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_whitening_turns_embeddings_of_both_modalities_by_one_matrix(shared: bool) -> None:
+    torch.manual_seed(0)
+    model = {"image_size": 32, "dimension": 8, "shared_encoder": shared}
+    config = tiny_config(Path("unused"), model, whitening=0.25)
+    network = CrossATNet(config.model).eval()
+    if not shared:
+        torch.nn.init.normal_(network.projector("sketch").weight)
+    sources: dict[Modality, Source] = {"sketch": random_source((2, 1)), "photo": random_source((20, 30), seed=1)}
+    before, label = training_embeddings(network, config, sources)
+    whiten(network, config, sources)
+    after, _ = training_embeddings(network, config, sources)
+    expected = before @ whitening(before, label, 0.25)
+    torch.testing.assert_close(after, expected / expected.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_no_whitening_leaves_the_network_as_it_is() -> None:
+    config = tiny_config(Path("unused"), {"image_size": 32, "dimension": 8})
+    network = CrossATNet(config.model).eval()
+    weight = network.projection.weight.detach().clone()
+    whiten(network, config, {"sketch": random_source((2,)), "photo": random_source((2,))})
+    assert torch.equal(network.projection.weight, weight)
+
+
+def test_the_space_is_whitened_before_hash_codes_are_fitted_and_it_is_saved(
+    root: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Tensor] = []
+
+    def note(network: CrossATNet, config: Config, sources: dict[Modality, Source]) -> None:
+        fitted.append(network.projection.weight.detach().clone())
+        fit_hash(network, config, sources)
+
+    monkeypatch.setattr(training, "fit_hash", note)
+    train(tiny_config(root, whitening=0.25), tmp_path / "run", quiet=True)
+    plain, whitened = (load_file(folder / WEIGHTS)["projection.weight"] for folder in (run.folder, tmp_path / "run"))
+    assert torch.equal(whitened, fitted[0].half())
+    turned = torch.linalg.lstsq(plain.double().T, whitened.double().T).solution  # (D, D): whitened = turned^T plain
+    torch.testing.assert_close(turned, turned.T, atol=0.02, rtol=0)  # one symmetric matrix took one to the other
+    assert (turned - torch.eye(16)).abs().max() > 0.05

@@ -89,7 +89,7 @@ class TrainingRecord(BaseModel):
     graph_classes: tuple[str, ...]  # whose vectors were nodes of the class graph, or set the margin
     centring_classes: tuple[str, ...]  # whose pictures' mean feature is taken away
     statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
-    hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes were fitted on
+    hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes, and whitening, were fitted on
     aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
 
 

@@ -144,6 +144,9 @@ class TrainConfig(Settings):
     interpolation: float = Field(
         default=1.0, gt=0, le=1, description="share of the fine-tuned backbone; the rest is what it started from"
     )
+    whitening: float = Field(
+        default=0.0, ge=0, le=0.5, description="power of the spread within classes that embeddings are divided by"
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     refit: bool = Field(
         default=True, description="train again on all seen classes, for the number of epochs that was chosen"

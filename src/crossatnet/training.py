@@ -35,6 +35,7 @@ from crossatnet.errors import UserError
 from crossatnet.metrics import evaluate
 from crossatnet.model.hashing import itq, learned
 from crossatnet.model.network import MODALITIES, CrossATNet
+from crossatnet.model.whitening import whitening
 from crossatnet.objective import Objective
 from crossatnet.sources import (
     NamedFeatures,
@@ -185,7 +186,8 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
     1. Hold `data.validation_classes` SEEN classes out and record their mAP@all after every epoch.
     2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs.
-    3. Fit the hash codes on the training embeddings and save, with a record of every picture and class it had.
+    3. Whiten the space and fit the hash codes, both on the training embeddings, and save, with a record of every
+       picture and class it had.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
     split, and for an `output` that holds another run.
@@ -209,6 +211,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         network, refit = fit(config, features, seen, (), output / "run" / "refit", epochs, quiet)
         history = [{"phase": "selection", **record} for record in selection]
         history += [{"phase": "refit", **record} for record in refit]
+    whiten(network, config, class_features(features, training_classes))
     fit_hash(network, config, class_features(features, training_classes))
     provenance = Provenance(
         data=catalog.root.name,
@@ -285,17 +288,32 @@ def fit(
 
 def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
     """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
-    network.to(best_device())
-    passed = passed_units(network, config)
-    embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
-    labels = torch.cat([sources[modality].label for modality in MODALITIES])  # (N,)
+    embeddings, labels = training_embeddings(network, config, sources)
     for bits in network.config.code_lengths:
         if network.config.hashing == "itq":
             planes = itq(embeddings, bits, seed=config.train.seed)
         else:
             planes = learned(embeddings, labels, bits, seed=config.train.seed)
         network.hashing.set(bits, *planes)
+
+
+@torch.no_grad()
+def whiten(network: CrossATNet, config: Config, sources: Sources) -> None:
+    """Whiten the space by `train.whitening`; the matrix goes into the projections, so a checkpoint has nothing more."""
+    if not config.train.whitening:
+        return
+    matrix = whitening(*training_embeddings(network, config, sources), config.train.whitening)  # (D, D)
+    for projection in {network.projector(modality) for modality in MODALITIES}:  # one, or one a modality
+        projection.weight.copy_(matrix @ projection.weight)
+
+
+def training_embeddings(network: CrossATNet, config: Config, sources: Sources) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of the plain pictures of both modalities and their labels (N,); the network ends on the CPU."""
+    network.to(best_device())
+    passed = passed_units(network, config)
+    embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
     network.cpu()
+    return embeddings, torch.cat([sources[modality].label for modality in MODALITIES])
 
 
 @torch.inference_mode()
