@@ -3,14 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from crossatnet import training
 from crossatnet.audit import ALIKE, Audit, audit, imagenet_finding
 from crossatnet.checkpoint import CONFIG, RECORD, WEIGHTS, read_record
 from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, SemanticsConfig, TrainConfig
@@ -44,7 +42,6 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSATNET_CACHE", str(base / "cache"))
-        patch.setattr(training, "learned", partial(training.learned, steps=2))
         train(config, base / "run", quiet=True)
     return base
 

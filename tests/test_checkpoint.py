@@ -139,7 +139,7 @@ def test_the_card_tells_further_data_and_codes(network: CrossATNet) -> None:
     text = card(CheckpointConfig(name="shapes", model=network.config, provenance=provenance))
     assert "| data | shapes and clocks and birds (layout `folder`) |" in text
     assert "| split | all: 3 classes trained on |" in text  # no others that would be unseen
-    assert "| hash codes | 16, 32 bits, learned |" in text
+    assert "| hash codes | 16, 32 bits, itq |" in text
     assert "16-d shared space, 8 attention heads |" in text
     assert "Classes trained on: star, bar, plus.\n" in text
 

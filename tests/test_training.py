@@ -9,7 +9,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from crossatnet.data.splits import load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import refuse_seen
 from crossatnet.model.backbone import Backbone
+from crossatnet.model.hashing import directions_of
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.whitening import whitening
 from crossatnet.sources import (
@@ -122,11 +122,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One feature cache for all runs, as users have it, scripted validation scores, and hash codes soon fitted."""
+    """One feature cache for all runs, as users have it, and scripted validation scores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSATNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(Training, "validation_map", lambda module, *_: VALIDATION[module.current_epoch])
-        patch.setattr(training, "learned", partial(training.learned, steps=20))
         yield
 
 
@@ -799,10 +798,12 @@ def test_hash_codes_of_every_length_are_fitted_on_plain_views_of_both_modalities
     unset = {name: tensor.clone() for name, tensor in network.hashing.state_dict().items()}
     sources: dict[Modality, Source] = {"sketch": random_source((2, 1)), "photo": random_source((20, 30), seed=1)}
     calls: list[tuple[Any, ...]] = []
+    asked: list[dict[str, int]] = []
     real = getattr(training, hashing)
 
-    def note(*arguments: Any, seed: int) -> tuple[Tensor, Tensor]:
-        weight, offset = real(*arguments, seed=seed)
+    def note(*arguments: Any, seed: int, **directions: int) -> tuple[Tensor, Tensor]:
+        asked.append(directions)
+        weight, offset = real(*arguments, seed=seed, **directions)
         calls.append((*arguments, seed, weight, offset))
         return weight, offset
 
@@ -815,6 +816,9 @@ def test_hash_codes_of_every_length_are_fitted_on_plain_views_of_both_modalities
             rows.append((row / row.norm()).tolist())
             labels.append(label)
     assert [call[1 if hashing == "itq" else 2] for call in calls] == [16, 24]
+    assert asked == (
+        [{"directions": directions_of(16)}, {"directions": directions_of(24)}] if hashing == "itq" else [{}, {}]
+    )
     for embeddings, *others, weight, offset in calls:
         np.testing.assert_allclose(embeddings, rows, atol=1e-5)
         label, bits, seed = others if hashing == "learned" else (torch.tensor(labels), *others)
@@ -828,7 +832,7 @@ def test_hash_codes_are_fitted_through_what_is_fine_tuned(root: Path, monkeypatc
     """And alike for kept views and live pictures."""
     fitted: list[Tensor] = []
 
-    def note(embeddings: Tensor, bits: int, seed: int) -> tuple[Tensor, Tensor]:
+    def note(embeddings: Tensor, bits: int, seed: int, directions: int) -> tuple[Tensor, Tensor]:
         fitted.append(embeddings)
         return torch.zeros(bits, embeddings.shape[1]), torch.zeros(bits)
 

@@ -74,7 +74,7 @@ class ModelConfig(Settings):
         default=False, description="embed a sketch as the mean of itself and its mirror image: things face either way"
     )
     fit_strokes: bool = Field(default=False, description="cut a sketch to its strokes before resizing it")
-    hashing: Literal["itq", "learned"] = Field(default="learned", description="how the hash codes are fitted")
+    hashing: Literal["itq", "learned"] = Field(default="itq", description="how the hash codes are fitted")
     code_lengths: tuple[CodeLength, ...] = Field(
         default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
     )

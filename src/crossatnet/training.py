@@ -33,7 +33,7 @@ from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES
 from crossatnet.errors import UserError
 from crossatnet.metrics import evaluate
-from crossatnet.model.hashing import itq, learned
+from crossatnet.model.hashing import directions_of, itq, learned
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.whitening import whitening
 from crossatnet.objective import Objective
@@ -291,7 +291,7 @@ def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
     embeddings, labels = training_embeddings(network, config, sources)
     for bits in network.config.code_lengths:
         if network.config.hashing == "itq":
-            planes = itq(embeddings, bits, seed=config.train.seed)
+            planes = itq(embeddings, bits, seed=config.train.seed, directions=directions_of(bits))
         else:
             planes = learned(embeddings, labels, bits, seed=config.train.seed)
         network.hashing.set(bits, *planes)

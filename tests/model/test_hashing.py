@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossatnet.errors import UserError
+from crossatnet.metrics import evaluate_codes
 from crossatnet.model import hashing
 from crossatnet.model.hashing import HashCodes, itq, learned, pack, unpack
 
@@ -208,6 +209,45 @@ def test_itq_spreads_fewer_directions_over_all_bits() -> None:
     torch.testing.assert_close(weight.T @ weight, principal.T @ principal, atol=1e-8, rtol=0)
     share = codes(embeddings, (weight, offset)).double().mean(0)
     assert ((share > 0.3) & (share < 0.7)).all()
+
+
+@pytest.mark.parametrize(("bits", "directions"), [(12, 12), (16, 6), (40, 24)])
+def test_itq_equals_rotating_directions_filled_up_with_zeros(bits: int, directions: int) -> None:
+    """The oracle pads the components to as many as bits, rotates them by a square matrix, and is plain NumPy."""
+    embeddings = uneven(300, 24)
+    weight, offset = itq(embeddings, bits, iterations=5, seed=2, directions=directions)
+    centred = (embeddings - embeddings.mean(0)).numpy()
+    basis = np.zeros((24, bits))
+    basis[:, :directions] = np.linalg.svd(centred)[2][:directions].T
+    first = torch.linalg.eigh(torch.from_numpy(centred.T @ centred)).eigenvectors.flip(1)[:, :directions].numpy()
+    basis[:, :directions] *= np.sign((basis[:, :directions] * first).sum(0))  # a direction may point either way
+    start = torch.randn(bits, bits, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    rotation = torch.linalg.qr(start).Q.numpy()
+    for _ in range(5):
+        signs = np.where(centred @ basis @ rotation > 0, 1.0, -1.0)
+        left, _, right = np.linalg.svd((centred @ basis).T @ signs)
+        rotation = left @ right
+    np.testing.assert_allclose(weight, (basis @ rotation).T, atol=1e-8)
+    np.testing.assert_allclose(offset, weight @ embeddings.mean(0), atol=1e-8)
+
+
+def test_a_code_is_of_half_as_many_directions_as_bits_but_of_16_at_least() -> None:
+    assert [hashing.directions_of(bits) for bits in (16, 24, 32, 40, 64, 512)] == [16, 16, 16, 20, 32, 256]
+
+
+def test_itq_of_half_the_directions_retrieves_better_where_the_others_are_noise() -> None:
+    """32 bits of classes that differ in 16 directions; in the other 48 there is noise alone."""
+    label = torch.arange(40).repeat(30)
+    centres = functional.pad(normal(40, 16), (0, 48))
+    rows = centres[label] * 2 + normal(len(label), 64, seed=1)
+    part = torch.arange(len(label)) < 600
+    scores = []
+    for directions in (32, hashing.directions_of(32)):
+        found = codes(rows, itq(rows[part], 32, directions=directions)).numpy()
+        packed, own = np.packbits(found, axis=1), label.numpy()
+        test = evaluate_codes(packed[~part], own[~part], packed[part], own[part])
+        scores.append(test.means()["mAP@all"])
+    assert scores[1] > 1.1 * scores[0]
 
 
 @pytest.mark.parametrize(("rows", "rank"), [(100, 5), (10, 32), (1, 32)])

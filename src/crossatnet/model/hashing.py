@@ -1,6 +1,6 @@
 """Hash codes: embeddings as packed bits, a hyperplane a bit.
 
-Shapes: `N` embeddings, `B` batch, `K` classes, `D` the shared space, `R` bits.
+Shapes: `N` embeddings, `B` batch, `K` classes (of `itq`: directions), `D` the shared space, `R` bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ from crossatnet.errors import UserError
 from crossatnet.losses import bit_balance, classification, decorrelation, quantisation
 
 SHORTEST, LONGEST = 16, 512
+FEWEST_DIRECTIONS = 16  # of the embeddings that a code tells of
 
 # Learned codes: chosen on seen classes held out of the fit (sketchy-mini, 64 bits).
 SIMILARITY_WEIGHT = 10.0
@@ -25,7 +26,6 @@ DECORRELATION_WEIGHT = 0.1
 TEMPERATURE = 0.1  # of the cosine softmax in code space
 PULL = 0.5  # how far embeddings are moved to their class's mean: what varies within a class is not worth bits
 SPREAD = 1.5  # similarities asked of the codes over those of the embeddings: few bits are noisy, so spread them out
-FEWEST_DIRECTIONS = 16
 BATCH = 256
 LEARNING_RATE = 1e-3
 
@@ -72,19 +72,27 @@ class HashCodes(nn.Module):
         return embeddings @ weight.T > offset  # (B, bits)
 
 
+def directions_of(bits: int) -> int:
+    """Of how many principal directions a code should be: half as many as bits, but at least `FEWEST_DIRECTIONS`.
+
+    Signs are noisy, so two bits a direction find more than one bit each of twice as many (chosen on seen classes held
+    out of training). At most `bits` for every length that `HashCodes` takes.
+    """
+    return max(FEWEST_DIRECTIONS, bits // 2)
+
+
 @torch.no_grad()
 def itq(
     embeddings: Tensor, bits: int, iterations: int = 50, seed: int = 0, directions: int | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Iterative quantisation (Gong and Lazebnik, CVPR 2011): rotate the principal components towards their signs.
 
-    $\min_{B, Q} \|B - V Q\|_F^2$ over signs B (N, R) and rotations Q (R, R), with V the centred embeddings in their
-    first principal directions: B = sign(V Q), then Q from the singular vectors of $V^T B$ (Procrustes), in turn.
+    $\min_{B, Q} \|B - V Q\|_F^2$ over signs B (N, R) and Q (K, R) with $Q Q^T = I$; V (N, K) are the centred embeddings
+    in their first K principal directions. B = sign(V Q) and Q from the SVD of $V^T B$ (Procrustes) take turns.
 
-    V has R columns, of which the first `directions` (R by default, at most D) are principal components and the others
-    zeros; the rotation spreads them over all bits. So any R will do: directions without variance, as with N < D, count
-    as components, and beyond D bits the hyperplanes are a tight frame. With `directions` = R, weight has orthonormal
-    rows.
+    K is `directions` (R by default), at most D; Q spreads them over all bits. So any R will do: directions without
+    variance, as with N < D, count as components, and with more bits than directions the hyperplanes are a tight frame.
+    With K = R, Q is a rotation and weight has orthonormal rows.
 
     Args: embeddings (N, D), of the TRAINING set only; bits R; directions 1..R. Computed in float64; the same for the
     same seed on the same machine. Returns weight (R, D) and offset (R,) of the hyperplanes, in the embeddings' type.
@@ -97,17 +105,16 @@ def itq(
         raise ValueError(f"{bits} bits of {kept} directions: give at least 1 and at most as many as bits")
     mean = embeddings.double().mean(0)  # (D,)
     centred = embeddings.double() - mean  # (N, D)
-    principal = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :kept]  # (D, kept), most variance first
-    basis = functional.pad(principal, (0, bits - kept))  # (D, R)
-    components = centred @ basis  # (N, R)
+    principal = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :kept]  # (D, K), most variance first
+    components = centred @ principal  # (N, K)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(bits, bits, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(start).Q.to(embeddings.device)  # (R, R)
+    rotation = torch.linalg.qr(start).Q[:kept].to(embeddings.device)  # (K, R)
     for _ in range(iterations):
         signs = (components @ rotation > 0).double() * 2 - 1  # (N, R)
-        left, _, right = torch.linalg.svd(components.T @ signs)
-        rotation = left @ right
-    weight = (basis @ rotation).T  # (R, D)
+        left, _, right = torch.linalg.svd(components.T @ signs, full_matrices=False)  # (K, K), (K,), (K, R)
+        rotation = left @ right  # (K, R)
+    weight = (principal @ rotation).T  # (R, D)
     return weight.to(embeddings.dtype), (weight @ mean).to(embeddings.dtype)
 
 
@@ -116,7 +123,7 @@ def learned(embeddings: Tensor, label: Tensor, bits: int, seed: int = 0, steps: 
     r"""Hashing head, trained after the network by Adam on `code_loss` (the abstract asks for hash codes; ours).
 
     Relaxed codes $b = \tanh(\beta (W z - c))$, with $\beta$ such that arguments have a root mean square of 1 at the
-    start, which is ITQ in half as many directions as bits. ITQ and the similarities see embeddings that were moved by
+    start, which is ITQ in `directions_of(R)` directions. ITQ and the similarities see embeddings that were moved by
     `PULL` to their class's mean; the codes themselves are of the embeddings as they are.
 
     Args: embeddings (N, D) and label (N,), of the TRAINING set only, both modalities; bits R; steps 0 for the start.
@@ -128,7 +135,7 @@ def learned(embeddings: Tensor, label: Tensor, bits: int, seed: int = 0, steps: 
     embeddings = embeddings.detach().clone()  # a tensor made in inference mode could not be trained on
     label = torch.unique(label, return_inverse=True)[1]  # 0..K-1
     pulled = pull(embeddings, label)  # (N, D)
-    weight, offset = itq(pulled, bits, seed=seed, directions=min(bits, max(FEWEST_DIRECTIONS, bits // 2)))
+    weight, offset = itq(pulled, bits, seed=seed, directions=directions_of(bits))
     sharpness = 1 / (embeddings @ weight.T - offset).square().mean().sqrt().clamp(min=1e-12)  # beta
     weight, offset = (weight * sharpness).requires_grad_(), (offset * sharpness).requires_grad_()
     with torch.no_grad():
