@@ -27,11 +27,14 @@ from crossatnet.data.extra import seen_catalog
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines
 from crossatnet.sources import class_features, seen_features
-from crossatnet.training import fit, fit_hash
+from crossatnet.training import fit, fit_hash, whiten
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE = "CrossATNet"
-PLAIN = {"loss.triplet": 0.0, "loss.latent": 0.0, "loss.reconstruction": 0.0, "loss.knowledge": 0.0}
+PLAIN = {
+    **{f"loss.{term}": 0.0 for term in ("triplet", "latent", "reconstruction", "knowledge")},
+    "train.whitening": 0.0,
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without attention": {"model.attention_heads": 0},
     "without graph": {"semantics.prototypes": "free"},
@@ -39,6 +42,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without decoder": {"loss.reconstruction": 0.0},
     "without latent": {"loss.latent": 0.0},
     "without knowledge": {"loss.knowledge": 0.0},
+    "without whitening": {"train.whitening": 0.0},
     "frozen backbone": {"train.trainable_units": 0, "train.interpolation": 1.0, "loss.knowledge": 0.0},
     "plain fine-tuning": {**PLAIN, "model.attention_heads": 0, "semantics.prototypes": "free"},
 }
@@ -79,8 +83,10 @@ class Runs:
             begin = time.monotonic()
             network, _ = self.fit(config, self.seen, (), epochs)
             seconds = time.monotonic() - begin
+            sources = class_features(self.views(config), self.seen)
+            whiten(network, config, sources)
             if variant == WHOLE:  # hash codes are told of the whole model
-                fit_hash(network, config, class_features(self.views(config), self.seen))
+                fit_hash(network, config, sources)
             network.name = variant
             provenance = Provenance(
                 data=self.catalog.root.name,
@@ -168,13 +174,14 @@ def main() -> None:
     parser.add_argument(
         "--ablations", type=int, default=0, metavar="SEEDS", help="also the ablations, with these seeds"
     )
+    parser.add_argument("--ablation", choices=ABLATIONS, action="append", help="only this one; may be given again")
     parser.add_argument("--part", default="1/1", help="I/N: only every N-th run, from the I-th on")
     arguments = parser.parse_args()
     overrides = {"data.root": arguments.data and str(arguments.data), "data.split": arguments.split}
     runs = Runs(arguments.config, {key: value for key, value in overrides.items() if value is not None})
     seeds = {
         WHOLE: arguments.seeds,
-        **(dict.fromkeys(ABLATIONS, arguments.ablations) if arguments.ablations else {}),
+        **(dict.fromkeys(arguments.ablation or ABLATIONS, arguments.ablations) if arguments.ablations else {}),
     }
     part, parts = (int(number) for number in arguments.part.split("/"))
     every = [(variant, seed) for seed in range(max(seeds.values())) for variant in seeds if seed < seeds[variant]]

@@ -38,7 +38,7 @@ def test_values_are_read(tmp_path: Path) -> None:
     assert (config.train.learning_rate, config.train.refit) == (1e-4, False)  # YAML takes 1e-4 for a text
 
 
-@pytest.mark.parametrize("name", ["quickstart", "sketchy", "sketchy-paper", "tuberlin-paper"])
+@pytest.mark.parametrize("name", ["quickstart", "sketchy", "sketchy-small", "sketchy-paper", "tuberlin-paper"])
 def test_packaged_config(name: str) -> None:
     config = load_config(name)
     assert name in packaged_configs()
@@ -48,7 +48,7 @@ def test_packaged_config(name: str) -> None:
 
 
 def test_every_packaged_config_loads() -> None:
-    assert {"folder", "open", "quickstart", "sketchy", "sketchy-paper", "tuberlin-paper"} == set(packaged_configs())
+    assert {"folder", "open", "quickstart", "sketchy", "sketchy-paper", "sketchy-small", "tuberlin-paper"} == set(packaged_configs())
     names = [load_config(name).name for name in packaged_configs()]
     assert len(set(names)) == len(names)
 
