@@ -18,7 +18,7 @@ from crossatnet.embeddings import (
 )
 from crossatnet.errors import UserError
 from crossatnet.evaluation import evaluate_embeddings
-from crossatnet.metrics import evaluate, evaluate_codes
+from crossatnet.ranking import evaluate, evaluate_codes
 
 CLASSES = np.array(["ant", "bee", "cat"])
 

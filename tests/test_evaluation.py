@@ -33,10 +33,10 @@ from crossatnet.evaluation import (
     refuse_seen,
     save_results,
 )
-from crossatnet.metrics import evaluate
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.hashing import itq
 from crossatnet.model.network import CrossATNet, Guided
+from crossatnet.ranking import evaluate
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 

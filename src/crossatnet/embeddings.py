@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate, evaluate_codes
+from crossatnet.metrics import RetrievalScores
+from crossatnet.ranking import evaluate, evaluate_codes
 
 SEED = 0  # of every draw that an evaluation makes
 RESAMPLES = 1000  # of the classes, for a confidence interval
@@ -120,7 +121,7 @@ def _read(path: Path, name: str, stored: Any) -> NDArray[Any]:
 def score(model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], task: Task, at: Sequence[int]) -> Row:
     """The row of a model: embeddings (Q, D), (N, D) by cosine, packed codes (Q, B), (N, B) by Hamming distance.
 
-    Raises `UserError` as `metrics.evaluate` does.
+    Raises `UserError` as `ranking.evaluate` does.
     """
     judge = evaluate_codes if query.dtype == np.uint8 else evaluate
     scores = judge(query, task.query_class, gallery, task.gallery_class, at, same=task.same)

@@ -27,10 +27,11 @@ from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split
 from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate_similarity
+from crossatnet.metrics import RetrievalScores
 from crossatnet.model.backbone import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.progress import track
+from crossatnet.ranking import evaluate_similarity
 
 BATCH = 32
 DEFINITIONS = {

@@ -24,7 +24,7 @@ from crossatnet.embeddings import SEED
 from crossatnet.errors import UserError
 from crossatnet.evaluation import Embedded, Results, embed_trials, evaluate_zero_shot, make_trial, save_results
 from crossatnet.explain import attention_overlay
-from crossatnet.metrics import DECIMALS, RetrievalScores, evaluate, evaluate_codes
+from crossatnet.metrics import RetrievalScores
 from crossatnet.model.network import CrossATNet
 from crossatnet.plots import (
     CELL,
@@ -38,6 +38,7 @@ from crossatnet.plots import (
     retrieval_grid,
     training_curves,
 )
+from crossatnet.ranking import DECIMALS, evaluate, evaluate_codes
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
 CONFUSIONS = 10  # told in words
@@ -151,7 +152,7 @@ def scores_by_length(network: CrossATNet, query: Embedded, gallery: Embedded) ->
 def first_hits(query: NDArray[np.float32], gallery: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     """Gallery rows (Q, K) that queries (Q, D) find first in (N, D), best first; K is `number`, or N if that is fewer.
 
-    Equal similarities, to the decimals of `metrics.evaluate`, keep the gallery's order.
+    Equal similarities, to the decimals of `ranking.evaluate`, keep the gallery's order.
     """
     columns = gallery.T.astype(np.float64)  # (D, N)
     blocks = [
