@@ -20,16 +20,11 @@ from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import (
-    DIRECTIONS,
-    PLURALS,
-    SETTINGS,
-    ZERO_SHOT,
     Results,
     embed_catalog,
     evaluate_trials,
     evaluate_zero_shot,
     frozen_baselines,
-    make_trial,
     refuse_seen,
     save_results,
 )
@@ -37,6 +32,7 @@ from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.hashing import itq
 from crossatnet.model.network import CrossATNet, Guided
 from crossatnet.ranking import evaluate
+from crossatnet.trials import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 
@@ -313,9 +309,10 @@ def test_scores_stand_beside_those_with_duplicates(network: CrossATNet, split: S
 def test_every_direction_is_that_of_a_loop_without_the_query_itself(
     network: CrossATNet, catalog: Catalog, split: Split, root: Path, direction: str
 ) -> None:
-    (results,) = evaluate_trials(
+    (evaluated,) = evaluate_trials(
         {"ours": network}, provenance(), catalog, split, (1, 2), quiet=True, directions=[direction]
     )
+    results = evaluated.results
     folders = {"sketch": "sketches", "photo": "photos"}
     asking, searched = DIRECTIONS[direction]
     rankings, distances = [], []
@@ -351,12 +348,12 @@ def test_all_trials_share_one_embedding_of_every_picture(
 
     monkeypatch.setattr(network, "embed", counted)
     arguments = ({"ours": network}, provenance(), catalog, split, (1, 2), True)
-    together = evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)
+    together = [each.results for each in evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)]
     assert sum(embedded) == len(catalog.items)
     asked = [(direction, setting) for direction in DIRECTIONS for setting in SETTINGS]
     assert len(together) == len(asked)
     for (direction, setting), results in zip(asked, together, strict=True):
-        (alone,) = evaluate_trials(*arguments, directions=[direction], settings=[setting])
+        alone = evaluate_trials(*arguments, directions=[direction], settings=[setting])[0].results
         assert (alone.direction, alone.setting, alone.queries, alone.gallery) == (
             results.direction,
             results.setting,
