@@ -25,12 +25,12 @@ from crossatnet.checkpoint import (
 )
 from crossatnet.data.catalog import Catalog
 from crossatnet.data.fingerprints import Looks, looks, mark, near
+from crossatnet.data.imagenet import PUBLISHED, counterparts, sorted_by_standing
 from crossatnet.data.images import Modality
 from crossatnet.data.names import are_related, canonical
-from crossatnet.data.splits import Split, load_split
+from crossatnet.data.splits import Split
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
-OUTSIDE_IMAGENET = "sketchy-yelamarthi21"  # its unseen classes were chosen to be none of ImageNet-1k's
 TRAIN_AGAIN = "train it again without it: `crossatnet train` takes no unseen class of its split"
 
 Level = Literal["failure", "unproven", "warning", "note"]
@@ -275,23 +275,26 @@ def gallery_findings(catalog: Catalog, split: Split) -> list[Finding]:
 
 
 def imagenet_finding(split: Split) -> Finding:
-    """Which unseen classes ImageNet-1k lacks, as far as is published: the backbone may have been pretrained on others.
-
-    There is no list of ImageNet's classes here; sketchy-yelamarthi21 was chosen to keep those unseen that it lacks.
-    """
-    outside = load_split(OUTSIDE_IMAGENET).unseen_set
-    lacking, unknown = ([name for name in split.unseen if (name in outside) == wanted] for wanted in (True, False))
-    message = (
-        f"not in ImageNet-1k, going by how {OUTSIDE_IMAGENET} was chosen: {', '.join(lacking) or 'none known'};"
-        f" unknown: {', '.join(unknown) or 'none'}"
-    )
+    """Which unseen classes ImageNet-1k has, so that a backbone pretrained on it may have seen them."""
+    found = sorted_by_standing(split.unseen)
+    doubtful = len(found["unclear"]) + len(found["unknown"])
+    told = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
+    is_known = len(found["not in"]) == len(split.unseen)
     return Finding(
         level="note",
         kind="imagenet",
-        offender=f"{len(unknown)} of {len(split.unseen)} unseen classes",
-        message=message,
-        advice=f"test on {OUTSIDE_IMAGENET} too, if what the backbone was pretrained on matters" if unknown else "none",
+        offender=f"{len(found['in'])} of {len(split.unseen)} unseen classes"
+        + (f", perhaps {doubtful} more" if doubtful else ""),
+        message=f"ImageNet-1k and the unseen classes: {told}",
+        advice="none" if is_known else f"test on {PUBLISHED} too, if what the backbone was pretrained on matters",
     )
+
+
+def _with_counterparts(name: str) -> str:
+    """A class and what ImageNet calls it, if that is another name: at most two."""
+    others = [other for other in counterparts(name) if canonical(other) != name]
+    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+    return f"{name} ({', '.join(others[:2])}{more})" if others else name
 
 
 def _known(record: TrainingRecord) -> dict[str, list[str]]:
