@@ -31,8 +31,6 @@ from crossatnet.data.names import are_related, canonical
 from crossatnet.data.splits import Split
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
-TRAIN_AGAIN = "train it again without it: `crossatnet train` takes no unseen class of its split"
-
 Level = Literal["failure", "unproven", "warning", "note"]
 Kind = Literal[
     "unseen class",  # a class, or an alias of one
@@ -46,6 +44,28 @@ Kind = Literal[
     "other record",  # record.json is not that of these weights or this config.json
     "imagenet",  # what the pretrained backbone may have seen
 ]
+COPY_AGAIN = "copy the whole checkpoint again, or train it again"
+MEANING: dict[Kind, tuple[Level, str]] = {  # how grave it is, and what to do about it
+    "unseen class": ("failure", "train it again without it: `crossatnet train` takes no unseen class of its split"),
+    "relative": ("warning", "keep it if it is a seen class of the split itself, and say so beside the scores"),
+    "unseen picture": (
+        "failure",
+        "take the file out of the one class or the other; if training had it, train again without it",
+    ),
+    "near-duplicate": (
+        "warning",
+        "look at both; if they are the same picture, take one out, and train again if need be",
+    ),
+    "gallery duplicate": (
+        "warning",
+        "nothing if both are of one class: it counts once; else take out the one in the wrong class",
+    ),
+    "unreadable": ("warning", "mend the file or take it out"),
+    "no record": ("unproven", "train it again with this version of crossatnet, which writes the record"),
+    "incomplete record": ("unproven", COPY_AGAIN),
+    "other record": ("failure", COPY_AGAIN),
+    "imagenet": ("note", f"test on {PUBLISHED} too, if what the backbone was pretrained on matters"),
+}
 
 
 class Finding(BaseModel):
@@ -59,6 +79,12 @@ class Finding(BaseModel):
     message: str
     advice: str
     distance: int | None = None  # of near-duplicates: bits of 64 in which their looks differ
+
+    @classmethod
+    def of(cls, kind: Kind, offender: str, message: str, distance: int | None = None) -> "Finding":
+        """A finding of this kind, with the kind's level and advice."""
+        level, advice = MEANING[kind]
+        return cls(level=level, kind=kind, offender=offender, message=message, advice=advice, distance=distance)
 
 
 class Audit(BaseModel):
@@ -93,13 +119,11 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
     facts = _facts(config, record, unseen, split)
     if record is None:
         findings.append(
-            Finding(
-                level="unproven",
-                kind="no record",
-                offender=RECORD,
-                message=f"{folder} has no record of the pictures it was trained on, so that only the classes named in"
-                f" {CONFIG} were compared",
-                advice="train it again with this version of crossatnet, which writes the record",
+            Finding.of(
+                "no record",
+                RECORD,
+                f"{folder} has no record of the pictures it was trained on, so that only the classes named in {CONFIG}"
+                " were compared",
             )
         )
     else:
@@ -151,24 +175,20 @@ def class_findings(uses: Mapping[str, set[str]], aliases: Mapping[str, tuple[str
         for unseen in forbidden:
             known = "" if name == unseen else f", another name of the unseen class '{unseen}',"
             found.append(
-                Finding(
-                    level="failure",
-                    kind="unseen class",
-                    offender=name,
-                    message=f"'{name}'{known} is unseen in {split.name}, but training had it for: {purposes}",
-                    advice=TRAIN_AGAIN,
+                Finding.of(
+                    "unseen class",
+                    name,
+                    f"'{name}'{known} is unseen in {split.name}, but training had it for: {purposes}",
                 )
             )
         relatives = [unseen for unseen in split.unseen if not forbidden and are_related(canonical(name), unseen)]
         if relatives:
             found.append(
-                Finding(
-                    level="warning",
-                    kind="relative",
-                    offender=name,
-                    message=f"'{name}' shows much the same as the unseen {', '.join(relatives)}; training had it for:"
+                Finding.of(
+                    "relative",
+                    name,
+                    f"'{name}' shows much the same as the unseen {', '.join(relatives)}; training had it for:"
                     f" {purposes}",
-                    advice="keep it if it is a seen class of the split itself, and say so beside the scores",
                 )
             )
     return found
@@ -177,19 +197,16 @@ def class_findings(uses: Mapping[str, set[str]], aliases: Mapping[str, tuple[str
 def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord) -> list[Finding]:
     """Whether the record belongs to this checkpoint and is complete."""
     found = []
-    again = "copy the whole checkpoint again, or train it again"
     differing = sorted(
         {*record.training_classes} ^ {*provenance.training_classes}
         | ({*record.selection_classes} ^ {*provenance.validation_classes})
     )
     if differing:
         message = f"{RECORD} and {CONFIG} disagree about {len(differing)} classes: {', '.join(differing[:5])}"
-        found.append(
-            Finding(level="failure", kind="other record", offender=differing[0], message=message, advice=again)
-        )
+        found.append(Finding.of("other record", differing[0], message))
     if record.weights != weights_mark(folder):
         message = f"{RECORD} was written for other weights than {folder / WEIGHTS}"
-        found.append(Finding(level="failure", kind="other record", offender=WEIGHTS, message=message, advice=again))
+        found.append(Finding.of("other record", WEIGHTS, message))
     bare = [
         name
         for name in sorted({*record.training_classes, *record.selection_classes})
@@ -197,9 +214,7 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
     ]
     if bare:
         message = f"no pictures are recorded of {len(bare)} classes that training used: {', '.join(bare[:5])}"
-        found.append(
-            Finding(level="unproven", kind="incomplete record", offender=bare[0], message=message, advice=again)
-        )
+        found.append(Finding.of("incomplete record", bare[0], message))
     return found
 
 
@@ -207,13 +222,11 @@ def picture_findings(record: TrainingRecord, unseen: Catalog) -> list[Finding]:
     """Test pictures whose content training read, under whatever class and modality."""
     known = _known(record)
     return [
-        Finding(
-            level="failure",
-            kind="unseen picture",
-            offender=item.label,
-            message=f"{item.label} ({item.class_name}, {item.modality}) is a picture that training read as"
+        Finding.of(
+            "unseen picture",
+            item.label,
+            f"{item.label} ({item.class_name}, {item.modality}) is a picture that training read as"
             f" {' and '.join(known[mark(digest)])}",
-            advice="take the file out of the one class or the other; if training had it, train again without it",
         )
         for item, digest in zip(unseen.items, unseen.hashes, strict=True)
         if mark(digest) in known
@@ -234,14 +247,12 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
         item, digest = photos[row]
         if mark(digest) not in known:
             found.append(
-                Finding(
-                    level="warning",
-                    kind="near-duplicate",
-                    offender=item.label,
-                    message=f"{item.label} ({item.class_name}) looks like a photo that training read as"
-                    f" {trained[other][0]}: {distance} of 64 bits differ",
-                    advice="look at both; if they are the same picture, take one out, and train again if need be",
-                    distance=int(distance),
+                Finding.of(
+                    "near-duplicate",
+                    item.label,
+                    f"{item.label} ({item.class_name}) looks like a photo that training read as {trained[other][0]}:"
+                    f" {distance} of 64 bits differ",
+                    int(distance),
                 )
             )
     return found
@@ -250,24 +261,16 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
 def gallery_findings(catalog: Catalog, split: Split) -> list[Finding]:
     """Test pictures that the data set has twice, or that nobody can read."""
     found = [
-        Finding(
-            level="warning",
-            kind="gallery duplicate",
-            offender=copy.label,
-            message=f"{copy.label} ({copy.class_name}, {copy.modality}) equals {kept.label} ({kept.class_name})",
-            advice="nothing if both are of one class: it counts once; else take out the one in the wrong class",
+        Finding.of(
+            "gallery duplicate",
+            copy.label,
+            f"{copy.label} ({copy.class_name}, {copy.modality}) equals {kept.label} ({kept.class_name})",
         )
         for copy, kept in catalog.duplicates
         if {copy.class_name, kept.class_name} & split.unseen_set
     ]
     found += [
-        Finding(
-            level="warning",
-            kind="unreadable",
-            offender=problem.item.label,
-            message=f"not compared, and not part of the test: {problem.reason}",
-            advice="mend the file or take it out",
-        )
+        Finding.of("unreadable", problem.item.label, f"not compared, and not part of the test: {problem.reason}")
         for problem in catalog.problems
         if problem.item.class_name in split.unseen_set
     ]
@@ -279,15 +282,13 @@ def imagenet_finding(split: Split) -> Finding:
     found = sorted_by_standing(split.unseen)
     doubtful = len(found["unclear"]) + len(found["unknown"])
     told = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
-    is_known = len(found["not in"]) == len(split.unseen)
-    return Finding(
-        level="note",
-        kind="imagenet",
-        offender=f"{len(found['in'])} of {len(split.unseen)} unseen classes"
-        + (f", perhaps {doubtful} more" if doubtful else ""),
-        message=f"ImageNet-1k and the unseen classes: {told}",
-        advice="none" if is_known else f"test on {PUBLISHED} too, if what the backbone was pretrained on matters",
+    perhaps = f", perhaps {doubtful} more" if doubtful else ""
+    finding = Finding.of(
+        "imagenet",
+        f"{len(found['in'])} of {len(split.unseen)} unseen classes{perhaps}",
+        f"ImageNet-1k and the unseen classes: {told}",
     )
+    return finding if len(found["not in"]) < len(split.unseen) else finding.model_copy(update={"advice": "none"})
 
 
 def _with_counterparts(name: str) -> str:

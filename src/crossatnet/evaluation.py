@@ -371,5 +371,7 @@ def results_json(results: Results | Sequence[Results]) -> str:
 
 def machine() -> str:
     """What the figures were measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    processor = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return f"{platform.system()} {platform.machine()}, {device}"

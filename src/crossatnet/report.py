@@ -186,6 +186,7 @@ def write_report(
         summary=summary,
         results=results,
         metrics=list(results.rows[0].metrics),
+        others=list(dict.fromkeys(name for row in results.rows for name in row.other_metrics)),
         figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
         curves=base64.b64encode(training_curves(history)).decode() if history else "",
         command=command,
