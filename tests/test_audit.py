@@ -35,7 +35,13 @@ LISTS = {  # in the record -> how the audit calls it
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny data set, `data`, and the checkpoint `run` that was trained on its seen classes."""
     base = tmp_path_factory.mktemp("audit")
-    split = write_tiny(base / "data")
+    write_tiny(base / "data")
+    return trained(base)
+
+
+def trained(base: Path) -> Path:
+    """Train on the seen classes of `data` into `run`."""
+    split = str(base / "data" / "tiny")
     config = Config(
         name="shapes",
         data=DataConfig(root=base / "data", split=split, validation_classes=2),
@@ -224,6 +230,23 @@ def test_an_unseen_picture_in_training_is_named_with_all_its_classes(base: Path)
     result = audit(base / "run", catalog, split, quiet=True)
     assert found(result, "failure") == [("unseen picture", unseen.items[2].label)]
     assert "read as a photo of bar and a sketch of plus" in result.findings[0].message
+
+
+@pytest.mark.parametrize("name", ["aaa.png", "zzz.png"])
+@pytest.mark.parametrize("seen", ["arrow", "star"])  # before the unseen class in the alphabet, and after it
+def test_training_on_a_doctored_data_set_is_found_out(clean: Path, tmp_path: Path, seen: str, name: str) -> None:
+    """When training begins, a test photo lies among its photos under another name: nobody edits the record."""
+    shutil.copytree(clean / "data", tmp_path / "data")
+    photos = tmp_path / "data" / "photos"
+    shutil.copyfile(photos / "circle" / "2.png", photos / seen / name)
+    trained(tmp_path)
+    split = load_split(str(tmp_path / "data" / "tiny"))
+    for classes in (split.unseen_set, None):  # the test's pictures alone, as the command reads them, or all
+        catalog = read_catalog(tmp_path / "data", "folder", quiet=True, classes=classes)
+        result = audit(tmp_path / "run", catalog, split, quiet=True)
+        assert not result.passed
+        assert found(result, "failure") == [("unseen picture", str(photos / "circle" / "2.png"))]
+        assert f"is a picture that training read as a photo of {seen}" in result.findings[0].message
 
 
 def test_near_duplicates_are_warnings_the_most_alike_first(base: Path) -> None:

@@ -363,6 +363,15 @@ def test_all_trials_share_one_embedding_of_every_picture(
         assert alone.rows[0].metrics == pytest.approx(results.rows[0].metrics)
 
 
+def test_nothing_is_fitted_on_the_test(network: CrossATNet, catalog: Catalog, split: Split) -> None:
+    """Neither hash codes nor centring nor batch-norm statistics: the network is the same before and after."""
+    before = network.fingerprint
+    arguments = ({"ours": network}, provenance(), catalog, split, (1,), True, True)
+    evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)
+    assert network.fingerprint == before
+    assert not network.training
+
+
 def listed(**counts: tuple[int, int]) -> Catalog:
     """A catalog of so many sketches and photos of each class, which no test opens."""
     items = [

@@ -6,6 +6,7 @@ recorded is not proven, and the audit says so; it never takes a claim for a fact
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +115,7 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
     """
     config, record = read_config(folder), read_record(folder)
     catalog.require(split.unseen, "the audit")
-    unseen = catalog.select(split.unseen)
+    unseen = tested(catalog, split)
     findings = class_findings(classes_by_use(config.provenance, record), record.aliases if record else {}, split)
     facts = _facts(config, record, unseen, split)
     if record is None:
@@ -144,6 +145,17 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
         facts=facts,
         findings=tuple(sorted(findings, key=lambda finding: gravity.index(finding.level))),
     )
+
+
+def tested(catalog: Catalog, split: Split) -> Catalog:
+    """The pictures of unseen classes, also those that a scan left out because a seen class has the same ones."""
+    unseen, digests = catalog.select(split.unseen), dict(zip(catalog.items, catalog.hashes, strict=True))
+    copies = {
+        copy: digests[kept]
+        for copy, kept in catalog.duplicates
+        if copy.class_name in split.unseen_set and kept.class_name not in split.unseen_set
+    }
+    return replace(unseen, items=(*unseen.items, *copies), hashes=(*unseen.hashes, *copies.values()))
 
 
 def classes_by_use(provenance: Provenance, record: TrainingRecord | None) -> dict[str, set[str]]:
