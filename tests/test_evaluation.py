@@ -188,6 +188,7 @@ def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Ranki
     return rankings
 
 
+@pytest.mark.usefixtures("_small_batches")
 def test_guided_scores_are_those_of_a_loop(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
     results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     row = results.rows[-1]

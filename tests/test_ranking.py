@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from crossatnet import ranking
 from crossatnet.errors import UserError
-from crossatnet.metrics import average_precision, precision_at
+from crossatnet.metrics import average_precision, joined, precision_at
 from crossatnet.ranking import evaluate, evaluate_codes, evaluate_similarity
 from oracles import metrics as oracle
 
@@ -450,6 +450,19 @@ def test_similarities_score_as_the_embeddings_they_come_from(seed: int) -> None:
     assert all(np.array_equal(ours.precision_at[k], expected.precision_at[k]) for k in (1, 10, 100))
     assert ours.per_class() == expected.per_class()
     assert ours.gallery_size == expected.gallery_size == 61
+
+
+def test_parts_are_joined_in_their_order() -> None:
+    query, query_class, gallery, gallery_class = problem(0)
+    whole = evaluate(query, query_class, gallery, gallery_class, at=(5,))
+    parts = [
+        evaluate(query[rows], query_class[rows], gallery, gallery_class, at=(5,)) for rows in (slice(9), slice(9, 23))
+    ]
+    together = joined(parts)
+    assert together.all_means() == pytest.approx(whole.all_means())
+    assert together.per_class() == pytest.approx(whole.per_class())
+    assert np.array_equal(together.precision_recall, whole.precision_recall)
+    assert (together.gallery_size, together.at) == (61, (5,))
 
 
 def test_similarities_by_hand() -> None:

@@ -25,7 +25,7 @@ from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split, load_split
 from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores
+from crossatnet.metrics import RetrievalScores, joined
 from crossatnet.model.backbone import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.progress import track
@@ -282,17 +282,21 @@ def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = Fal
 def guided_scores(
     network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
 ) -> RetrievalScores:
-    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query."""
-    similarity = query.embeddings.astype(np.float64) @ gallery.embeddings.T  # (Q, N)
-    sketches, photos = (
-        torch.cat([network.map(pixels, modality) for pixels in _pixels(network, part.items, modality, quiet)])
-        for modality, part in zip(MODALITIES, (query, gallery), strict=True)
-    )  # (Q, C, h, w), (N, C, h, w)
-    for sketch, scores in zip(sketches, similarity, strict=True):
-        first = np.argsort(-scores, kind="stable")[:RERANKED]
-        guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
-        scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
-    return evaluate_similarity(similarity, query.classes, gallery.classes, at)
+    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query.
+
+    Only the photos' maps are all in memory; sketches' maps and similarities are there for `BATCH` queries at a time.
+    """
+    photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
+    columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
+    for start, pixels in enumerate(_pixels(network, query.items, "sketch", quiet)):
+        rows = slice(start * BATCH, start * BATCH + len(pixels))
+        similarity = query.embeddings[rows] @ columns  # (B, N)
+        for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
+            first = np.argsort(-scores, kind="stable")[:RERANKED]
+            guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
+            scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
+        parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
+    return joined(parts)
 
 
 def refuse_seen(provenance: Provenance, split: Split) -> None:

@@ -60,6 +60,18 @@ class RetrievalScores:
         }
 
 
+def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
+    """The scores of queries that were ranked in the same gallery part by part, in the parts' order."""
+    first = parts[0]
+    return RetrievalScores(
+        {name: np.concatenate([part.values[name] for part in parts]) for name in first.values},
+        np.concatenate([part.precision_recall for part in parts]),
+        np.concatenate([part.query_class for part in parts]),
+        first.gallery_size,
+        first.at,
+    )
+
+
 # Definitions for rankings without ties
 
 
