@@ -159,6 +159,17 @@ def test_many_near_ties_are_ranked_as_by_a_stable_sort(
         )
 
 
+@pytest.mark.parametrize("relevant", [2, 150_000, 200_000])
+def test_a_gallery_of_more_than_16_bits(relevant: int) -> None:
+    random = np.random.default_rng(0)
+    similarity, gallery_class = random.random((2, 200_000)), random.permutation(200_000) < relevant
+    scores = evaluate_similarity(similarity, [True, True], gallery_class, at=(1000,))
+    for index, row in enumerate(similarity):
+        ranking = gallery_class[np.argsort(-np.round(row, 7), kind="stable")]
+        assert scores.average_precision[index] == pytest.approx(average_precision(ranking[None])[0], abs=1e-12)
+        assert scores.precision_at[1000][index] == ranking[:1000].mean()
+
+
 @pytest.mark.parametrize("block", [1, 2, 7, 22, 23, 24])
 def test_does_not_depend_on_the_block(block: int) -> None:
     query, query_class, gallery, gallery_class = problem(0)

@@ -21,11 +21,10 @@ from crossatnet.metrics import RetrievalScores, Values, score_counts, score_rank
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
 WORKERS = min(4, os.cpu_count() or 1)  # NumPy sorts and counts on one core, without holding the interpreter
 BLOCK = 512  # queries of one matrix product: with fewer, packing the gallery for it costs more
-STRIP = 2**16  # pairs of a query and an item that are ranked at once: what fits a core's cache
+STRIP = 2**16 - 1  # pairs of a query and an item that are ranked at once: they fit a core's cache, their cells 16 bits
 STRIP_BYTES = 100  # that ranking one such pair may need
 SCORE_BYTES = 80  # that scoring one rank may need
 DECIMALS = 7  # to which similarities are compared
-COARSE = 15  # bits of a similarity that items are counted by, before those near a relevant one are sorted
 
 Classes = Sequence[object] | NDArray[np.generic]
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -194,42 +193,37 @@ def _rank(
     """The ranks that similarities (b, N), which are overwritten, give to relevant items: row by row, ascending.
 
     To sort a gallery takes longer than to compare it with the query, and most of its order is not asked for. So items
-    are counted in cells of a coarse similarity, of `COARSE` bits, and only those in a cell with a relevant one are
-    sorted: by one number that holds all that decides a place, which is the query, the similarity in steps of its last
-    decimal, and the row of the gallery. A rank is the place among these and the items of better cells without any.
+    are counted in cells of a coarse similarity, about as many as there are items, and only those in a cell with a
+    relevant one are sorted. A rank is the place among these, and the items of better cells without any.
     """
     queries, items = similarity.shape
     similarity *= -(10**DECIMALS)
     np.rint(similarity, out=similarity)
-    best, worst = similarity.min(), similarity.max()
-    if max(-best, worst) < 2**60 // (2 * items * queries):
+    best, worst = float(similarity.min()), float(similarity.max())
+    if max(-best, worst) < 2**60:
         steps = similarity.astype(np.int64)
         steps -= int(best)
-    else:  # steps that are too large for one number: the place among all values instead
+    else:  # steps of the last decimal that are too large: the place among all values instead
         steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
     span = int(steps.max()) + 2
     steps[self_matches] = span - 1  # behind all others
-    shift = max(0, span.bit_length() - COARSE)
+    shift = max(0, span.bit_length() - min(items.bit_length() - 1, 15))  # cells of a strip are numbered by 16 bits
     cells = (span >> shift) + 1
-    cell = steps >> shift  # (b, N)
-    cell += np.arange(0, queries * cells, cells)[:, None]
+    cell = (steps >> shift) + np.arange(0, queries * cells, cells)[:, None]  # (b, N)
     held = cell[relevant]
     counts = np.bincount(cell.ravel(), minlength=queries * cells)
     counts[held] = 0
-    skipped = np.cumsum(counts.reshape(queries, cells), axis=1).ravel()
+    skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
     is_held = np.zeros(queries * cells, dtype=np.bool_)
     is_held[held] = True
-    listed = np.flatnonzero(is_held.take(cell))
-    row = listed // items
-    places = (row * span + steps.ravel().take(listed)) * items + listed - row * items
-    places *= 2
-    places += relevant.ravel().take(listed)
-    places.sort()
-    found = np.flatnonzero(places & 1)
-    place = (places[found] >> 1) // items
-    row_found = place // span
-    own_cell = (place - row_found * span >> shift) + row_found * cells
-    ranks: NDArray[np.int64] = found - np.searchsorted(row, row_found) + skipped[own_cell] + 1
+    listed = np.flatnonzero(is_held.take(cell))  # in the gallery's order
+    own, fine = cell.ravel().take(listed), steps.ravel().take(listed) & ((1 << shift) - 1)
+    number = np.cumsum(is_held, dtype=np.uint16).take(own)
+    # NumPy sorts numbers of 16 bits by their digits, several times faster than it compares longer ones
+    order = np.lexsort((*((fine >> low).astype(np.uint16) for low in range(0, shift, 16)), number))
+    found = np.flatnonzero(relevant.ravel().take(listed).take(order))
+    own = own.take(order.take(found))
+    ranks: NDArray[np.int64] = found + 1 + skipped.take(own) - own // cells * items
     return ranks
 
 
