@@ -27,8 +27,8 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
 
 
 def rows_at_once(rows: int, items: int = 61) -> int:
-    """The memory with which each worker ranks so many queries at once."""
-    return 2 * rows * items * ranking.STRIP_BYTES * ranking.WORKERS
+    """The memory with which so many queries are ranked at once."""
+    return 2 * rows * items * ranking.STRIP_BYTES
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -3,24 +3,23 @@
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `b` the
 queries of a block or a strip.
 
-A block is as many queries as one matrix product takes at its best; it is ranked in strips that fit a core's cache. All
-that is defined in `metrics.py` depends on the ranks of the relevant items alone, so nothing else leaves a block.
+A block is as many queries as one matrix product takes at its best; it is ranked in strips that fit a core's cache,
+while the product of the next block runs beside. All that is defined in `metrics.py` depends on the ranks of the
+relevant items alone, so nothing else leaves a block.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossatnet.data.prefetch import read_ahead
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, Values, score_counts, score_ranks
+from crossatnet.metrics import RetrievalScores, joined, score_counts, score_ranks
 
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
-WORKERS = min(4, os.cpu_count() or 1)  # NumPy sorts and counts on one core, without holding the interpreter
-BLOCK = 512  # queries of one matrix product: with fewer, packing the gallery for it costs more
+BLOCK = 256  # queries of one matrix product: with fewer, packing the gallery for it costs more
 STRIP = 2**16 - 1  # pairs of a query and an item that are ranked at once: they fit a core's cache, their cells 16 bits
 STRIP_BYTES = 100  # that ranking one such pair may need
 SCORE_BYTES = 80  # that scoring one rank may need
@@ -47,7 +46,7 @@ def evaluate(
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
     `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
-    bytes that may be used besides the embeddings: fewer queries are ranked at once, but at least one by each worker.
+    bytes that may be used besides the embeddings: fewer queries are ranked at once, but at least one.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
@@ -115,8 +114,7 @@ def evaluate_codes(
         return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
 
     strips = _slices(len(query), _strip(len(gallery), memory))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        items, hits = (np.concatenate(part) for part in zip(*pool.map(count, strips), strict=True))  # (Q, T)
+    items, hits = (np.concatenate(part) for part in zip(*map(count, strips), strict=True))  # (Q, T)
     values, curve = score_counts(items, hits, at)
     return RetrievalScores(values, curve, pairs.query_class, len(gallery), tuple(at))
 
@@ -158,33 +156,20 @@ class _Pairs:
 
 
 def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int) -> RetrievalScores:
-    """Rank block after block and score the ranks."""
+    """Rank block after block and score the ranks, while BLAS computes the next block on what cores there are."""
     queries, items = pairs.shape
-    block = max(1, min(BLOCK, memory // 2 // (16 * items + SCORE_BYTES * pairs.found.max())))
-    parts: list[tuple[Values, NDArray[np.float64]]] = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for rows in _slices(queries, block):
-            ranks = _rank_block(similarity(rows), rows.start, pairs, _strip(items, memory // 2), pool)
-            parts += pool.map(lambda part: score_ranks(part, at), np.array_split(ranks, min(WORKERS, len(ranks))))
-    values = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
-    curves = np.concatenate([curve for _, curve in parts])
-    return RetrievalScores(values, curves, pairs.query_class, items, tuple(at))
-
-
-def _rank_block(
-    similarity: Floats, start: int, pairs: _Pairs, strip: int, pool: ThreadPoolExecutor
-) -> NDArray[np.float64]:
-    """The `ranks` (b, R) that similarities (b, N), which are overwritten, give to queries from `start` on."""
-    found = pairs.found[start : start + len(similarity), None]  # (b, 1)
-    ranks = np.full((len(similarity), found.max()), np.inf)
-
-    def rank(rows: slice) -> None:
-        queries = slice(start + rows.start, start + rows.stop)
-        places = _rank(similarity[rows], pairs.relevant(queries), pairs.self_matches(queries))
-        ranks[rows][np.arange(ranks.shape[1]) < found[rows]] = places
-
-    list(pool.map(rank, _slices(len(similarity), strip)))  # a list raises what a worker raised
-    return ranks
+    strip, most = _strip(items, memory // 2), int(pairs.found.max())
+    blocks = list(_slices(queries, max(1, min(BLOCK, memory // 2 // (24 * items + SCORE_BYTES * most)))))
+    parts = []
+    for block, matrix in zip(blocks, read_ahead(similarity, blocks), strict=True):  # (b, N)
+        ranks = np.full((len(matrix), most), np.inf)
+        for rows in _slices(len(matrix), strip):
+            asked = slice(block.start + rows.start, block.start + rows.stop)
+            is_rank = np.arange(most) < pairs.found[asked, None]
+            ranks[rows][is_rank] = _rank(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
+        values, curves = score_ranks(ranks, at)
+        parts.append(RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at)))
+    return joined(parts)
 
 
 def _rank(
@@ -242,8 +227,8 @@ def _count(
 
 
 def _strip(items: int, memory: int) -> int:
-    """How many queries a worker ranks at once."""
-    return max(1, min(STRIP, memory // (WORKERS * STRIP_BYTES)) // items)
+    """How many queries are ranked at once."""
+    return max(1, min(STRIP, memory // STRIP_BYTES) // items)
 
 
 def _slices(rows: int, size: int) -> Iterator[slice]:
