@@ -33,17 +33,17 @@ from crossatnet.ranking import evaluate_similarity
 from crossatnet.trials import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
 
 BATCH = 32
+RERANKED = 50  # hits that a guided re-ranking re-orders
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
-    "guided": "the first RERANKED hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "guided": f"the first {RERANKED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
     "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
 }
-RERANKED = 50  # hits that a guided re-ranking re-orders
 
 
 class Results(BaseModel):
