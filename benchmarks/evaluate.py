@@ -3,9 +3,9 @@
     python benchmarks/evaluate.py --size both
 
 Random embeddings in clusters, and hash codes of them, in the sizes of TU-Berlin-extended and Sketchy-extended are
-scored by `crossatnet.metrics` (every definition it has) and by what most public code does: the whole matrix of
+scored by `crossatnet.ranking` (every definition it has) and by what most public code does: the whole matrix of
 similarities, and scikit-learn's average precision (nothing else) of one query after another. Each runs in a process of
-its own, whose peak of memory is told. `--queries` scores only the first queries, for a quick look.
+its own, whose peak of memory is told. `--queries` scores only the first queries, for a quick look, and writes nothing.
 
 Of embeddings both must find the same mAP@all. Of codes they cannot, since scikit-learn takes all of a tie at once,
 which lies between the pessimistic and the optimistic value; both are told.
@@ -21,6 +21,8 @@ import resource
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,12 @@ def main() -> None:
     record = {
         "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "numpy": np.__version__,
+        "software": f"NumPy {np.__version__}, scikit-learn {version('scikit-learn')}",
+        "date": datetime.now(UTC).date().isoformat(),
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if options.queries is None:
+        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def compared(size: str, kind: str, queries: int | None) -> dict[str, Any]:
@@ -118,9 +122,9 @@ def made(queries: int, items: int, classes: int) -> dict[str, NDArray[Any]]:
 
 
 def ours(evaluator: str) -> Any:
-    from crossatnet import metrics
+    from crossatnet import ranking
 
-    return lambda **arrays: getattr(metrics, evaluator)(**arrays, at=AT).all_means()
+    return lambda **arrays: getattr(ranking, evaluator)(**arrays, at=AT).all_means()
 
 
 def whole_matrix(similarity: Any) -> Any:

@@ -33,6 +33,21 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def evaluator_table(report: dict[str, Any]) -> str:
+    """The results of benchmarks/evaluate.py as a Markdown table with its machine and command."""
+    lines = [
+        "| queries x gallery | | evaluator | whole matrix and scikit-learn | times faster |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        cells = [f"{row[part]['seconds']:.1f} s, {row[part]['peak_mib']:,} MiB" for part in ("ours", "whole matrix")]
+        size = f"{row['queries']:,} x {row['gallery']:,}"
+        lines.append(f"| {size} | {row['kind']} | {' | '.join(cells)} | {row['ratio']:.1f} |")
+    facts = f"{report['machine']}, {report['software']}, {report['date']}"
+    lines += ["", f"Peak memory is that of the process, arrays included. {facts}.", "", f"`{report['command']}`"]
+    return "\n".join(lines)
+
+
 def figure(row: dict[str, Any], name: str) -> str:
     """A mean with its spread, if there is one."""
     spread = row["spread"][name]
@@ -48,7 +63,8 @@ def filled(text: str) -> str:
         if not end:
             raise SystemExit(f"the table {name} has no '{END}'")
         report = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        parts[index] = f"{name} -->\n{table(report)}\n{END}{after}"
+        made = evaluator_table(report) if name == "evaluate" else table(report)
+        parts[index] = f"{name} -->\n{made}\n{END}{after}"
     return BEGIN.partition("{}")[0].join(parts)
 
 

@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TABLES = Path(__file__).parents[1] / "benchmarks" / "tables.py"
@@ -28,3 +29,38 @@ def test_a_stale_table_is_noticed() -> None:
     assert made.startswith("before\n<!-- table: sketchy-sketchy-sake25-sketchy-mini -->\n| sketchy-mini")
     assert made.endswith("<!-- end of table -->\nafter\n")
     assert tables["filled"](made) == made
+
+
+def test_the_evaluators_table_tells_both_ways() -> None:
+    row = {
+        "size": "tuberlin",
+        "kind": "codes",
+        "queries": 2400,
+        "gallery": 27989,
+        "ratio": 41.26,
+        "ours": {"seconds": 0.5, "peak_mib": 1234, "means": {}},
+        "whole matrix": {"seconds": 20.63, "peak_mib": 987, "means": {}},
+    }
+    report = {
+        "command": "python x",
+        "machine": "any, 2 cores",
+        "software": "NumPy 2",
+        "date": "2026-01-02",
+        "rows": [row],
+    }
+    lines = runpy.run_path(str(TABLES))["evaluator_table"](report).splitlines()
+    assert lines[2] == "| 2,400 x 27,989 | codes | 0.5 s, 1,234 MiB | 20.6 s, 987 MiB | 41.3 |"
+    assert "any, 2 cores, NumPy 2, 2026-01-02." in lines[4]
+    assert lines[-1] == "`python x`"
+
+
+def test_both_ways_find_the_same() -> None:
+    """A small run of the benchmark: mAP@all of embeddings agrees; of codes it lies between the extremes."""
+    module = runpy.run_path(str(TABLES.parent / "evaluate.py"))
+    arrays = module["made"](40, 300, 4)
+    ours, whole = (module["METHODS"][method]["embeddings"]()(**arrays) for method in ("ours", "whole matrix"))
+    assert ours["mAP@all"] == pytest.approx(whole["mAP@all"], abs=1e-6)
+    for part in ("query", "gallery"):
+        arrays[part] = np.packbits(arrays[part][:, :64] > 0, axis=1)
+    ours, whole = (module["METHODS"][method]["codes"]()(**arrays) for method in ("ours", "whole matrix"))
+    assert ours["mAP@all (pessimistic)"] <= whole["mAP@all"] <= ours["mAP@all (optimistic)"]

@@ -18,7 +18,7 @@ from crossatnet.embeddings import (
 )
 from crossatnet.errors import UserError
 from crossatnet.evaluation import evaluate_embeddings
-from crossatnet.metrics import evaluate, evaluate_codes
+from crossatnet.ranking import evaluate, evaluate_codes
 
 CLASSES = np.array(["ant", "bee", "cat"])
 
@@ -60,13 +60,13 @@ def test_the_interval_of_one_class_is_its_mean() -> None:
 def test_copies_are_scored_without_and_with() -> None:
     arrays = drawn()
     task = Task(arrays["query_class"], arrays["gallery_class"], copied=[2, 0], copied_class=["cat", "bee"])
-    row = score("any", 4, arrays["query"], arrays["gallery"], task, (3,))
+    row, _ = score("any", 4, arrays["query"], arrays["gallery"], task, (3,))
     assert row.metrics == evaluate(*arrays.values(), at=(3,)).means()
     gallery = np.concatenate([arrays["gallery"], arrays["gallery"][2:3], arrays["gallery"][0:1]])
     classes = [*arrays["gallery_class"], "cat", "bee"]
     assert row.with_duplicates == evaluate(arrays["query"], arrays["query_class"], gallery, classes, at=(3,)).means()
     assert row.with_duplicates != row.metrics
-    without = score("any", 4, arrays["query"], arrays["gallery"], Task(*list(arrays.values())[1::2]), (3,))
+    without, _ = score("any", 4, arrays["query"], arrays["gallery"], Task(*list(arrays.values())[1::2]), (3,))
     assert without.with_duplicates is None
 
 
@@ -75,7 +75,7 @@ def test_search_is_timed_and_weighed(dtype: type) -> None:
     query, gallery = np.ones((3, 8), dtype=dtype), np.ones((300, 8), dtype=dtype)
     assert 0 < seconds_per_query(query, gallery) < 1
     assert 0 < seconds_per_query(query, gallery[:1]) < 1  # fewer items than hits
-    row = score("any", 8, query, gallery, Task(["a"] * 3, ["a"] * 300), (1,))
+    row, _ = score("any", 8, query, gallery, Task(["a"] * 3, ["a"] * 300), (1,))
     assert row.gallery_bytes == 300 * 8 * np.dtype(dtype).itemsize
     assert row.seconds_per_query is not None
 

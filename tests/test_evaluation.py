@@ -20,23 +20,19 @@ from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
 from crossatnet.errors import UserError
 from crossatnet.evaluation import (
-    DIRECTIONS,
-    PLURALS,
-    SETTINGS,
-    ZERO_SHOT,
     Results,
     embed_catalog,
     evaluate_trials,
     evaluate_zero_shot,
     frozen_baselines,
-    make_trial,
     refuse_seen,
     save_results,
 )
-from crossatnet.metrics import evaluate
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.hashing import itq
 from crossatnet.model.network import CrossATNet, Guided
+from crossatnet.ranking import evaluate
+from crossatnet.trials import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 
@@ -192,6 +188,7 @@ def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Ranki
     return rankings
 
 
+@pytest.mark.usefixtures("_small_batches")
 def test_guided_scores_are_those_of_a_loop(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
     results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     row = results.rows[-1]
@@ -313,9 +310,10 @@ def test_scores_stand_beside_those_with_duplicates(network: CrossATNet, split: S
 def test_every_direction_is_that_of_a_loop_without_the_query_itself(
     network: CrossATNet, catalog: Catalog, split: Split, root: Path, direction: str
 ) -> None:
-    (results,) = evaluate_trials(
+    (evaluated,) = evaluate_trials(
         {"ours": network}, provenance(), catalog, split, (1, 2), quiet=True, directions=[direction]
     )
+    results = evaluated.results
     folders = {"sketch": "sketches", "photo": "photos"}
     asking, searched = DIRECTIONS[direction]
     rankings, distances = [], []
@@ -351,12 +349,12 @@ def test_all_trials_share_one_embedding_of_every_picture(
 
     monkeypatch.setattr(network, "embed", counted)
     arguments = ({"ours": network}, provenance(), catalog, split, (1, 2), True)
-    together = evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)
+    together = [each.results for each in evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)]
     assert sum(embedded) == len(catalog.items)
     asked = [(direction, setting) for direction in DIRECTIONS for setting in SETTINGS]
     assert len(together) == len(asked)
     for (direction, setting), results in zip(asked, together, strict=True):
-        (alone,) = evaluate_trials(*arguments, directions=[direction], settings=[setting])
+        alone = evaluate_trials(*arguments, directions=[direction], settings=[setting])[0].results
         assert (alone.direction, alone.setting, alone.queries, alone.gallery) == (
             results.direction,
             results.setting,
@@ -364,6 +362,15 @@ def test_all_trials_share_one_embedding_of_every_picture(
             results.gallery,
         )
         assert alone.rows[0].metrics == pytest.approx(results.rows[0].metrics)
+
+
+def test_nothing_is_fitted_on_the_test(network: CrossATNet, catalog: Catalog, split: Split) -> None:
+    """Neither hash codes nor centring nor batch-norm statistics: the network is the same before and after."""
+    before = network.fingerprint
+    arguments = ({"ours": network}, provenance(), catalog, split, (1,), True, True)
+    evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)
+    assert network.fingerprint == before
+    assert not network.training
 
 
 def listed(**counts: tuple[int, int]) -> Catalog:

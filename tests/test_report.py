@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.checkpoint import Provenance
 from crossatnet.config import ModelConfig
+from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
-from crossatnet.evaluation import Results
+from crossatnet.evaluation import Results, ZeroShotTest
 from crossatnet.model.network import CrossATNet
 from crossatnet.report import check_output, confusion, extremes, first_hits, report_checkpoint
 from oracles import metrics as oracle
@@ -55,7 +57,9 @@ def make_report(folder: Path, pictures: int, heads: int = 8) -> tuple[str, Resul
         validation_map=0.5,
     )
     path = folder / "new" / "page.html"
-    results = report_checkpoint({"shapes": network}, provenance, catalog, split, path, "crossatnet report <x>", True)
+    results = report_checkpoint(
+        {"shapes": network}, ZeroShotTest(folder, provenance, split, catalog), path, "crossatnet report <x>", True
+    )
     return path.read_text(encoding="utf-8"), results
 
 
@@ -99,6 +103,19 @@ def test_the_page_asks_nobody_and_its_pictures_have_texts(html: str) -> None:
         picture = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
         picture.load()
         assert picture.format == "PNG"
+
+
+def test_every_picture_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded: list[int] = []
+    embed = CrossATNet.embed
+
+    def counted(network: CrossATNet, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        embedded.append(len(pixels))
+        return embed(network, pixels, modality)
+
+    monkeypatch.setattr(CrossATNet, "embed", counted)
+    make_report(tmp_path, pictures=1)
+    assert sum(embedded) == 2 * len(UNSEEN)
 
 
 def test_names_are_shown_and_not_run(html: str) -> None:

@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery
-    from crossatnet.metrics import evaluate
     from crossatnet.model.network import CrossATNet
+    from crossatnet.ranking import evaluate
 
 __all__ = ["CrossATNet", "Gallery", "__version__", "evaluate"]
 
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return Gallery
     if name == "evaluate":
-        from crossatnet.metrics import evaluate
+        from crossatnet.ranking import evaluate
 
         return evaluate
     raise AttributeError(f"module 'crossatnet' has no attribute '{name}'")

@@ -6,6 +6,7 @@ recorded is not proven, and the audit says so; it never takes a claim for a fact
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +26,12 @@ from crossatnet.checkpoint import (
 )
 from crossatnet.data.catalog import Catalog
 from crossatnet.data.fingerprints import Looks, looks, mark, near
+from crossatnet.data.imagenet import PUBLISHED, counterparts, sorted_by_standing
 from crossatnet.data.images import Modality
 from crossatnet.data.names import are_related, canonical
-from crossatnet.data.splits import Split, load_split
+from crossatnet.data.splits import Split
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
-OUTSIDE_IMAGENET = "sketchy-yelamarthi21"  # its unseen classes were chosen to be none of ImageNet-1k's
-TRAIN_AGAIN = "train it again without it: `crossatnet train` takes no unseen class of its split"
-
 Level = Literal["failure", "unproven", "warning", "note"]
 Kind = Literal[
     "unseen class",  # a class, or an alias of one
@@ -46,6 +45,28 @@ Kind = Literal[
     "other record",  # record.json is not that of these weights or this config.json
     "imagenet",  # what the pretrained backbone may have seen
 ]
+COPY_AGAIN = "copy the whole checkpoint again, or train it again"
+MEANING: dict[Kind, tuple[Level, str]] = {  # how grave it is, and what to do about it
+    "unseen class": ("failure", "train it again without it: `crossatnet train` takes no unseen class of its split"),
+    "relative": ("warning", "keep it if it is a seen class of the split itself, and say so beside the scores"),
+    "unseen picture": (
+        "failure",
+        "take the file out of the one class or the other; if training had it, train again without it",
+    ),
+    "near-duplicate": (
+        "warning",
+        "look at both; if they are the same picture, take one out, and train again if need be",
+    ),
+    "gallery duplicate": (
+        "warning",
+        "nothing if both are of one class: it counts once; else take out the one in the wrong class",
+    ),
+    "unreadable": ("warning", "mend the file or take it out"),
+    "no record": ("unproven", "train it again with this version of crossatnet, which writes the record"),
+    "incomplete record": ("unproven", COPY_AGAIN),
+    "other record": ("failure", COPY_AGAIN),
+    "imagenet": ("note", f"test on {PUBLISHED} too, if what the backbone was pretrained on matters"),
+}
 
 
 class Finding(BaseModel):
@@ -59,6 +80,12 @@ class Finding(BaseModel):
     message: str
     advice: str
     distance: int | None = None  # of near-duplicates: bits of 64 in which their looks differ
+
+    @classmethod
+    def of(cls, kind: Kind, offender: str, message: str, distance: int | None = None) -> "Finding":
+        """A finding of this kind, with the kind's level and advice."""
+        level, advice = MEANING[kind]
+        return cls(level=level, kind=kind, offender=offender, message=message, advice=advice, distance=distance)
 
 
 class Audit(BaseModel):
@@ -88,18 +115,16 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
     """
     config, record = read_config(folder), read_record(folder)
     catalog.require(split.unseen, "the audit")
-    unseen = catalog.select(split.unseen)
+    unseen = tested(catalog, split)
     findings = class_findings(classes_by_use(config.provenance, record), record.aliases if record else {}, split)
     facts = _facts(config, record, unseen, split)
     if record is None:
         findings.append(
-            Finding(
-                level="unproven",
-                kind="no record",
-                offender=RECORD,
-                message=f"{folder} has no record of the pictures it was trained on, so that only the classes named in"
-                f" {CONFIG} were compared",
-                advice="train it again with this version of crossatnet, which writes the record",
+            Finding.of(
+                "no record",
+                RECORD,
+                f"{folder} has no record of the pictures it was trained on, so that only the classes named in {CONFIG}"
+                " were compared",
             )
         )
     else:
@@ -120,6 +145,17 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
         facts=facts,
         findings=tuple(sorted(findings, key=lambda finding: gravity.index(finding.level))),
     )
+
+
+def tested(catalog: Catalog, split: Split) -> Catalog:
+    """The pictures of unseen classes, also those that a scan left out because a seen class has the same ones."""
+    unseen, digests = catalog.select(split.unseen), dict(zip(catalog.items, catalog.hashes, strict=True))
+    copies = {
+        copy: digests[kept]
+        for copy, kept in catalog.duplicates
+        if copy.class_name in split.unseen_set and kept.class_name not in split.unseen_set
+    }
+    return replace(unseen, items=(*unseen.items, *copies), hashes=(*unseen.hashes, *copies.values()))
 
 
 def classes_by_use(provenance: Provenance, record: TrainingRecord | None) -> dict[str, set[str]]:
@@ -151,24 +187,20 @@ def class_findings(uses: Mapping[str, set[str]], aliases: Mapping[str, tuple[str
         for unseen in forbidden:
             known = "" if name == unseen else f", another name of the unseen class '{unseen}',"
             found.append(
-                Finding(
-                    level="failure",
-                    kind="unseen class",
-                    offender=name,
-                    message=f"'{name}'{known} is unseen in {split.name}, but training had it for: {purposes}",
-                    advice=TRAIN_AGAIN,
+                Finding.of(
+                    "unseen class",
+                    name,
+                    f"'{name}'{known} is unseen in {split.name}, but training had it for: {purposes}",
                 )
             )
         relatives = [unseen for unseen in split.unseen if not forbidden and are_related(canonical(name), unseen)]
         if relatives:
             found.append(
-                Finding(
-                    level="warning",
-                    kind="relative",
-                    offender=name,
-                    message=f"'{name}' shows much the same as the unseen {', '.join(relatives)}; training had it for:"
+                Finding.of(
+                    "relative",
+                    name,
+                    f"'{name}' shows much the same as the unseen {', '.join(relatives)}; training had it for:"
                     f" {purposes}",
-                    advice="keep it if it is a seen class of the split itself, and say so beside the scores",
                 )
             )
     return found
@@ -177,19 +209,16 @@ def class_findings(uses: Mapping[str, set[str]], aliases: Mapping[str, tuple[str
 def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord) -> list[Finding]:
     """Whether the record belongs to this checkpoint and is complete."""
     found = []
-    again = "copy the whole checkpoint again, or train it again"
     differing = sorted(
         {*record.training_classes} ^ {*provenance.training_classes}
         | ({*record.selection_classes} ^ {*provenance.validation_classes})
     )
     if differing:
         message = f"{RECORD} and {CONFIG} disagree about {len(differing)} classes: {', '.join(differing[:5])}"
-        found.append(
-            Finding(level="failure", kind="other record", offender=differing[0], message=message, advice=again)
-        )
+        found.append(Finding.of("other record", differing[0], message))
     if record.weights != weights_mark(folder):
         message = f"{RECORD} was written for other weights than {folder / WEIGHTS}"
-        found.append(Finding(level="failure", kind="other record", offender=WEIGHTS, message=message, advice=again))
+        found.append(Finding.of("other record", WEIGHTS, message))
     bare = [
         name
         for name in sorted({*record.training_classes, *record.selection_classes})
@@ -197,9 +226,7 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
     ]
     if bare:
         message = f"no pictures are recorded of {len(bare)} classes that training used: {', '.join(bare[:5])}"
-        found.append(
-            Finding(level="unproven", kind="incomplete record", offender=bare[0], message=message, advice=again)
-        )
+        found.append(Finding.of("incomplete record", bare[0], message))
     return found
 
 
@@ -207,13 +234,11 @@ def picture_findings(record: TrainingRecord, unseen: Catalog) -> list[Finding]:
     """Test pictures whose content training read, under whatever class and modality."""
     known = _known(record)
     return [
-        Finding(
-            level="failure",
-            kind="unseen picture",
-            offender=item.label,
-            message=f"{item.label} ({item.class_name}, {item.modality}) is a picture that training read as"
+        Finding.of(
+            "unseen picture",
+            item.label,
+            f"{item.label} ({item.class_name}, {item.modality}) is a picture that training read as"
             f" {' and '.join(known[mark(digest)])}",
-            advice="take the file out of the one class or the other; if training had it, train again without it",
         )
         for item, digest in zip(unseen.items, unseen.hashes, strict=True)
         if mark(digest) in known
@@ -234,14 +259,12 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
         item, digest = photos[row]
         if mark(digest) not in known:
             found.append(
-                Finding(
-                    level="warning",
-                    kind="near-duplicate",
-                    offender=item.label,
-                    message=f"{item.label} ({item.class_name}) looks like a photo that training read as"
-                    f" {trained[other][0]}: {distance} of 64 bits differ",
-                    advice="look at both; if they are the same picture, take one out, and train again if need be",
-                    distance=int(distance),
+                Finding.of(
+                    "near-duplicate",
+                    item.label,
+                    f"{item.label} ({item.class_name}) looks like a photo that training read as {trained[other][0]}:"
+                    f" {distance} of 64 bits differ",
+                    int(distance),
                 )
             )
     return found
@@ -250,24 +273,16 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
 def gallery_findings(catalog: Catalog, split: Split) -> list[Finding]:
     """Test pictures that the data set has twice, or that nobody can read."""
     found = [
-        Finding(
-            level="warning",
-            kind="gallery duplicate",
-            offender=copy.label,
-            message=f"{copy.label} ({copy.class_name}, {copy.modality}) equals {kept.label} ({kept.class_name})",
-            advice="nothing if both are of one class: it counts once; else take out the one in the wrong class",
+        Finding.of(
+            "gallery duplicate",
+            copy.label,
+            f"{copy.label} ({copy.class_name}, {copy.modality}) equals {kept.label} ({kept.class_name})",
         )
         for copy, kept in catalog.duplicates
         if {copy.class_name, kept.class_name} & split.unseen_set
     ]
     found += [
-        Finding(
-            level="warning",
-            kind="unreadable",
-            offender=problem.item.label,
-            message=f"not compared, and not part of the test: {problem.reason}",
-            advice="mend the file or take it out",
-        )
+        Finding.of("unreadable", problem.item.label, f"not compared, and not part of the test: {problem.reason}")
         for problem in catalog.problems
         if problem.item.class_name in split.unseen_set
     ]
@@ -275,23 +290,24 @@ def gallery_findings(catalog: Catalog, split: Split) -> list[Finding]:
 
 
 def imagenet_finding(split: Split) -> Finding:
-    """Which unseen classes ImageNet-1k lacks, as far as is published: the backbone may have been pretrained on others.
+    """Which unseen classes ImageNet-1k has, so that a backbone pretrained on it may have seen them."""
+    found = sorted_by_standing(split.unseen)
+    doubtful = len(found["unclear"]) + len(found["unknown"])
+    told = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
+    perhaps = f", perhaps {doubtful} more" if doubtful else ""
+    finding = Finding.of(
+        "imagenet",
+        f"{len(found['in'])} of {len(split.unseen)} unseen classes{perhaps}",
+        f"ImageNet-1k and the unseen classes: {told}",
+    )
+    return finding if len(found["not in"]) < len(split.unseen) else finding.model_copy(update={"advice": "none"})
 
-    There is no list of ImageNet's classes here; sketchy-yelamarthi21 was chosen to keep those unseen that it lacks.
-    """
-    outside = load_split(OUTSIDE_IMAGENET).unseen_set
-    lacking, unknown = ([name for name in split.unseen if (name in outside) == wanted] for wanted in (True, False))
-    message = (
-        f"not in ImageNet-1k, going by how {OUTSIDE_IMAGENET} was chosen: {', '.join(lacking) or 'none known'};"
-        f" unknown: {', '.join(unknown) or 'none'}"
-    )
-    return Finding(
-        level="note",
-        kind="imagenet",
-        offender=f"{len(unknown)} of {len(split.unseen)} unseen classes",
-        message=message,
-        advice=f"test on {OUTSIDE_IMAGENET} too, if what the backbone was pretrained on matters" if unknown else "none",
-    )
+
+def _with_counterparts(name: str) -> str:
+    """A class and what ImageNet calls it, if that is another name: at most two."""
+    others = [other for other in counterparts(name) if canonical(other) != name]
+    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+    return f"{name} ({', '.join(others[:2])}{more})" if others else name
 
 
 def _known(record: TrainingRecord) -> dict[str, list[str]]:

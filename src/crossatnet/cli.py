@@ -169,13 +169,31 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on the unseen classes of a split, or a file of embeddings of any model."""
-    from crossatnet.evaluation import evaluate_embeddings, results_json, save_results
+    from crossatnet.evaluation import (
+        evaluate_embeddings,
+        evaluate_trials,
+        load_networks,
+        open_test,
+        results_json,
+        save_results,
+    )
+    from crossatnet.trials import check_names
 
     if output and output.is_dir():
         raise UserError(f"{output} is a folder; give the name of a file with -o")
     if checkpoint and not embeddings:
-        asked = (direction or ["sketch-to-photo"], setting or ["zero-shot"], baselines, guided, quiet)
-        results = _evaluate_checkpoint(checkpoint, data, layout, split, *asked)
+        directions, settings = direction or ["sketch-to-photo"], setting or ["zero-shot"]
+        check_names(directions, settings)
+        networks = load_networks(checkpoint, baselines)
+        test = open_test(checkpoint, data, layout, split, quiet, seen_too=settings != ["zero-shot"])
+        evaluated = evaluate_trials(
+            *(networks, test.provenance, test.catalog, test.split),
+            quiet=quiet,
+            guided=guided,
+            directions=directions,
+            settings=settings,
+        )
+        results = [each.results for each in evaluated]
     elif embeddings and not checkpoint:
         ignored: dict[str, object] = {"--data": data, "--layout": layout, "--split": split, "--direction": direction}
         ignored |= {"--setting": setting, "--baselines": baselines, "--guided": guided}
@@ -193,36 +211,6 @@ def evaluate(
         _print_results(result)
 
 
-def _evaluate_checkpoint(
-    checkpoint: str,
-    data: Path | None,
-    layout: str | None,
-    split: str | None,
-    directions: list[str],
-    settings: list[str],
-    baselines: bool,
-    guided: bool,
-    quiet: bool,
-) -> list["Results"]:
-    from crossatnet.checkpoint import load_checkpoint, locate, read_config
-    from crossatnet.data.layouts import read_catalog
-    from crossatnet.data.splits import load_split
-    from crossatnet.evaluation import check_names, evaluate_trials, frozen_baselines, refuse_seen
-
-    check_names(directions, settings)
-    provenance = read_config(locate(checkpoint)).provenance
-    chosen = load_split(split or provenance.split)
-    refuse_seen(provenance, chosen)
-    network = load_checkpoint(checkpoint)
-    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
-    if settings != ["zero-shot"]:  # after the unseen ones, so that those stay the same in every setting
-        catalog = catalog.joined(read_catalog(data, layout or provenance.layout, quiet, classes=chosen.seen_set))
-    networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
-    return evaluate_trials(
-        networks, provenance, catalog, chosen, quiet=quiet, guided=guided, directions=directions, settings=settings
-    )
-
-
 @app.command()
 def report(
     checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
@@ -235,23 +223,16 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on the unseen classes of a split: one page of charts and examples, and its JSON beside it."""
-    from crossatnet.checkpoint import load_checkpoint, locate, read_config
-    from crossatnet.data.layouts import read_catalog
-    from crossatnet.data.splits import load_split
-    from crossatnet.evaluation import frozen_baselines, refuse_seen, results_json
+    from crossatnet.evaluation import load_networks, open_test, results_json
     from crossatnet.report import check_output, report_checkpoint
 
     check_output(output)
-    provenance = read_config(locate(checkpoint)).provenance
-    chosen = load_split(split or provenance.split)
-    refuse_seen(provenance, chosen)
-    network = load_checkpoint(checkpoint)
-    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
-    networks = {network.name: network, **(frozen_baselines(network) if baselines else {})}
+    networks = load_networks(checkpoint, baselines)
+    test = open_test(checkpoint, data, layout, split, quiet)
     given = {"--data": data, "--layout": layout, "--split": split, "--output": output}
     command = ["crossatnet", "report", checkpoint, *(["--baselines"] if baselines else [])]
     command += [part for name, value in given.items() if value for part in (name, str(value))]
-    results = report_checkpoint(networks, provenance, catalog, chosen, output, shlex.join(command), quiet)
+    results = report_checkpoint(networks, test, output, shlex.join(command), quiet)
     print(results_json(results) if as_json else output)
 
 
@@ -289,15 +270,10 @@ def audit(
 ) -> None:
     """Check that a checkpoint knows nothing of the unseen classes; exit code 1 if it may."""
     from crossatnet.audit import audit as run
-    from crossatnet.checkpoint import locate, read_config
-    from crossatnet.data.layouts import read_catalog
-    from crossatnet.data.splits import load_split
+    from crossatnet.evaluation import open_test
 
-    folder = locate(checkpoint)
-    provenance = read_config(folder).provenance
-    chosen = load_split(split or provenance.split)
-    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
-    outcome = run(folder, catalog, chosen, quiet)
+    test = open_test(checkpoint, data, layout, split, quiet, known_too=True)
+    outcome = run(test.folder, test.catalog, test.split, quiet)
     if as_json:
         print(outcome.model_dump_json(indent=1))
     else:
@@ -405,7 +381,7 @@ def _complain(message: str) -> int:
 
 
 def _print_results(results: "Results") -> None:
-    from crossatnet.evaluation import ZERO_SHOT
+    from crossatnet.trials import ZERO_SHOT
 
     setting = "unseen only" if results.setting == ZERO_SHOT else results.setting
     title = f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, {setting}"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate, evaluate_codes
+from crossatnet.metrics import RetrievalScores
+from crossatnet.ranking import evaluate, evaluate_codes
 
 SEED = 0  # of every draw that an evaluation makes
 RESAMPLES = 1000  # of the classes, for a confidence interval
@@ -117,10 +118,14 @@ def _read(path: Path, name: str, stored: Any) -> NDArray[Any]:
     return array
 
 
-def score(model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], task: Task, at: Sequence[int]) -> Row:
-    """The row of a model: embeddings (Q, D), (N, D) by cosine, packed codes (Q, B), (N, B) by Hamming distance.
+def score(
+    model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], task: Task, at: Sequence[int]
+) -> tuple[Row, RetrievalScores]:
+    """The row of a model, and the scores of every query that it sums up.
 
-    Raises `UserError` as `metrics.evaluate` does.
+    Embeddings (Q, D), (N, D) are ranked by cosine, packed codes (Q, B), (N, B) by Hamming distance.
+
+    Raises `UserError` as `ranking.evaluate` does.
     """
     judge = evaluate_codes if query.dtype == np.uint8 else evaluate
     scores = judge(query, task.query_class, gallery, task.gallery_class, at, same=task.same)
@@ -131,7 +136,7 @@ def score(model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any]
         copies_too = judge(query, task.query_class, everything, classes, at, same=task.same).means()
         row = row.model_copy(update={"with_duplicates": copies_too})
     measured = {"seconds_per_query": seconds_per_query(query, gallery), "gallery_bytes": gallery.nbytes}
-    return row.model_copy(update=measured)
+    return row.model_copy(update=measured), scores
 
 
 def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:

@@ -5,8 +5,6 @@ Shapes: `B` batch, `S` side of the input, `D` the shared space, `Q` queries, `N`
 
 import hashlib
 import platform
-import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,41 +16,33 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet import __version__
-from crossatnet.checkpoint import Provenance
+from crossatnet.checkpoint import Provenance, load_checkpoint, locate, read_config
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality
-from crossatnet.data.names import did_you_mean
+from crossatnet.data.layouts import read_catalog
 from crossatnet.data.prefetch import read_ahead
-from crossatnet.data.splits import Split
+from crossatnet.data.splits import Split, load_split
 from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
 from crossatnet.errors import UserError
-from crossatnet.metrics import RetrievalScores, evaluate_similarity
+from crossatnet.metrics import RetrievalScores, joined
 from crossatnet.model.backbone import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.progress import track
+from crossatnet.ranking import evaluate_similarity
+from crossatnet.trials import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
 
 BATCH = 32
+RERANKED = 50  # hits that a guided re-ranking re-orders
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
-    "guided": "the first RERANKED hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "guided": f"the first {RERANKED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
     "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
-}
-RERANKED = 50  # hits that a guided re-ranking re-orders
-ZERO_SHOT = "zero-shot: queries and gallery of unseen classes only"
-SETTINGS = ("zero-shot", "generalised", "all-seen-photos")
-SHARE = 0.2  # seen-class items of the setting `generalised`, as a part of the unseen ones
-PLURALS: dict[Modality, str] = {"sketch": "sketches", "photo": "photos"}
-DIRECTIONS: dict[str, tuple[Modality, Modality]] = {
-    "sketch-to-photo": ("sketch", "photo"),
-    "photo-to-sketch": ("photo", "sketch"),
-    "sketch-to-sketch": ("sketch", "sketch"),
-    "photo-to-photo": ("photo", "photo"),
 }
 
 
@@ -100,26 +90,55 @@ class Embedded(BaseModel):
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One test of a network: who asks, who is searched, and the copies (copy, kept item) left out of the gallery."""
+class ZeroShotTest:
+    """A checkpoint's folder and record, a split, and the pictures that the checkpoint is tested on."""
 
-    direction: str
-    setting: str
-    query: tuple[Item, ...]
-    gallery: tuple[Item, ...]
-    copies: tuple[tuple[Item, Item], ...]
+    folder: Path
+    provenance: Provenance
+    split: Split
+    catalog: Catalog
 
-    @property
-    def task(self) -> Task:
-        """What the evaluator has to know of it."""
-        position = {item: index for index, item in enumerate(self.gallery)}
-        return Task(
-            [item.class_name for item in self.query],
-            [item.class_name for item in self.gallery],
-            np.array([position.get(item, -1) for item in self.query]),
-            [position[kept] for _, kept in self.copies],
-            [copy.class_name for copy, _ in self.copies],
-        )
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The results of a trial, and what the checkpoint's rows are made of, by `float` or such as `64 bits`."""
+
+    results: Results
+    query: Embedded
+    gallery: Embedded
+    scores: dict[str, RetrievalScores]
+
+
+def open_test(
+    checkpoint: str,
+    data: Path | None = None,
+    layout: str | None = None,
+    split: str | None = None,
+    quiet: bool = False,
+    *,
+    seen_too: bool = False,
+    known_too: bool = False,
+) -> ZeroShotTest:
+    """Read the pictures of a split's unseen classes, with `seen_too` also those of its seen ones.
+
+    Layout and split are the checkpoint's by default. Raises `UserError` as `read_catalog` does and, without
+    `known_too`, as `refuse_seen` does, before any picture is read.
+    """
+    folder = locate(checkpoint)
+    provenance = read_config(folder).provenance
+    chosen = load_split(split or provenance.split)
+    if not known_too:
+        refuse_seen(provenance, chosen)
+    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    if seen_too:  # after the unseen ones, so that those stay the same in every setting
+        catalog = catalog.joined(read_catalog(data, layout or provenance.layout, quiet, classes=chosen.seen_set))
+    return ZeroShotTest(folder, provenance, chosen, catalog)
+
+
+def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
+    """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows."""
+    network = load_checkpoint(checkpoint)
+    return {network.name: network, **(frozen_baselines(network) if baselines else {})}
 
 
 def evaluate_zero_shot(
@@ -132,7 +151,7 @@ def evaluate_zero_shot(
     guided: bool = False,
 ) -> Results:
     """Score networks on the unseen classes of a split, sketch-to-photo; otherwise as `evaluate_trials`."""
-    return evaluate_trials(networks, provenance, catalog, split, at, quiet, guided)[0]
+    return evaluate_trials(networks, provenance, catalog, split, at, quiet, guided)[0].results
 
 
 def evaluate_trials(
@@ -145,57 +164,79 @@ def evaluate_trials(
     guided: bool = False,
     directions: Sequence[str] = ("sketch-to-photo",),
     settings: Sequence[str] = ("zero-shot",),
-) -> list[Results]:
+) -> list[Evaluated]:
     """Score networks in every direction and setting; each picture is embedded once by each network.
 
     The first network is the checkpoint, others are compared with it. The checkpoint is also scored by its hash codes
     and, with `guided`, after re-ranking by its sketch-guided attention, which only sketch-to-photo has. Returns one
-    `Results` a direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a class
-    that the split keeps unseen, if the data lacks sketches or photos of an unseen class, or as `check_names` and
+    `Evaluated` a direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a
+    class that the split keeps unseen, if the data lacks sketches or photos of an unseen class, or as `check_names` and
     `make_trial` do.
     """
     check_names(directions, settings)
     refuse_seen(provenance, split)
     catalog.require(split.unseen, "the test")
     trials = [make_trial(catalog, split, direction, setting) for direction in directions for setting in settings]
-    rows: list[list[Row]] = [[] for _ in trials]
-    for name, network in networks.items():
-        is_checkpoint = name == next(iter(networks))
-        embedded = embed_trials(network, trials, quiet)
-        for trial, scored in zip(trials, rows, strict=True):
-            query, gallery = (
-                embedded[modality].select(items)
-                for modality, items in zip(DIRECTIONS[trial.direction], (trial.query, trial.gallery), strict=True)
-            )
-            task = trial.task
-            scored.append(score(name, network.dimension, query.embeddings, gallery.embeddings, task, at))
-            for bits in network.config.code_lengths if is_checkpoint else ():
-                asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
-                scored.append(score(f"{name}, {bits} bits", bits, asking, searched, task, at))
-            if is_checkpoint and guided and network.has_attention and trial.direction == "sketch-to-photo":
-                re_ranked = guided_scores(network, query, gallery, at, quiet)
-                scored.append(as_row(f"{name}, guided", network.dimension, re_ranked))
-    checkpoint = next(iter(networks.values()))
-    return [
-        Results(
-            checkpoint=checkpoint.name,
-            fingerprint=checkpoint.fingerprint,
-            data=catalog.root.name,
-            split=split.name,
-            direction=trial.direction.replace("-to-", "->"),
-            setting=trial.setting,
-            queries=len(trial.query),
-            gallery=len(trial.gallery),
-            classes=len({item.class_name for item in trial.query}),
-            unusable=[problem.reason for problem in catalog.problems],
-            duplicates=[f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates],
-            rows=scored,
-            seed=provenance.seed,
-            machine=machine(),
-            date=datetime.now(UTC).date().isoformat(),
-        )
-        for trial, scored in zip(trials, rows, strict=True)
+    (name, checkpoint), *others = networks.items()
+    embedded = embed_trials(checkpoint, trials, quiet)
+    pairs = [sides(trial, embedded) for trial in trials]
+    scored = [
+        _score_checkpoint(name, checkpoint, *pair, trial.task, at) for trial, pair in zip(trials, pairs, strict=True)
     ]
+    for trial, pair, (rows, _) in zip(trials, pairs, scored, strict=True):
+        if guided and checkpoint.has_attention and trial.direction == "sketch-to-photo":
+            re_ranked = guided_scores(checkpoint, *pair, at, quiet)
+            rows.append(as_row(f"{name}, guided", checkpoint.dimension, re_ranked))
+    for other, network in others:
+        embedded = embed_trials(network, trials, quiet)
+        for trial, (rows, _) in zip(trials, scored, strict=True):
+            query, gallery = (part.embeddings for part in sides(trial, embedded))
+            rows.append(score(other, network.dimension, query, gallery, trial.task, at)[0])
+    return [
+        Evaluated(_results(checkpoint, provenance, catalog, split, trial, rows), *pair, scores)
+        for trial, pair, (rows, scores) in zip(trials, pairs, scored, strict=True)
+    ]
+
+
+def _score_checkpoint(
+    name: str, network: CrossATNet, query: Embedded, gallery: Embedded, task: Task, at: Sequence[int]
+) -> tuple[list[Row], dict[str, RetrievalScores]]:
+    """The rows of the embeddings and of every code length, and the scores that they sum up, as in `Evaluated`."""
+    row, scores = score(name, network.dimension, query.embeddings, gallery.embeddings, task, at)
+    rows, by_length = [row], {"float": scores}
+    for bits in network.config.code_lengths:
+        asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
+        row, by_length[f"{bits} bits"] = score(f"{name}, {bits} bits", bits, asking, searched, task, at)
+        rows.append(row)
+    return rows, by_length
+
+
+def _results(
+    network: CrossATNet, provenance: Provenance, catalog: Catalog, split: Split, trial: Trial, rows: list[Row]
+) -> Results:
+    return Results(
+        checkpoint=network.name,
+        fingerprint=network.fingerprint,
+        data=catalog.root.name,
+        split=split.name,
+        direction=trial.direction.replace("-to-", "->"),
+        setting=trial.setting,
+        queries=len(trial.query),
+        gallery=len(trial.gallery),
+        classes=len({item.class_name for item in trial.query}),
+        unusable=[problem.reason for problem in catalog.problems],
+        duplicates=[f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates],
+        rows=rows,
+        seed=provenance.seed,
+        machine=machine(),
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def sides(trial: Trial, embedded: Mapping[Modality, Embedded]) -> tuple[Embedded, Embedded]:
+    """The embeddings of a trial's queries and of its gallery."""
+    asking, searched = DIRECTIONS[trial.direction]
+    return embedded[asking].select(trial.query), embedded[searched].select(trial.gallery)
 
 
 def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
@@ -207,7 +248,7 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     file = read_embeddings(path)
     dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
     try:
-        row = score(path.stem, dimension, file.query, file.gallery, file.task, at)
+        row, _ = score(path.stem, dimension, file.query, file.gallery, file.task, at)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return Results(
@@ -229,69 +270,6 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     )
 
 
-def check_names(directions: Sequence[str], settings: Sequence[str]) -> None:
-    """Raise `UserError` for an unknown direction or setting."""
-    for what, names, known in (("direction", directions, DIRECTIONS), ("setting", settings, SETTINGS)):
-        for name in names:
-            if name not in known:
-                raise UserError(f"unknown {what} '{name}'; {did_you_mean(name, known)}")
-
-
-def make_trial(catalog: Catalog, split: Split, direction: str, setting: str) -> Trial:
-    """The queries and the gallery of a direction and a setting; a picture never searches itself.
-
-    `zero-shot`: unseen classes only. `generalised`, as SEM-PCYC (Dutta and Akata 2019): pictures of seen classes, 20%
-    of the unseen count, are added to queries and gallery; drawn with seed `SEED`, queries only of classes that the
-    drawn gallery holds. `all-seen-photos`: all pictures of seen classes in the gallery's modality are added to it.
-    Raises `UserError` for data without seen classes where they are needed, and for a query with nothing to find.
-    """
-    asking, searched = DIRECTIONS[direction]
-    query, gallery = (catalog.select(split.unseen, modality).items for modality in (asking, searched))
-    described = ZERO_SHOT
-    if setting != "zero-shot":
-        seen_query, seen_gallery = (catalog.select(split.seen, modality).items for modality in (asking, searched))
-        if not seen_gallery or (setting == "generalised" and not seen_query):
-            raise UserError(
-                f"{catalog.root}: {len(seen_query)} {PLURALS[asking]} and {len(seen_gallery)} {PLURALS[searched]} of"
-                f" seen classes to add, but the setting '{setting}' needs them; add some, or choose zero-shot"
-            )
-        if setting == "generalised":
-            generator = random.Random(SEED)
-            seen_gallery = _drawn(seen_gallery, SHARE * len(gallery), generator)
-            seen_query = _drawn(_answered(seen_query, seen_gallery), SHARE * len(query), generator)
-            query += seen_query
-            described = (
-                f"generalised as SEM-PCYC: {len(seen_query)} queries and {len(seen_gallery)} gallery items of seen"
-                f" classes added, {SHARE:.0%} of the unseen ones, drawn with seed {SEED}"
-            )
-        else:
-            described = f"generalised: all {len(seen_gallery)} {PLURALS[searched]} of seen classes added to the gallery"
-        gallery += seen_gallery
-    answered = frozenset(_answered(query, gallery))
-    for item in query:
-        if item not in answered:
-            raise UserError(
-                f"{item.label} is the only {searched} of class '{item.class_name}', so that {direction} has nothing to"
-                " find for it; add another, or evaluate sketch-to-photo"
-            )
-    classes = {item.class_name for item in gallery}
-    kept = frozenset(gallery)
-    copies = tuple(pair for pair in catalog.duplicates if pair[1] in kept and pair[0].class_name in classes)
-    return Trial(direction, described, query, gallery, copies)
-
-
-def _answered(query: Sequence[Item], gallery: Sequence[Item]) -> list[Item]:
-    """The queries of whose class the gallery has an item that is not the query itself."""
-    sizes, items = Counter(item.class_name for item in gallery), frozenset(gallery)
-    return [item for item in query if sizes[item.class_name] > (item in items)]
-
-
-def _drawn(items: Sequence[Item], number: float, generator: random.Random) -> tuple[Item, ...]:
-    """About this number of items, at least one, or all if there are fewer; in the order they have."""
-    size = min(max(round(number), 1), len(items))
-    return tuple(items[index] for index in sorted(generator.sample(range(len(items)), size)))
-
-
 def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = False) -> dict[Modality, Embedded]:
     """Every picture that some trial needs, embedded once."""
     needed = dict.fromkeys(item for trial in trials for item in (*trial.query, *trial.gallery))
@@ -304,17 +282,21 @@ def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = Fal
 def guided_scores(
     network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
 ) -> RetrievalScores:
-    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query."""
-    similarity = query.embeddings.astype(np.float64) @ gallery.embeddings.T  # (Q, N)
-    sketches, photos = (
-        torch.cat([network.map(pixels, modality) for pixels in _pixels(network, part.items, modality, quiet)])
-        for modality, part in zip(MODALITIES, (query, gallery), strict=True)
-    )  # (Q, C, h, w), (N, C, h, w)
-    for sketch, scores in zip(sketches, similarity, strict=True):
-        first = np.argsort(-scores, kind="stable")[:RERANKED]
-        guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
-        scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
-    return evaluate_similarity(similarity, query.classes, gallery.classes, at)
+    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query.
+
+    Only the photos' maps are all in memory; sketches' maps and similarities are there for `BATCH` queries at a time.
+    """
+    photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
+    columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
+    for start, pixels in enumerate(_pixels(network, query.items, "sketch", quiet)):
+        rows = slice(start * BATCH, start * BATCH + len(pixels))
+        similarity = query.embeddings[rows] @ columns  # (B, N)
+        for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
+            first = np.argsort(-scores, kind="stable")[:RERANKED]
+            guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
+            scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
+        parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
+    return joined(parts)
 
 
 def refuse_seen(provenance: Provenance, split: Split) -> None:
@@ -393,5 +375,7 @@ def results_json(results: Results | Sequence[Results]) -> str:
 
 def machine() -> str:
     """What the figures were measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    processor = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return f"{platform.system()} {platform.machine()}, {device}"

@@ -1,9 +1,9 @@
 """Explanations: which part of a photo a drawing matched, as a heat map over the photo.
 
-Shapes: `M` attention heads, `h w` the backbone's map.
+Shapes: `B` photos, `S` side of the input, `M` attention heads, `h w` the backbone's map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -48,20 +48,24 @@ def explain(network: CrossATNet, sketch: Path, photos: Sequence[Path]) -> Image.
         raise UserError("no photos to look at: give at least one")
     if len(photos) > MOST:
         raise UserError(f"{len(photos)} photos are more than fit a picture: give at most {MOST}")
-    pixels = np.stack([network.preprocess(photo, "photo") for photo in photos])
-    guided = network.guide(network.preprocess(sketch, "sketch"), pixels)
-    order = np.argsort(-guided.similarity, kind="stable")
-    cells = [
-        Cell(
-            attention_overlay(_shrunk(load_image(photos[row])), guided.attention[row]), f"{guided.similarity[row]:.2f}"
-        )
-        for row in order.tolist()
-    ]
+    drawn = load_image(sketch)
+    similarity, shown = overlays(network, drawn, (load_image(photo) for photo in photos))
+    cells = [Cell(shown[row], f"{similarity[row]:.2f}") for row in np.argsort(-similarity, kind="stable").tolist()]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
-    return retrieval_grid([GridRow(load_image(sketch), "drawn", row) for row in rows])
+    return retrieval_grid([GridRow(drawn, "drawn", row) for row in rows])
 
 
-def _shrunk(photo: Image.Image) -> Image.Image:
-    """A photo no larger than a grid shows: an overlay takes some 60 bytes a pixel."""
-    photo.thumbnail((2 * CELL, 2 * CELL))
-    return photo
+def overlays(
+    network: CrossATNet, sketch: Image.Image, photos: Iterable[Image.Image]
+) -> tuple[NDArray[np.float32], list[Image.Image]]:
+    """How similar a sketch finds photos, (B,), and each of them, no larger than a grid shows, under what it sees there.
+
+    Photos are made smaller one after another, before the next is taken: they may be large, and so are overlays.
+    """
+    pixels, shown = [], []
+    for photo in photos:
+        pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
+        photo.thumbnail((2 * CELL, 2 * CELL))
+        shown.append(photo)
+    guided = network.guide(network.shape(sketch, "sketch"), np.stack(pixels))
+    return guided.similarity, [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]

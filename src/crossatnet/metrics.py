@@ -1,31 +1,21 @@
-r"""Retrieval metrics, exact, computed for a block of queries at a time.
+r"""Retrieval metrics: what the places of a query's relevant items, or counts at each distance, are worth.
 
-Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `P` points of
-a curve. Let R be the number of relevant gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at
-which they stand, ascending. Queries with fewer than others are padded with infinity, where precision is 0.
-All that is defined here depends on those ranks alone, so nothing but them leaves a block.
+Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let R be the number of relevant
+gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at which they stand, ascending. Queries with
+fewer than others are padded with infinity, where precision is 0. How rankings are made is told in `ranking.py`.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from crossatnet.errors import UserError
 
-MEMORY = 2**29  # bytes that the blocks of all workers take together
-WORKERS = min(4, os.cpu_count() or 1)  # NumPy sorts and counts on one core, without holding the interpreter
 LEVELS = 101  # of recall, from 0 to 1
-DECIMALS = 7  # to which similarities are compared
-PAIR_BYTES = 64  # that the ranks and scores of a query and an item may need, if every item is relevant
 
-Classes = Sequence[object] | NDArray[np.generic]
 Values = dict[str, NDArray[np.float64]]
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -70,94 +60,16 @@ class RetrievalScores:
         }
 
 
-def evaluate(
-    query: ArrayLike,
-    query_class: Classes,
-    gallery: ArrayLike,
-    gallery_class: Classes,
-    at: Sequence[int] = (100,),
-    *,
-    distance: Literal["cosine", "euclidean"] = "cosine",
-    same: NDArray[np.int64] | None = None,
-    memory: int = MEMORY,
-) -> RetrievalScores:
-    """Rank the gallery for every query by cosine similarity or Euclidean distance and score the rankings.
-
-    Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
-    `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
-    bytes that may be used besides the embeddings: fewer queries are ranked at once, but at least one by each worker.
-    An item is relevant if its class equals the query's. Similarities are summed in float64 and compared to seven
-    decimals, so that equal embeddings tie wherever they stand; equal similarities keep the gallery's order. Distances
-    are compared likewise, in units of the largest distance of an embedding from the gallery's mean.
-    Raises `UserError` for shapes that do not fit, values that are not finite, or a query without a relevant item.
-    """
-    query, gallery = _embeddings(query, "query"), _embeddings(gallery, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}")
-    if distance not in ("cosine", "euclidean"):
-        raise UserError(f"distance must be cosine or euclidean, not {distance!r}")
-    similarity = (_cosine if distance == "cosine" else _nearness)(query, gallery)
-    return _score(similarity, (len(query), len(gallery)), query_class, gallery_class, at, same, memory)
-
-
-def evaluate_similarity(
-    similarity: ArrayLike,
-    query_class: Classes,
-    gallery_class: Classes,
-    at: Sequence[int] = (100,),
-    *,
-    same: NDArray[np.int64] | None = None,
-    memory: int = MEMORY,
-) -> RetrievalScores:
-    """Score the rankings that similarities (Q, N) of any origin and sign give; otherwise as `evaluate`."""
-    matrix = np.asarray(similarity, dtype=np.float64)
-    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
-        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
-    queries, items = matrix.shape
-    return _score(lambda rows: matrix[rows].copy(), (queries, items), query_class, gallery_class, at, same, memory)
-
-
-def evaluate_codes(
-    query: NDArray[np.uint8],
-    query_class: Classes,
-    gallery: NDArray[np.uint8],
-    gallery_class: Classes,
-    at: Sequence[int] = (100,),
-    *,
-    same: NDArray[np.int64] | None = None,
-    memory: int = MEMORY,
-) -> RetrievalScores:
-    """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
-
-    Distances tie massively, so values are expectations over random orders within a tie (McSherry and Najork 2008),
-    which favour no implementation's sorting; for mAP@all, the best and the worst order are told too. The points of the
-    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
-    """
-    for name, codes in (("query", query), ("gallery", gallery)):
-        if codes.ndim != 2 or codes.dtype != np.uint8 or not codes.size:
-            raise UserError(
-                f"{name} must be packed codes, uint8 of shape (rows, bytes), not {codes.dtype}{codes.shape}"
-            )
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(f"query has codes of {8 * query.shape[1]} bits, gallery of {8 * gallery.shape[1]}")
-    pairs = _Pairs((len(query), len(gallery)), query_class, gallery_class, same)
-    words, distances = -(-query.shape[1] // 8), 8 * query.shape[1] + 1
-    query, gallery = (np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))) for codes in (query, gallery))
-    query_words, gallery_words = query.view(np.uint64), gallery.view(np.uint64)
-
-    def counts(rows: slice) -> NDArray[np.int64]:
-        different = query_words[rows, None] ^ gallery_words  # (block, N, words)
-        cells = np.bitwise_count(different).sum(-1, dtype=np.int64)  # (block, N) Hamming distances
-        cells += np.arange(0, len(cells) * distances, distances)[:, None]
-        cells *= 2
-        cells += pairs.relevant(rows)
-        cells[pairs.self_matches(rows)] = 2 * len(cells) * distances  # one more cell, for what does not count
-        return np.bincount(cells.ravel(), minlength=2 * len(cells) * distances + 1)[:-1].reshape(-1, distances, 2)
-
-    blocks = _in_blocks(counts, len(query), memory, len(gallery) * (9 * words + 24))
-    items, hits = (part := np.concatenate(blocks)).sum(-1), part[..., 1]  # (Q, T)
-    values, curve = _score_counts(items, hits, at)
-    return RetrievalScores(values, curve, pairs.query_class, len(gallery), tuple(at))
+def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
+    """The scores of queries that were ranked in the same gallery part by part, in the parts' order."""
+    first = parts[0]
+    return RetrievalScores(
+        {name: np.concatenate([part.values[name] for part in parts]) for name in first.values},
+        np.concatenate([part.precision_recall for part in parts]),
+        np.concatenate([part.query_class for part in parts]),
+        first.gallery_size,
+        first.at,
+    )
 
 
 # Definitions for rankings without ties
@@ -298,86 +210,10 @@ def expected_precision_at(
     return (share * hits).sum(1) / k  # type: ignore[no-any-return]
 
 
-# From embeddings to ranks
+# Every definition at once
 
 
-class _Pairs:
-    """Which query and item belong together: relevant, or the same picture."""
-
-    def __init__(
-        self, shape: tuple[int, int], query_class: Classes, gallery_class: Classes, same: NDArray[np.int64] | None
-    ) -> None:
-        queries, items = shape
-        self.query_class, gallery_class = np.asarray(query_class), np.asarray(gallery_class)
-        self.query_number, self.gallery_number = _numbers(queries, self.query_class, items, gallery_class)
-        self.same = np.full(queries, -1) if same is None else np.asarray(same)
-        if self.same.shape != (queries,) or self.same.dtype.kind not in "iu":
-            raise UserError(f"same must be {queries} whole numbers, not {self.same.dtype}{self.same.shape}")
-        if self.same.min() < -1 or self.same.max() >= items:
-            raise UserError(f"same must be -1 or rows of the gallery, which has {items}")
-        own = (self.same >= 0) & (self.gallery_number[self.same] == self.query_number)
-        alone = np.bincount(self.gallery_number)[self.query_number] == own
-        if alone.any():
-            row = int(alone.argmax())
-            name = self.query_class.tolist()[row]
-            raise UserError(f"query {row} is itself the gallery's only item of class {name!r}; leave it out")
-
-    def relevant(self, rows: slice) -> NDArray[np.bool_]:
-        return self.query_number[rows, None] == self.gallery_number  # type: ignore[no-any-return]  # (block, N)
-
-    def self_matches(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Their places in the block: row and column."""
-        (row,) = np.nonzero(self.same[rows] >= 0)
-        return row, self.same[rows][row]
-
-
-def _score(
-    similarity: Callable[[slice], NDArray[np.float64]],
-    shape: tuple[int, int],
-    query_class: Classes,
-    gallery_class: Classes,
-    at: Sequence[int],
-    same: NDArray[np.int64] | None,
-    memory: int,
-) -> RetrievalScores:
-    """Rank blocks of similarities (block, N), which may be overwritten, and score the ranks."""
-    pairs = _Pairs(shape, query_class, gallery_class, same)
-
-    def score(rows: slice) -> tuple[Values, NDArray[np.float64]]:
-        relevant = pairs.relevant(rows)
-        return _score_ranks(_rank(similarity(rows), relevant, pairs.self_matches(rows)), at)
-
-    blocks = _in_blocks(score, shape[0], memory, shape[1] * PAIR_BYTES)
-    values = {name: np.concatenate([part[name] for part, _ in blocks]) for name in blocks[0][0]}
-    curves = np.concatenate([curve for _, curve in blocks])
-    return RetrievalScores(values, curves, pairs.query_class, shape[1], tuple(at))
-
-
-def _rank(
-    similarity: NDArray[np.float64], relevant: NDArray[np.bool_], self_matches: tuple[NDArray[np.int64], ...]
-) -> NDArray[np.float64]:
-    """The `ranks` (block, R) that similarities (block, N), which are overwritten, give to the relevant items.
-
-    One number holds all that decides a place: the rounded similarity, then the row, then whether it is relevant. Their
-    order is the stable one, and sorting numbers in place is several times faster than sorting their indices.
-    """
-    steps, items = similarity, similarity.shape[1]
-    steps *= -(10**DECIMALS)
-    np.rint(steps, out=steps)
-    if max(-steps.min(), steps.max()) + 2 >= 2**52 // items:  # would not be exact: count the values that there are
-        steps = np.unique(steps, return_inverse=True)[1].reshape(steps.shape).astype(np.float64)
-    steps[self_matches] = steps.max() + 1
-    relevant[self_matches] = False
-    steps *= 2 * items
-    steps += np.arange(0, 2 * items, 2)
-    steps += relevant
-    steps.sort(axis=1)
-    places = steps.astype(np.int64)
-    places &= 1
-    return relevant_ranks(places.astype(np.bool_))
-
-
-def _score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
+def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
     """Every definition, and the precision-recall curves, of `ranks` (Q, R)."""
     precisions, relevant = _precisions(ranks), np.isfinite(ranks).sum(1)
     values = {"mAP@all": precisions.sum(1) / relevant}
@@ -391,7 +227,7 @@ def _score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values,
     return values, interpolated_precision(hits, precisions)
 
 
-def _score_counts(
+def score_counts(
     items: NDArray[np.int64], hits: NDArray[np.int64], at: Sequence[int]
 ) -> tuple[Values, NDArray[np.float64]]:
     """Every definition, and the precision-recall curves, of counts (Q, T) at each distance."""
@@ -406,13 +242,6 @@ def _score_counts(
     values["mAP@all (optimistic)"], values["mAP@all (pessimistic)"] = extreme_average_precision(items, hits)
     found = np.cumsum(hits, axis=1)
     return values, interpolated_precision(found, found / np.maximum(np.cumsum(items, axis=1), 1))
-
-
-def _in_blocks(score: Callable[[slice], Part], queries: int, memory: int, query_bytes: int) -> list[Part]:
-    """The parts of all queries, of which each worker scores as many at once as the memory allows, in order."""
-    size = max(1, min(memory // (WORKERS * query_bytes), -(-queries // WORKERS)))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(score, (slice(start, start + size) for start in range(0, queries, size))))
 
 
 def _precisions(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -438,64 +267,3 @@ def _harmonic(items: NDArray[np.int64]) -> NDArray[np.float64]:
 def _check_k(k: int | NDArray[np.int64]) -> None:
     if np.min(k) < 1:
         raise UserError(f"P@k needs k of at least 1, not {np.min(k)}")
-
-
-def _numbers(
-    queries: int, query_class: NDArray[np.generic], items: int, gallery_class: NDArray[np.generic]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Both lists of classes as numbers; every query's class must be in the gallery."""
-    for name, rows, classes in (("query", queries, query_class), ("gallery", items, gallery_class)):
-        if classes.shape != (rows,):
-            raise UserError(f"{name} has {rows} embeddings but classes of shape {classes.shape}")
-    number = {name: index for index, name in enumerate(dict.fromkeys(gallery_class.tolist()))}
-    lacking = [name for name in query_class.tolist() if name not in number]
-    if lacking:
-        raise UserError(f"the gallery has no item of class {lacking[0]!r}, which is queried; leave its queries out")
-    query_number, gallery_number = (
-        np.array([number[name] for name in classes.tolist()], dtype=np.int32)
-        for classes in (query_class, gallery_class)
-    )
-    return query_number, gallery_number
-
-
-def _embeddings(rows: ArrayLike, name: str) -> NDArray[np.float64]:
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or not len(rows):
-        raise UserError(f"{name} must be embeddings of shape (rows, dimensions), not {rows.shape}")
-    bad = ~np.isfinite(rows).all(1)
-    if bad.any():
-        raise UserError(f"{name} row {int(bad.argmax())} has values that are not finite")
-    return rows
-
-
-def _squares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared lengths (rows,), without a second matrix of them."""
-    return np.einsum("nd,nd->n", rows, rows)  # type: ignore[no-any-return]
-
-
-def _cosine(query: NDArray[np.float64], gallery: NDArray[np.float64]) -> Callable[[slice], NDArray[np.float64]]:
-    """The cosine similarities of a block of queries."""
-    query, gallery = (rows / np.maximum(np.sqrt(_squares(rows)), 1e-12)[:, None] for rows in (query, gallery))
-    return lambda rows: query[rows] @ gallery.T
-
-
-def _nearness(query: NDArray[np.float64], gallery: NDArray[np.float64]) -> Callable[[slice], NDArray[np.float64]]:
-    r"""The negative Euclidean distances of a block of queries, $-\sqrt{|q|^2 - 2 q \cdot g + |g|^2}$.
-
-    Seen from the gallery's mean and in units of the longest embedding, so that neither their place nor their length
-    takes decimals away.
-    """
-    query, gallery = query - gallery.mean(0), gallery - gallery.mean(0)
-    squares = [_squares(rows) for rows in (query, gallery)]
-    unit = max(np.sqrt(square.max()) for square in squares) or 1.0
-
-    def block(rows: slice) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = query[rows] @ gallery.T
-        result *= -2
-        result += squares[0][rows, None]
-        result += squares[1]
-        np.sqrt(np.maximum(result, 0, out=result), out=result)
-        result /= -unit
-        return result
-
-    return block

@@ -2,15 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -110,7 +113,8 @@ def class_bars(per_class: Mapping[str, float], mean: float) -> bytes:
     axes = figure.subplots()
     places = range(len(ordered))
     bars = axes.barh(places, [value for _, value in ordered], color=BLUE, height=0.7)
-    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
+    for label in axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=9, zorder=3):
+        label.set_path_effects([withStroke(linewidth=4, foreground="white")])  # readable on the dashed line
     axes.set_yticks(places, [_plain(name) for name, _ in ordered])
     axes.axvline(mean, color=TEXT, linestyle="--", linewidth=1)
     axes.set(xlim=(0, 1.08), ylim=(-0.6, len(ordered) - 0.4), xlabel=f"mAP@all (dashed: all queries, {mean:.3f})")
@@ -149,30 +153,48 @@ def code_length_curve(by_bits: Mapping[int, float], uncompressed: float) -> byte
 def class_map(points: NDArray[np.float32], classes: Sequence[str], is_sketch: Sequence[bool]) -> bytes:
     """Points (N, 2) coloured by class, crosses for sketches and dots for photos; each class is named once: a PNG.
 
-    The name stands at the point of the class that is nearest to the class's median, so that it lies within it.
+    The name stands at the point of the class that is nearest to the class's median, so that it lies within it, or as
+    near to it as other names allow.
     """
-    figure = Figure(figsize=(8, 7.2), layout="constrained")
+    figure = Figure(figsize=(8, 7.6), layout="constrained")
     axes = figure.subplots()
     names, number = np.unique(classes, return_inverse=True)  # (C,), (N,)
     drawn = np.asarray(is_sketch)
-    colours = np.array([_colour(index, len(names), "gist_rainbow") for index in range(len(names))])[number]  # (N, 4)
-    axes.scatter(points[~drawn, 0], points[~drawn, 1], s=11, c=colours[~drawn], marker="o", alpha=0.65, linewidths=0)
-    axes.scatter(points[drawn, 0], points[drawn, 1], s=20, c=colours[drawn], marker="x", linewidths=1)
-    for index, name in enumerate(names.tolist()):
-        own = points[number == index]
-        centre = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
-        text = axes.text(
-            float(centre[0]), float(centre[1]), _plain(name), ha="center", va="center", fontsize=11, weight="bold"
-        )
-        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    colours = _hues(len(names))[number]  # (N, 3)
+    axes.scatter(points[~drawn, 0], points[~drawn, 1], s=16, c=colours[~drawn], marker="o", alpha=0.6, linewidths=0)
+    axes.scatter(points[drawn, 0], points[drawn, 1], s=22, c=colours[drawn], marker="x", linewidths=1.1)
     shapes = [
         Line2D([], [], color=TEXT, marker=marker, linestyle="", label=label)
         for marker, label in (("x", "sketch"), ("o", "photo"))
     ]
     axes.legend(handles=shapes, loc="upper left", bbox_to_anchor=(0, 1.06), ncols=2, frameon=False)
-    axes.set(xticks=[], yticks=[])
     axes.axis("off")
+    texts = []
+    for index, name in enumerate(names.tolist()):
+        own = points[number == index]
+        x, y = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()].tolist()
+        texts.append(axes.text(x, y, _plain(name), ha="center", va="center", fontsize=10, weight="bold"))
+        texts[-1].set_path_effects([withStroke(linewidth=3, foreground="white", alpha=0.85)])
+    _move_apart(axes, texts)
     return _as_png(figure)
+
+
+def _move_apart(axes: Axes, texts: Sequence[Text]) -> None:
+    """Shift texts up and down until none covers another."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # so that sizes are known
+    boxes = [text.get_window_extent() for text in texts]
+    centres = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])  # (C, 2)
+    sizes = np.array([[box.width, 0.9 * box.height] for box in boxes])
+    is_above = np.argsort(np.argsort(centres[:, 1], kind="stable"))  # places from below, of which no two are equal
+    direction = np.sign(is_above[:, None] - is_above)  # (C, C)
+    for _ in range(100):
+        gaps = np.abs(centres[:, None] - centres) - (sizes[:, None] + sizes) / 2  # (C, C, 2)
+        lack = np.where((gaps < 0).all(2), -gaps[..., 1], 0) * (direction != 0)
+        if not lack.any():
+            break
+        centres[:, 1] += (direction * (lack / 2 + 0.1) * (lack > 0)).sum(1)
+    for text, (x, y) in zip(texts, axes.transData.inverted().transform(centres).tolist(), strict=True):
+        text.set_position((x, y))
 
 
 def confusion_map(shares: NDArray[np.float64], names: Sequence[str]) -> bytes:
@@ -189,10 +211,16 @@ def confusion_map(shares: NDArray[np.float64], names: Sequence[str]) -> bytes:
     return _as_png(figure)
 
 
-def _colour(number: int, of: int, colour_map: str = "viridis") -> tuple[float, float, float, float]:
-    """One of so many colours, the pale end of a map left out."""
-    red, green, blue, alpha = colormaps[colour_map](0.9 * number / max(of - 1, 1))
+def _colour(number: int, of: int) -> tuple[float, float, float, float]:
+    """One of so many colours from dark to light, the palest left out."""
+    red, green, blue, alpha = colormaps["viridis"](0.9 * number / max(of - 1, 1))
     return float(red), float(green), float(blue), float(alpha)
+
+
+def _hues(number: int) -> NDArray[np.float64]:
+    """So many colours (number, 3) around the circle, of two strengths, neighbours in the list far apart on it."""
+    steps = np.arange(number) * 0.618034 % 1  # the golden ratio spreads any number of them
+    return np.array([hls_to_rgb(step, 0.36 + 0.16 * (index % 2), 0.72) for index, step in enumerate(steps.tolist())])
 
 
 def _plain(name: str) -> str:

@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.manifold import TSNE
 
-from crossatnet.checkpoint import Provenance
-from crossatnet.data.catalog import Catalog, open_item
-from crossatnet.data.splits import Split
+from crossatnet.data.catalog import open_item
 from crossatnet.embeddings import SEED
 from crossatnet.errors import UserError
-from crossatnet.evaluation import Embedded, Results, embed_trials, evaluate_zero_shot, make_trial, save_results
-from crossatnet.explain import attention_overlay
-from crossatnet.metrics import DECIMALS, RetrievalScores, evaluate, evaluate_codes
+from crossatnet.evaluation import Embedded, Evaluated, Results, ZeroShotTest, evaluate_trials, save_results
+from crossatnet.explain import overlays
+from crossatnet.metrics import RetrievalScores
 from crossatnet.model.network import CrossATNet
 from crossatnet.plots import (
-    CELL,
     Cell,
     GridRow,
     class_bars,
@@ -38,6 +35,7 @@ from crossatnet.plots import (
     retrieval_grid,
     training_curves,
 )
+from crossatnet.ranking import DECIMALS
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
 CONFUSIONS = 10  # told in words
@@ -70,25 +68,16 @@ class Figure:
 
 
 def report_checkpoint(
-    networks: Mapping[str, CrossATNet],
-    provenance: Provenance,
-    catalog: Catalog,
-    split: Split,
-    output: Path,
-    command: str,
-    quiet: bool = False,
+    networks: Mapping[str, CrossATNet], test: ZeroShotTest, output: Path, command: str, quiet: bool = False
 ) -> Results:
     """Score networks on unseen classes, sketch-to-photo, and write the page and, beside it, the results as JSON.
 
     The first network is the checkpoint, which the figures show; others are rows of the table. `command` is what repeats
-    the run. Raises `UserError` as `check_output` and `evaluate_zero_shot` do.
+    the run. Raises `UserError` as `check_output` and `evaluate_trials` do.
     """
     check_output(output)
-    results = evaluate_zero_shot(networks, provenance, catalog, split, quiet=quiet)
-    network = next(iter(networks.values()))
-    trial = make_trial(catalog, split, "sketch-to-photo", "zero-shot")
-    embedded = embed_trials(network, [trial], quiet)
-    query, gallery = embedded["sketch"].select(trial.query), embedded["photo"].select(trial.gallery)
+    (evaluated,) = evaluate_trials(networks, test.provenance, test.catalog, test.split, quiet=quiet)
+    results = evaluated.results
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(
         output,
@@ -96,7 +85,7 @@ def report_checkpoint(
         f"Sketches of {results.classes} classes, none of which the checkpoint was trained on or chosen by, search the"
         f" photos of the same classes. Data {results.data}, split {results.split}.",
         results,
-        evaluation_figures(network, results, query, gallery),
+        evaluation_figures(next(iter(networks.values())), evaluated),
         (),
         command,
     )
@@ -112,13 +101,15 @@ def check_output(output: Path) -> None:
         raise UserError(f"{output}: not the name of a page; give one such as report.html with -o")
 
 
-def evaluation_figures(network: CrossATNet, results: Results, query: Embedded, gallery: Embedded) -> list[Figure]:
+def evaluation_figures(network: CrossATNet, evaluated: Evaluated) -> list[Figure]:
     """The figures of an evaluation; those about classes only if some class has several sketches and several photos."""
-    scores = scores_by_length(network, query, gallery)
+    query, gallery = evaluated.query, evaluated.gallery
+    lengths = sorted((name for name in evaluated.scores if name != "float"), key=lambda name: int(name.split()[0]))
+    scores = {name: evaluated.scores[name] for name in ("float", *lengths)}
     hits = first_hits(query.embeddings, gallery.embeddings, max(FIRST, SHOWN, LOOKED_AT))  # (Q, K)
     figures = [_curves(scores), _code_lengths(scores)]
     if all(max(Counter(part.classes).values()) > 1 for part in (query, gallery)):
-        row = results.rows[0]
+        row = evaluated.results.rows[0]
         bars = Figure(
             "Score of each class",
             "mAP@all of the sketches of each class, by the float embedding.",
@@ -139,19 +130,10 @@ def evaluation_figures(network: CrossATNet, results: Results, query: Embedded, g
     return figures
 
 
-def scores_by_length(network: CrossATNet, query: Embedded, gallery: Embedded) -> dict[str, RetrievalScores]:
-    """Scores of the float embedding, named `float`, and of every code length, named such as `64 bits`."""
-    scores = {"float": evaluate(query.embeddings, query.classes, gallery.embeddings, gallery.classes)}
-    for bits in sorted(network.config.code_lengths):
-        asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
-        scores[f"{bits} bits"] = evaluate_codes(asking, query.classes, searched, gallery.classes)
-    return scores
-
-
 def first_hits(query: NDArray[np.float32], gallery: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     """Gallery rows (Q, K) that queries (Q, D) find first in (N, D), best first; K is `number`, or N if that is fewer.
 
-    Equal similarities, to the decimals of `metrics.evaluate`, keep the gallery's order.
+    Equal similarities, to the decimals of `ranking.evaluate`, keep the gallery's order.
     """
     columns = gallery.T.astype(np.float64)  # (D, N)
     blocks = [
@@ -204,6 +186,7 @@ def write_report(
         summary=summary,
         results=results,
         metrics=list(results.rows[0].metrics),
+        others=list(dict.fromkeys(name for row in results.rows for name in row.other_metrics)),
         figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
         curves=base64.b64encode(training_curves(history)).decode() if history else "",
         command=command,
@@ -306,14 +289,10 @@ def _attention(network: CrossATNet, query: Embedded, gallery: Embedded, hits: ND
     rows = []
     for index in chosen:
         sketch, photos = query.items[index], [gallery.items[hit] for hit in hits[index, :LOOKED_AT].tolist()]
-        pictures = [open_item(photo) for photo in photos]
-        pixels = np.stack([network.shape(picture, "photo") for picture in pictures])  # (K, S, S, 3)
-        guided = network.guide(network.shape(open_item(sketch), "sketch"), pixels)
-        for picture in pictures:
-            picture.thumbnail((2 * CELL, 2 * CELL))  # no larger than the grid shows
+        _, shown = overlays(network, open_item(sketch), (open_item(photo) for photo in photos))
         cells = [
-            Cell(attention_overlay(picture, attention), photo.class_name, photo.class_name == sketch.class_name)
-            for picture, attention, photo in zip(pictures, guided.attention, photos, strict=True)
+            Cell(picture, photo.class_name, photo.class_name == sketch.class_name)
+            for picture, photo in zip(shown, photos, strict=True)
         ]
         rows.append(GridRow(open_item(sketch), sketch.class_name, cells))
     return Figure(

@@ -32,11 +32,11 @@ from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES
 from crossatnet.errors import UserError
-from crossatnet.metrics import evaluate
 from crossatnet.model.hashing import directions_of, itq, learned
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.whitening import whitening
 from crossatnet.objective import Objective
+from crossatnet.ranking import evaluate
 from crossatnet.sources import (
     NamedFeatures,
     best_device,

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossatnet.errors import UserError
-from crossatnet.metrics import evaluate_codes
 from crossatnet.model import hashing
 from crossatnet.model.hashing import HashCodes, itq, learned, pack, unpack
+from crossatnet.ranking import evaluate_codes
 
 Planes = tuple[Tensor, Tensor]
 
