@@ -259,6 +259,8 @@ def _numbers(
 def _embeddings(rows: ArrayLike, name: str) -> Floats:
     """Embeddings in float32, if they are stored in no more, or in float64."""
     rows = np.asarray(rows)
+    if rows.dtype == np.uint8:  # as numbers they would give scores that mean nothing
+        raise UserError(f"{name} is uint8: score packed codes with evaluate_codes, or give embeddings as floats")
     rows = rows.astype(np.float32 if rows.dtype in (np.float16, np.float32) else np.float64, copy=False)
     if rows.ndim != 2 or not len(rows):
         raise UserError(f"{name} must be embeddings of shape (rows, dimensions), not {rows.shape}")
