@@ -320,8 +320,8 @@ def index(
 ) -> None:
     """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
     from crossatnet.gallery import Gallery
+    from crossatnet.gallery.backend import GalleryMissingError
     from crossatnet.gallery.ingest import list_pictures
-    from crossatnet.gallery.store import GalleryMissingError
     from crossatnet.model.network import CrossATNet
     from crossatnet.progress import gallery_progress
 

@@ -16,6 +16,7 @@ from PIL import Image
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery import ingest as ingest_module
+from crossatnet.gallery import reading as reading_module
 
 
 def draw(path: Path, seed: int = 0) -> None:
@@ -116,7 +117,7 @@ def test_file_written_anew_with_the_same_bytes_is_unchanged(gallery: Gallery, mo
     os.utime(folder / "3.png", ns=(5, 5))
     assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 3, "removed": 0}
     assert model.batch_sizes == []
-    assert gallery.store.stamps_under(folder)[str(folder / "3.png")].mtime_ns == 5
+    assert gallery.store.stamps([str(folder / "3.png")])[str(folder / "3.png")].mtime_ns == 5
 
 
 def test_deleted_file_is_removed_and_other_folders_are_left_alone(
@@ -137,7 +138,7 @@ def test_bad_files_are_skipped_with_a_reason(gallery: Gallery, folder: Path, mon
     (folder / "text.png").write_text("I am a text")
     (folder / "empty.png").touch()
     (folder / "heavy.png").write_bytes(bytes(10_000))
-    monkeypatch.setattr(ingest_module, "MAX_BYTES", 9_999)
+    monkeypatch.setattr(reading_module, "MAX_BYTES", 9_999)
     draw(folder / "gone.png")
     listed = ingest_module.find_pictures(folder)
     (folder / "gone.png").unlink()

@@ -14,9 +14,12 @@ from crossatnet.data.images import ImageError
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, Hit
 from crossatnet.gallery import search as search_module
+from crossatnet.gallery import shortlist as shortlist_module
+from crossatnet.gallery import snapshot as snapshot_module
+from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp
 from crossatnet.gallery.ingest import BATCH
-from crossatnet.gallery.search import shortlist_length
-from crossatnet.gallery.store import Facts, GalleryMissingError, Stamp
+from crossatnet.gallery.shortlist import shortlist_length
+from crossatnet.gallery.snapshot import Snapshot
 
 
 def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:
@@ -80,7 +83,7 @@ def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel, mo
     queries = random_embeddings(25, seed=1)
     together = gallery.search_embeddings(queries, 10)
     assert together == [gallery.search_embeddings(query[None], 10)[0] for query in queries]
-    monkeypatch.setattr(search_module, "RERANK_FLOATS", 300 * 16 * 4)  # four queries at a time
+    monkeypatch.setattr(snapshot_module, "RERANK_FLOATS", 300 * 16 * 4)  # four queries at a time
     assert together == gallery.search_embeddings(queries, 10)
 
 
@@ -95,7 +98,7 @@ def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> N
 def test_short_shortlist_finds_most_of_the_true_best(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "SHORTLIST_RULE", ((0, 100, 5),))
+    monkeypatch.setattr(shortlist_module, "SHORTLIST_RULE", ((0, 100, 5),))
     stored, queries = random_embeddings(600), random_embeddings(30, seed=1)
     put(gallery, model, stored)
     recalls = []
@@ -263,7 +266,7 @@ def test_guided_search_of_an_empty_gallery(gallery: Gallery, sketch: NDArray[np.
 
 def test_guided_search_needs_a_drawing(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeModel, "preprocess", lambda *_: pytest.fail("the query was read before it was refused"))
-    with pytest.raises(UserError, match="guided re-ranking needs a drawing: search by sketch, or without it"):
+    with pytest.raises(UserError, match="guided re-ranking needs a drawing, and one only: search by one sketch"):
         gallery.search(np.zeros((8, 8), np.uint8), modality="photo", rerank="guided")
 
 
@@ -288,7 +291,7 @@ def test_guided_search_refuses_k_below_one(gallery: Gallery, sketch: NDArray[np.
 def test_reader_sees_what_a_writer_adds_changes_and_removes(gallery: Gallery, model: FakeModel) -> None:
     stored = random_embeddings(4)
     put(gallery, model, stored[:2])
-    with Gallery.open(gallery.store.path, model) as reader:
+    with Gallery.open(gallery.store.name, model) as reader:
         assert {hit.id for hit in reader.search_embeddings(stored[2:3])[0]} == {1, 2}
         put(gallery, model, stored[2:3], prefix="/q/")
         assert reader.search_embeddings(stored[2:3])[0][0].path == "/q/0.png"
@@ -299,19 +302,19 @@ def test_reader_sees_what_a_writer_adds_changes_and_removes(gallery: Gallery, mo
         assert len(reader) == 2
 
 
-def test_item_removed_between_the_two_steps_is_left_out(
+def test_item_removed_while_it_is_found_is_left_out(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = random_embeddings(5)
     put(gallery, model, stored)
-    two_steps = gallery._shortlist
+    find = Snapshot.nearest
 
-    def shortlist_then_lose(*arguments: object) -> NDArray[np.int64]:
-        shortlist = two_steps(*arguments)  # type: ignore[arg-type]
+    def find_then_lose(snapshot: Snapshot, *arguments: object) -> Nearest:
+        found = find(snapshot, *arguments)  # type: ignore[arg-type]
         gallery.store.remove(["/p/4.png", "/p/1.png"])
-        return shortlist
+        return found
 
-    monkeypatch.setattr(gallery, "_shortlist", shortlist_then_lose)
+    monkeypatch.setattr(Snapshot, "nearest", find_then_lose)
     assert {hit.id for hit in gallery.search_embeddings(stored[:1])[0]} == {1, 3, 4}
     gallery.store.remove([f"/p/{number}.png" for number in range(5)])
     assert gallery.search_embeddings(stored[:1]) == [[]]
@@ -348,7 +351,7 @@ def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
     with pytest.raises(
         UserError, match=r"made with checkpoint fake-0 .* is fake-7 .*give fake-0, or index .* another file"
     ):
-        Gallery.open(gallery.store.path, FakeModel(seed=7))
+        Gallery.open(gallery.store.name, FakeModel(seed=7))
 
 
 def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +392,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
     with pytest.raises(UserError, match=r"fake-0, which was not saved then; pass it to Gallery\.open"):
-        Gallery.open(gallery.store.path).search(np.zeros((8, 8), np.uint8))
+        Gallery.open(gallery.store.name).search(np.zeros((8, 8), np.uint8))
 
 
 @pytest.mark.parametrize("k", [0, -3])

@@ -1,0 +1,85 @@
+"""The two steps of a search as functions of arrays: the Hamming shortlist and the cosine re-rank.
+
+Letters: `N` items, `Q` queries, `S` shortlist, `U` distinct candidates, `K` hits, `D` embedding dimension, `B` bytes of
+a packed code.
+"""
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+# (code bits from, fewest candidates, candidates for each hit asked for): the shorter the code, the coarser its order,
+# and the more candidates the float re-rank must see.
+SHORTLIST_RULE = ((512, 500, 5), (256, 1000, 10), (0, 2000, 20))
+COUNTER_BYTES = 268_435_456  # what faiss may reserve at once for counting, whatever the number of queries
+SPARSE = 0.5  # where fewer than this share of the items is admitted, their codes are gathered before they are compared
+
+
+def shortlist_length(k: int, code_bits: int) -> int:
+    """How many candidates the Hamming step hands to the float re-rank for `k` hits, by `SHORTLIST_RULE`."""
+    fewest, for_each = next(rule[1:] for rule in SHORTLIST_RULE if code_bits >= rule[0])
+    return max(fewest, for_each * k)
+
+
+def hamming_nearest(
+    codes: NDArray[np.uint8], is_admitted: NDArray[np.bool_] | None, queries: NDArray[np.uint8], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The `length` codes (N, B) nearest to each query (Q, B) in Hamming distance: distances and rows, both (Q, S).
+
+    Rows are ordered by distance. Only those that `is_admitted` (N,) marks count, all without it; `length` must not
+    be larger than their number.
+    """
+    if is_admitted is None:
+        return _count_nearest(codes, queries, length)
+    admitted = int(np.count_nonzero(is_admitted))
+    if admitted < SPARSE * len(codes):
+        rows = np.flatnonzero(is_admitted)
+        distances, found = _count_nearest(codes[rows], queries, length)
+        return distances, rows[found]
+    asked = min(2 * length, length + len(codes) - admitted)  # the second is enough for certain
+    while True:
+        distances, found = _count_nearest(codes, queries, asked)  # (Q, asked)
+        passes = is_admitted[found]
+        if (passes.sum(axis=1) >= length).all():
+            break
+        asked = min(2 * asked, length + len(codes) - admitted)
+    first = np.argsort(~passes, axis=1, kind="stable")[:, :length]  # (Q, S): those that pass, in their order
+    return np.take_along_axis(distances, first, axis=1), np.take_along_axis(found, first, axis=1)
+
+
+def _count_nearest(
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """faiss's exact search that counts distances, on one thread: the heap takes up to four times as long."""
+    faiss.omp_set_num_threads(1)  # OpenMP keeps this number for each thread, so it is set by the one that searches
+    part = max(1, COUNTER_BYTES // (8 * (8 * codes.shape[1] + 1) * length))
+    found = [
+        faiss.knn_hamming(np.ascontiguousarray(queries[start : start + part]), codes, length, variant="mc")
+        for start in range(0, len(queries), part)
+    ]
+    return np.concatenate([distances for distances, _ in found]), np.concatenate([rows for _, rows in found])
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1; half precision has moved the stored ones a little off, and queries come from anywhere."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]  # einsum: equal rows get equal lengths, see below
+    return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def best_of_shortlist(
+    queries: NDArray[np.float32],
+    shortlist: NDArray[np.int64],
+    embeddings: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `k` candidates of the highest cosine for each query (Q, D): ids and cosines, both (Q, K), best first.
+
+    `shortlist` (Q, S) counts into the distinct candidates, `embeddings` (U, D) of unit length and `ids` (U,). Equal
+    scores are ordered by id.
+    """
+    # einsum and not matmul: BLAS may round one row differently by its position, which would break ties
+    scores = np.einsum("qsd,qd->qs", embeddings[shortlist], queries)  # (Q, S)
+    candidates = ids[shortlist]  # (Q, S)
+    best = np.lexsort((candidates, -scores), axis=1)[:, :k]  # (Q, K)
+    return np.take_along_axis(candidates, best, axis=1), np.take_along_axis(scores, best, axis=1)

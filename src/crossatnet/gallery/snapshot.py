@@ -1,0 +1,158 @@
+"""All items of one generation of a gallery as arrays, ready to be searched.
+
+Letters: `N` items, `M` changed items, `Q` queries, `S` shortlist, `U` distinct candidates, `K` hits, `D` embedding
+dimension, `B` bytes of a packed code.
+
+A snapshot never changes, so that a search is not disturbed by a writer; the next one is made from it and what changed.
+It is a row of segments: first the mapped side file, if there is one, then what was added or changed since, merged so
+that each segment is more than twice as long as the next. Items that were removed or changed are marked in place.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.gallery.backend import NO_ITEM, Nearest
+from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest, shortlist_length, unit_rows
+from crossatnet.gallery.sidefile import SideFile
+
+NOTHING = -1  # the generation of a snapshot that holds nothing yet: migrated items are of generation 0
+RERANK_FLOATS = 16_777_216  # at most 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a gallery of a generation has that an earlier one had not: items new or changed, ascending, and removed."""
+
+    generation: int
+    ids: Ids  # (M,)
+    codes: NDArray[np.uint8]  # (M, B)
+    embeddings: NDArray[np.float16]  # (M, D)
+    removed: Ids
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` of given rows, and which still count (None: all)."""
+
+    ids: Ids
+    codes: NDArray[np.uint8]
+    embeddings: Callable[[Ids], NDArray[np.float16]]
+    is_live: NDArray[np.bool_] | None = None
+
+    def without(self, ids: Ids) -> "Segment":
+        """The same with these ids marked as gone, those that it holds."""
+        rows = self.rows_of(ids)
+        if not len(rows):
+            return self
+        is_live = np.ones(len(self.ids), np.bool_) if self.is_live is None else self.is_live.copy()
+        is_live[rows] = False
+        return replace(self, is_live=is_live)
+
+    def rows_of(self, ids: Ids) -> Ids:
+        """The rows of those among `ids` that it holds."""
+        rows = np.searchsorted(self.ids, ids)
+        held = rows < len(self.ids)
+        held[held] = self.ids[rows[held]] == ids[held]
+        return rows[held]
+
+    def admitted(self, ids: Ids | None) -> NDArray[np.bool_] | None:
+        """Which rows count, of those with an id among `ids` if that is given; None for all."""
+        if ids is None:
+            return self.is_live
+        is_admitted = np.zeros(len(self.ids), np.bool_)
+        is_admitted[self.rows_of(ids)] = True
+        return is_admitted if self.is_live is None else is_admitted & self.is_live
+
+    def live_rows(self) -> Ids:
+        """The rows that count."""
+        return np.arange(len(self.ids)) if self.is_live is None else np.flatnonzero(self.is_live)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The items of one generation; `mapped` tells whether the first segment is the side file."""
+
+    generation: int = NOTHING
+    segments: tuple[Segment, ...] = ()
+    mapped: bool = False
+
+    @staticmethod
+    def of_side_file(side: SideFile) -> "Snapshot":
+        """What the side file holds."""
+        return Snapshot(side.header.generation, (Segment(side.ids, side.codes, side.embeddings),), mapped=True)
+
+    def after(self, changes: Changes) -> "Snapshot":
+        """The snapshot of the generation of `changes`, which count from this one's."""
+        outdated = np.concatenate([changes.ids, changes.removed])
+        segments = [segment.without(outdated) for segment in self.segments]
+        if len(changes.ids):
+            segments.append(Segment(changes.ids, changes.codes, changes.embeddings.__getitem__))
+        while len(segments) - self.mapped > 1 and 2 * len(segments[-1].ids) >= len(segments[-2].ids):
+            segments[-2:] = [_merged(segments[-2:])]
+        return replace(self, generation=changes.generation, segments=tuple(segments))
+
+    def nearest(self, queries: Floats, packed: NDArray[np.uint8], k: int, admitted: Ids | None = None) -> Nearest:
+        """The `k` best items for queries (Q, D) of unit length with their codes (Q, B); see `Backend.nearest`.
+
+        Only the ids in `admitted`, if that is given, count. Raises `DamagedError` if the side file turns out to be.
+        """
+        masks = [segment.admitted(admitted) for segment in self.segments]
+        counts = [
+            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
+            for segment, mask in zip(self.segments, masks, strict=True)
+        ]
+        length = min(shortlist_length(k, 8 * packed.shape[1]), sum(counts))
+        width = min(k, length)
+        ids = np.full((len(queries), width), NO_ITEM, np.int64)
+        scores = np.full((len(queries), width), -np.inf, np.float32)
+        part = max(1, RERANK_FLOATS // (max(1, length) * queries.shape[1]))
+        for start in range(0, len(queries) if length else 0, part):
+            chosen = slice(start, start + part)
+            shortlist = self._shortlist(masks, counts, packed[chosen], length)  # (q, S)
+            ids[chosen], scores[chosen] = self._rerank(queries[chosen], shortlist, k)
+        return Nearest(ids, scores)
+
+    def _shortlist(
+        self, masks: list[NDArray[np.bool_] | None], counts: list[int], packed: NDArray[np.uint8], length: int
+    ) -> Ids:
+        """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
+        distances, rows, offset = [], [], 0
+        for segment, mask, count in zip(self.segments, masks, counts, strict=True):
+            if count:
+                nearest = hamming_nearest(segment.codes, mask, packed, min(length, count))
+                distances.append(nearest[0])
+                rows.append(nearest[1] + offset)
+            offset += len(segment.ids)
+        if len(rows) == 1:
+            return rows[0]
+        best = np.argsort(np.concatenate(distances, axis=1), axis=1, kind="stable")[:, :length]
+        return np.take_along_axis(np.concatenate(rows, axis=1), best, axis=1)
+
+    def _rerank(self, queries: Floats, shortlist: Ids, k: int) -> tuple[Ids, Floats]:
+        """Order each row of the shortlist by cosine and keep the `k` best: (Q, D), (Q, S) -> (Q, K) twice."""
+        distinct, places = np.unique(shortlist, return_inverse=True)  # (U,), (Q, S)
+        ids, embeddings = [], []
+        offset = 0
+        for segment in self.segments:
+            rows = distinct[np.searchsorted(distinct, offset) : np.searchsorted(distinct, offset + len(segment.ids))]
+            ids.append(segment.ids[rows - offset])
+            embeddings.append(segment.embeddings(rows - offset))
+            offset += len(segment.ids)
+        candidates = unit_rows(np.concatenate(embeddings).astype(np.float32))  # (U, D)
+        return best_of_shortlist(queries, places.reshape(shortlist.shape), candidates, np.concatenate(ids), k)
+
+
+def _merged(segments: Iterable[Segment]) -> Segment:
+    """One segment of those rows of several that count, in memory."""
+    parts = [(segment, segment.live_rows()) for segment in segments]
+    ids = np.concatenate([segment.ids[rows] for segment, rows in parts])
+    order = np.argsort(ids)
+    codes = np.concatenate([segment.codes[rows] for segment, rows in parts])[order]
+    embeddings = np.concatenate([segment.embeddings(rows) for segment, rows in parts])[order]
+    return Segment(ids[order], codes, embeddings.__getitem__)
