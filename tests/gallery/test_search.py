@@ -18,7 +18,6 @@ from crossatnet.gallery import shortlist as shortlist_module
 from crossatnet.gallery import snapshot as snapshot_module
 from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp
 from crossatnet.gallery.ingest import BATCH
-from crossatnet.gallery.shortlist import shortlist_length
 from crossatnet.gallery.snapshot import Snapshot
 
 
@@ -107,22 +106,6 @@ def test_short_shortlist_finds_most_of_the_true_best(
         recalls.append(len(expected.keys() & {hit.id for hit in hits}) / 10)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert np.mean(recalls) > 0.8  # the 100 nearest of 600 by 64 random bits; chance would give 0.17
-
-
-@pytest.mark.parametrize(
-    ("k", "code_bits", "length"),
-    [
-        (10, 512, 500),
-        (200, 512, 1000),
-        (10, 1024, 500),
-        (10, 256, 1000),
-        (200, 320, 2000),
-        (10, 64, 2000),
-        (200, 8, 4000),
-    ],
-)
-def test_shortlist_rule(k: int, code_bits: int, length: int) -> None:
-    assert shortlist_length(k, code_bits) == length
 
 
 def test_search_with_a_picture(gallery: Gallery, model: FakeModel, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ COUNTER_BYTES = 268_435_456  # what faiss may reserve at once for counting, what
 SPARSE = 0.5  # where fewer than this share of the items is admitted, their codes are gathered before they are compared
 
 
-def shortlist_length(k: int, code_bits: int) -> int:
+def shortlist_length(k: int, code_bits: int, items: int) -> int:
     """How many candidates the Hamming step hands to the float re-rank for `k` hits, by `SHORTLIST_RULE`."""
     fewest, for_each = next(rule[1:] for rule in SHORTLIST_RULE if code_bits >= rule[0])
     return max(fewest, for_each * k)

@@ -23,6 +23,8 @@ RERANK_FLOATS = 16_777_216  # at most 64 MiB of candidates' embeddings in memory
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_] | None  # (N,): which rows count; None for all
+Masks = list[Mask]  # one for each segment
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Segment:
     ids: Ids
     codes: NDArray[np.uint8]
     embeddings: Callable[[Ids], NDArray[np.float16]]
-    is_live: NDArray[np.bool_] | None = None
+    is_live: Mask = None
 
     def without(self, ids: Ids) -> "Segment":
         """The same with these ids marked as gone, those that it holds."""
@@ -61,8 +63,8 @@ class Segment:
         held[held] = self.ids[rows[held]] == ids[held]
         return rows[held]
 
-    def admitted(self, ids: Ids | None) -> NDArray[np.bool_] | None:
-        """Which rows count, of those with an id among `ids` if that is given; None for all."""
+    def admitted(self, ids: Ids | None) -> Mask:
+        """Which rows count, of those with an id among `ids` if that is given."""
         if ids is None:
             return self.is_live
         is_admitted = np.zeros(len(self.ids), np.bool_)
@@ -97,17 +99,20 @@ class Snapshot:
             segments[-2:] = [_merged(segments[-2:])]
         return replace(self, generation=changes.generation, segments=tuple(segments))
 
-    def nearest(self, queries: Floats, packed: NDArray[np.uint8], k: int, admitted: Ids | None = None) -> Nearest:
+    def masks(self, ids: Ids | None) -> Masks:
+        """For each segment which rows count, of those with an id among `ids` if that is given."""
+        return [segment.admitted(ids) for segment in self.segments]
+
+    def nearest(self, queries: Floats, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
         """The `k` best items for queries (Q, D) of unit length with their codes (Q, B); see `Backend.nearest`.
 
-        Only the ids in `admitted`, if that is given, count. Raises `DamagedError` if the side file turns out to be.
+        Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be.
         """
-        masks = [segment.admitted(admitted) for segment in self.segments]
         counts = [
             len(segment.ids) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(self.segments, masks, strict=True)
         ]
-        length = min(shortlist_length(k, 8 * packed.shape[1]), sum(counts))
+        length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
         width = min(k, length)
         ids = np.full((len(queries), width), NO_ITEM, np.int64)
         scores = np.full((len(queries), width), -np.inf, np.float32)
@@ -118,9 +123,7 @@ class Snapshot:
             ids[chosen], scores[chosen] = self._rerank(queries[chosen], shortlist, k)
         return Nearest(ids, scores)
 
-    def _shortlist(
-        self, masks: list[NDArray[np.bool_] | None], counts: list[int], packed: NDArray[np.uint8], length: int
-    ) -> Ids:
+    def _shortlist(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
         """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
         distances, rows, offset = [], [], 0
         for segment, mask, count in zip(self.segments, masks, counts, strict=True):

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ from crossatnet.gallery import database, sidefile
 from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where
 from crossatnet.gallery.changes import count_changes, marks, read_changes, read_rows
 from crossatnet.gallery.database import plain_errors, transaction
-from crossatnet.gallery.snapshot import Snapshot
+from crossatnet.gallery.snapshot import Masks, Snapshot
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
 UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
 UNSETTLED_SHARE = 0.05  # of all items; more changes since the side file was written, and it is written anew
+CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
 
 INSERT = (
     "INSERT INTO items"
@@ -41,6 +43,15 @@ INSERT = (
     " size = excluded.size, mtime_ns = excluded.mtime_ns, width = excluded.width, height = excluded.height,"
     " code = excluded.code, embedding = excluded.embedding, generation = excluded.generation"
 )
+
+
+@dataclass(frozen=True)
+class _Current:
+    """The snapshot of one version of the file, and which of its rows meet the conditions asked for so far."""
+
+    version: tuple[object, ...]
+    snapshot: Snapshot
+    masks: dict[Where, Masks] = field(default_factory=dict)
 
 
 class Store:
@@ -56,7 +67,7 @@ class Store:
         self._connection = connection
         self._file_state = _file_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
-        self._snapshot: tuple[tuple[object, ...], Snapshot] | None = None  # with the version it is of
+        self._latest: _Current | None = None
         self._snapshot_lock = threading.Lock()
         columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
         *checkpoint, self.thumbnail_side = self._rows(f"SELECT {columns} FROM meta")[0]
@@ -194,23 +205,33 @@ class Store:
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
-        snapshot = self._current()
-        admitted = None if where == EVERYTHING else self._ids_where(where)
+        current = self._current()
         try:
-            return snapshot.nearest(queries, packed, k, admitted)
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
         except sidefile.DamagedError:
-            return self._current(distrust_side_file=True).nearest(queries, packed, k, admitted)
+            current = self._current(distrust_side_file=True)
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
 
     # The arrays that searches run on
 
-    def _current(self, distrust_side_file: bool = False) -> Snapshot:
+    def _current(self, distrust_side_file: bool = False) -> "_Current":
         """The snapshot of the gallery as it is now; a search that still uses an older one is not disturbed."""
         with self._snapshot_lock:
             version = self.version()  # before it is read: a change in between is then noticed next time
-            if self._snapshot is None or self._snapshot[0] != version or distrust_side_file:
-                known = self._snapshot[1] if self._snapshot and not distrust_side_file else None
-                self._snapshot = (version, self._brought_up(known, distrust_side_file))
-            return self._snapshot[1]
+            if self._latest is None or self._latest.version != version or distrust_side_file:
+                known = self._latest.snapshot if self._latest and not distrust_side_file else None
+                self._latest = _Current(version, self._brought_up(known, distrust_side_file))
+            return self._latest
+
+    def _masks(self, current: "_Current", where: Where) -> Masks:
+        """Which rows of the snapshot meet the conditions; kept for the next search with the same."""
+        masks = current.masks.get(where)
+        if masks is None:
+            masks = current.snapshot.masks(None if where == EVERYTHING else self._ids_where(where))
+            if len(current.masks) >= CONDITIONS_KEPT:
+                current.masks.clear()
+            current.masks[where] = masks
+        return masks
 
     def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
         """The present snapshot, made from a known one if that is possible."""

@@ -1,0 +1,53 @@
+"""The Hamming step and the re-rank as functions, against loops over every item."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crossatnet.gallery import shortlist as shortlist_module
+from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest
+from oracles.search import hamming
+
+
+def codes(count: int, seed: int, width: int = 2) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, width), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("width", [1, 3, 8, 64])
+@pytest.mark.parametrize("admitted", [None, 0.9, 0.6, 0.1, 0.02], ids=str)
+def test_the_shortlist_has_the_nearest_codes(width: int, admitted: float | None) -> None:
+    stored, queries = codes(300, 0, width), codes(7, 1, width)
+    mask = None if admitted is None else np.random.default_rng(2).random(300) < admitted
+    allowed = range(300) if mask is None else np.flatnonzero(mask).tolist()
+    for length in {1, min(6, len(allowed)), len(allowed)}:
+        distances, rows = hamming_nearest(stored, mask, queries, length)
+        assert distances.shape == rows.shape == (7, length)
+        for query, found, row in zip(queries, distances.tolist(), rows.tolist(), strict=True):
+            assert found == sorted(hamming(stored[number], query) for number in allowed)[:length]
+            assert found == [hamming(stored[number], query) for number in row]
+            assert len(set(row)) == length
+            assert set(row) <= set(allowed)
+
+
+def test_the_nearest_are_found_where_everything_near_is_not_admitted() -> None:
+    stored = np.concatenate([np.zeros((900, 2), np.uint8), np.full((1100, 2), 255, np.uint8)])
+    mask = np.arange(2000) >= 890  # the ten that are left are the last of many equal ones
+    _, rows = hamming_nearest(stored, mask, np.zeros((1, 2), np.uint8), 10)
+    assert sorted(rows[0]) == list(range(890, 900))
+
+
+def test_queries_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, queries = codes(50, 0), codes(9, 1)
+    whole = hamming_nearest(stored, None, queries, 5)
+    monkeypatch.setattr(shortlist_module, "COUNTER_BYTES", 8 * 17 * 5 * 2)  # two queries
+    for ours, theirs in zip(hamming_nearest(stored, None, queries, 5), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_best_of_a_shortlist_are_ordered_by_cosine_then_id() -> None:
+    embeddings = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]]
+    ids = np.array([40, 7, 13, 2])
+    queries = np.array([[1, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
+    found, scores = best_of_shortlist(queries, np.array([[0, 1, 2], [3, 1, 0]]), embeddings, ids, 2)
+    assert found.tolist() == [[13, 40], [2, 7]]
+    assert scores.tolist() == [[1, 1], [0, 0]]
