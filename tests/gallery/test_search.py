@@ -10,13 +10,14 @@ from fake_model import FakeModel
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import ImageError
+from crossatnet.data.images import ImageError, Modality
+from crossatnet.data.strokes import render
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, Hit
 from crossatnet.gallery import search as search_module
 from crossatnet.gallery import shortlist as shortlist_module
 from crossatnet.gallery import snapshot as snapshot_module
-from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp
+from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp, Where
 from crossatnet.gallery.ingest import BATCH
 from crossatnet.gallery.snapshot import Snapshot
 
@@ -266,6 +267,95 @@ def test_guided_search_needs_attention(tmp_path: Path, sketch: NDArray[np.uint8]
 def test_guided_search_refuses_k_below_one(gallery: Gallery, sketch: NDArray[np.uint8], k: int) -> None:
     with pytest.raises(UserError, match=f"k is {k}; ask for 1 hit or more"):
         gallery.search(sketch, k, rerank="guided")
+
+
+# Other queries, several together, and conditions
+
+
+STROKES = (np.array([[0, 0], [9, 9]], np.float32), np.array([[0, 9], [9, 0]], np.float32))
+
+
+def pictures(count: int, seed: int = 5) -> list[NDArray[np.uint8]]:
+    return [*np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)]
+
+
+def test_strokes_are_searched_for_as_the_picture_they_draw(gallery: Gallery, model: FakeModel) -> None:
+    put(gallery, model, random_embeddings(50))
+    assert gallery.search(STROKES, 5) == gallery.search(render(STROKES), 5)
+    assert gallery.search(STROKES, 5) != gallery.search(STROKES[:1], 5)
+
+
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_several_queries_are_averaged(gallery: Gallery, model: FakeModel, modality: Modality) -> None:
+    put(gallery, model, random_embeddings(100))
+    queries = pictures(3)
+    embeddings = model.embed(np.stack([model.preprocess(query, modality) for query in queries]), modality)
+    expected = oracle(random_embeddings(100), embeddings.mean(axis=0), 10)
+    hits = gallery.search([*queries], 10, modality)
+    assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
+    assert gallery.search([queries[0]], 10, modality) == gallery.search(queries[0], 10, modality)
+
+
+@pytest.mark.parametrize("k", [1, 10, 1000])
+def test_the_union_has_what_is_near_to_any_query(gallery: Gallery, model: FakeModel, k: int) -> None:
+    put(gallery, model, random_embeddings(100))
+    queries, drawn = [STROKES, *pictures(2)], [render(STROKES), *pictures(2)]
+    best: dict[int, float] = {}
+    embeddings = model.embed(np.stack([model.preprocess(query, "sketch") for query in drawn]), "sketch")  # one batch
+    for hits in gallery.search_embeddings(embeddings, 100):
+        for hit in hits:
+            best[hit.id] = max(hit.score, best.get(hit.id, -1.0))
+    expected = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+    hits = gallery.search(queries, k, combine="union")
+    assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
+
+
+def test_conditions_hold_under_the_shortlist_too(
+    gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "shortlist_length", lambda k, bits, items: 300)
+    stored, queries = random_embeddings(600), random_embeddings(10, seed=1)
+    put(gallery, model, stored)
+    even = Where(class_names=("even",))
+    for query, hits in zip(queries, gallery.search_embeddings(queries, 10, even), strict=True):
+        expected = [pair for pair in oracle(stored, query, 600) if pair[0] % 2 == 1][:10]  # ids count from 1
+        assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert gallery.search(STROKES, 5, where=Where(path_prefix="/nowhere")) == []
+    guided = gallery.search(STROKES, 5, where=even, rerank="guided")
+    assert {hit.class_name for hit in guided} == {"even"}
+    assert len(guided) == 5
+
+
+def test_queries_that_cannot_be_combined(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
+    with pytest.raises(UserError, match="no query: give a drawing"):
+        gallery.search([])
+    with pytest.raises(UserError, match="one only: search by one sketch"):
+        gallery.search([sketch, sketch], rerank="guided")
+    with pytest.raises(UserError, match="unknown way to combine queries 'both': give 'average' or 'union'"):
+        gallery.search([sketch, sketch], combine="both")  # type: ignore[arg-type]
+
+
+# Forgetting
+
+
+def test_pictures_and_folders_are_forgotten(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(["a/1.png", "a/b/2.png", "ab/3.png", "4.png", "5.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures(1, number)[0]).save(folder / name)
+    gallery.add_folder(folder)
+    (tmp_path / "alias").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"nothing\.png: no picture of .*my\.gallery is there or below; nothing"):
+        gallery.remove(["4.png", "nothing.png"])
+    assert len(gallery) == 5
+    (folder / "4.png").unlink()
+    assert gallery.remove(["a", "4.png", folder / "4.png", tmp_path / "alias" / "5.png"]) == 4
+    assert [Path(hit.path).name for hit in gallery.search(STROKES)] == ["3.png"]
+    assert (folder / "5.png").exists()
+    assert gallery.add_folder(folder).added == 3
 
 
 # Another connection changes the file
