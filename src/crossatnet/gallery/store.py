@@ -27,7 +27,7 @@ from crossatnet.errors import UserError
 from crossatnet.gallery import database, sidefile
 from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where
 from crossatnet.gallery.changes import count_changes, marks, read_changes, read_rows
-from crossatnet.gallery.database import plain_errors, transaction
+from crossatnet.gallery.database import COMPLAINTS, plain_errors, transaction
 from crossatnet.gallery.snapshot import Masks, Snapshot
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
@@ -61,9 +61,12 @@ class Store:
     it raises `UserError`, as do a full disk, a damaged file, and one that another process keeps locked.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, unchangeable: bool = False) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, read_only: bool = False, unchangeable: bool = False
+    ) -> None:
         """Use `open` or `create` instead. `unchangeable` as `database.open_to_read` tells it."""
         self.path = path
+        self._read_only = read_only
         self._connection = connection
         self._file_state = _file_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
@@ -87,7 +90,8 @@ class Store:
         """
         if not path.exists() or database.may_write(path):
             return cls(path, database.open_to_write(path))
-        return cls(path, *database.open_to_read(path))
+        connection, unchangeable = database.open_to_read(path)
+        return cls(path, connection, True, unchangeable)
 
     @property
     def name(self) -> str:
@@ -106,10 +110,6 @@ class Store:
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
         with self._lock:
-            if self._file_state is not None and self._file_state != _file_state(self.path):
-                with closing(self._connection):
-                    self._connection, unchangeable = database.open_to_read(self.path)
-                self._file_state = _file_state(self.path) if unchangeable else None
             data_version = self._rows("PRAGMA data_version")[0][0]  # moves with other connections' commits only
             return data_version, self._connection.total_changes, self._file_state
 
@@ -299,6 +299,10 @@ class Store:
 
     def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         with self._lock, plain_errors(self.path):
+            if self._file_state is not None and self._file_state != _file_state(self.path):  # SQLite would not notice
+                self._connection.close()
+                self._connection, unchangeable = database.open_to_read(self.path)
+                self._file_state = _file_state(self.path) if unchangeable else None
             return self._connection.execute(statement, parameters).fetchall()
 
     def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
@@ -310,6 +314,8 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._read_only:  # SQLite would tell only once there is something to write
+            raise UserError(f"{self.path}: {COMPLAINTS[sqlite3.SQLITE_READONLY]}")
         with self._lock, plain_errors(self.path), transaction(self._connection):
             yield self._connection
 
