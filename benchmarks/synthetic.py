@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 50_000  # items drawn at once
-ITEMS_A_CLUSTER = 100
-CLUSTER_COSINE = 0.7  # between an item and the centre of its ball, about as between photos and their class's mean
+ITEMS_A_CLUSTER = 200
+CLUSTER_COSINE = (
+    0.8  # between an item and the centre of its ball; .78 between Sketchy's photos and the mean of their class
+)
 
 Floats = NDArray[np.float32]
 

@@ -79,7 +79,10 @@ def best_of_shortlist(
     scores are ordered by id.
     """
     # einsum and not matmul: BLAS may round one row differently by its position, which would break ties
-    scores = np.einsum("qsd,qd->qs", embeddings[shortlist], queries)  # (Q, S)
+    if len(queries) == 1:  # no need to gather what is there in its order already
+        scores = np.einsum("ud,d->u", embeddings, queries[0])[shortlist]  # (Q, S)
+    else:
+        scores = np.einsum("qsd,qd->qs", embeddings[shortlist], queries)  # (Q, S)
     candidates = ids[shortlist]  # (Q, S)
     best = np.lexsort((candidates, -scores), axis=1)[:, :k]  # (Q, K)
     return np.take_along_axis(candidates, best, axis=1), np.take_along_axis(scores, best, axis=1)
