@@ -237,12 +237,9 @@ def memory() -> dict[str, int]:
     """MiB: the peak with mapped pages, and what is the process's own now, where the system tells."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     status = Path("/proc/self/status")
-    own = (
-        [line.split()[1] for line in status.read_text().splitlines() if line.startswith("RssAnon")]
-        if status.exists()
-        else []
-    )
-    return {"peak_mib": round(peak), **({"own_mib": round(int(own[0]) / 1024)} if own else {})}
+    lines = status.read_text().splitlines() if status.exists() else []
+    own = [int(line.split()[1]) for line in lines if line.startswith("RssAnon")]
+    return {"peak_mib": round(peak), **({"own_mib": round(own[0] / 1024)} if own else {})}
 
 
 def throw_out_of_cache(file: Path) -> None:
@@ -260,9 +257,8 @@ def judged(
     for k in HITS:
         right = [len(set(ids) & set(true)) / k for ids, true in zip(hits[str(k)], truth[:, :k].tolist(), strict=True)]
         row |= {f"shortlist_k{k}": shortlist_length(k, bits, items), f"recall_k{k}": float(np.mean(right))}
-    ratios = {
-        f"faster_than_{name.split()[0]}": part["p50_ms"] / found[f"p50_ms_k{HITS[0]}"] for name, part in exact.items()
-    }
+    ours = found[f"p50_ms_k{HITS[0]}"]
+    ratios = {f"faster_than_{name.split()[0]}": part["p50_ms"] / ours for name, part in exact.items()}
     return {**row, **found, **ratios, "exact": exact}
 
 
@@ -280,10 +276,9 @@ def show(row: dict[str, Any]) -> None:
             f"  {row[f'faster_than_{name.split()[0]}']:.1f} times slower{note}, {part['peak_mib']:,} MiB"
         )
     print(
-        f"  opening {row['opening_warm_s']:.2f} s, cold {row['opening_cold_s']:.2f} s; memory {row.get('own_mib', 0):,} MiB own,"
-        f" {row['peak_mib']:,} MiB with mapped pages; filled in {row['fill_s']:.0f} s",
-        flush=True,
+        f"  opening {row['opening_warm_s']:.2f} s, cold {row['opening_cold_s']:.2f} s; filled in {row['fill_s']:.0f} s"
     )
+    print(f"  memory {row.get('own_mib', 0):,} MiB own, {row['peak_mib']:,} MiB with mapped pages", flush=True)
 
 
 if __name__ == "__main__":
