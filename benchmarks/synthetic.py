@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 BLOCK = 50_000  # items drawn at once
 ITEMS_A_CLUSTER = 200
 CLUSTER_COSINE = 0.8  # between an item and its ball's centre; .78 between Sketchy's photos and their class's mean
-    0.8  # between an item and the centre of its ball; .78 between Sketchy's photos and the mean of their class
-)
 
 Floats = NDArray[np.float32]
 

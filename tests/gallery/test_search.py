@@ -98,7 +98,8 @@ def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> N
 def test_short_shortlist_finds_most_of_the_true_best(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shortlist_module, "SHORTLIST_RULE", ((0, 100, 5),))
+    monkeypatch.setattr(shortlist_module, "SHORTEST", 100)
+    monkeypatch.setattr(shortlist_module, "SHORTLIST_RULE", ((0, 0.0, 1.0),))
     stored, queries = random_embeddings(600), random_embeddings(30, seed=1)
     put(gallery, model, stored)
     recalls = []
@@ -315,7 +316,7 @@ def test_the_union_has_what_is_near_to_any_query(gallery: Gallery, model: FakeMo
 def test_conditions_hold_under_the_shortlist_too(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_module, "shortlist_length", lambda k, bits, items: 300)
+    monkeypatch.setattr(snapshot_module, "shortlist_length", lambda k, bits, items: min(300, items))
     stored, queries = random_embeddings(600), random_embeddings(10, seed=1)
     put(gallery, model, stored)
     even = Where(class_names=("even",))

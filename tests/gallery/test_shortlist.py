@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.gallery import shortlist as shortlist_module
-from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest
+from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest, shortlist_length
 from oracles.search import hamming
 
 
@@ -51,3 +51,40 @@ def test_the_best_of_a_shortlist_are_ordered_by_cosine_then_id() -> None:
     found, scores = best_of_shortlist(queries, np.array([[0, 1, 2], [3, 1, 0]]), embeddings, ids, 2)
     assert found.tolist() == [[13, 40], [2, 7]]
     assert scores.tolist() == [[1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("k", "code_bits", "items", "length"),
+    [
+        (10, 512, 1_000_000, 2200),
+        (1, 512, 1_000_000, 2200),
+        (100, 512, 1_000_000, 22_000),
+        (10, 1024, 100_000, 500),
+        (10, 256, 1_000_000, 3500),
+        (10, 320, 1_000_000, 3500),
+        (10, 128, 1_000_000, 8000),
+        (10, 64, 1_000_000, 60_000),
+        (40, 8, 1_000_000, 120_000),
+        (100, 512, 10_000, 1000),
+        (10, 512, 400, 400),
+        (1000, 512, 5000, 5000),
+        (10, 512, 0, 0),
+    ],
+)
+def test_shortlist_rule(k: int, code_bits: int, items: int, length: int) -> None:
+    assert shortlist_length(k, code_bits, items) == length
+
+
+@pytest.mark.parametrize("bits", [128, 256, 512])
+def test_the_rule_finds_what_it_promises_in_clusters(bits: int) -> None:
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((100, 64)) / 8
+    items = centres[random.integers(0, 100, 20_000)] + 0.75 * random.standard_normal((20_000, 64)) / 8
+    queries = centres[:50] + 0.75 * random.standard_normal((50, 64)) / 8
+    items, queries = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (items, queries))
+    planes = random.standard_normal((64, bits))
+    packed, asked = (np.packbits(rows @ planes > 0, axis=1) for rows in (items, queries))
+    _, shortlist = hamming_nearest(packed, None, asked, shortlist_length(10, bits, 20_000))
+    true = np.argsort(-queries @ items.T, axis=1)[:, :10]
+    found = [len(set(row) & set(best)) for row, best in zip(shortlist.tolist(), true.tolist(), strict=True)]
+    assert np.mean(found) / 10 > 0.99
