@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 # gallery that grows becomes denser: the shortlist is a share of it. (code bits from, share of the items for up to 10
 # hits, power of the number of hits with which it grows): the shorter the code, the coarser its order.
 SHORTLIST_RULE = ((512, 0.0022, 1.0), (256, 0.0035, 0.85), (128, 0.008, 0.7), (0, 0.06, 0.5))
-SHORTEST, SHORTEST_A_HIT = 500, 10  # small galleries are re-ranked in milliseconds anyway
+SHORTEST, SHORTEST_A_HIT = 1000, 10  # small galleries are re-ranked in milliseconds anyway
 COUNTER_BYTES = 268_435_456  # what faiss may reserve at once for counting, whatever the number of queries
 SPARSE = 0.5  # where fewer than this share of the items is admitted, their codes are gathered before they are compared
 
