@@ -86,9 +86,9 @@ def shortlist_table(record: dict[str, Any]) -> str:
         if row["k"] >= 10
     ]
     note = (
-        f"{record['queries']} queries; needed for a mean recall of {record['recall']}. Codes of photo-like galleries:"
+        f"{record['queries']} queries; needed for a mean recall of {record['recall']}; {record['checkpoint']}'s codes."
     )
-    return "\n".join([*lines, "", f"{note} {record['checkpoint']}'s own.", "", f"`{record['command']}`"])
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
 
 
 def ingest_table(record: dict[str, Any]) -> str:
@@ -109,8 +109,8 @@ def kills_table(record: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} while {step}" for step, count in sorted(during.items()))
     checked = sum(row["acknowledged"] for row in record["rounds"])
     return (
-        f"Killed at {len(record['rounds'])} moments ({counts}): of {checked:,} acknowledged changes none was lost and none"
-        f" done twice. {record['machine']}, SQLite {record['sqlite']}.\n\n`{record['command']}`"
+        f"Killed at {len(record['rounds'])} moments ({counts}): of {checked:,} acknowledged changes none was lost and"
+        f" none done twice. {record['machine']}, SQLite {record['sqlite']}.\n\n`{record['command']}`"
     )
 
 
