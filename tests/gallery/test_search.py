@@ -78,13 +78,11 @@ def test_query_length_does_not_matter(gallery: Gallery, model: FakeModel) -> Non
     assert gallery.search_embeddings(4.0 * query, 5) == gallery.search_embeddings(query, 5)
 
 
-def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel) -> None:
     put(gallery, model, random_embeddings(300))
     queries = random_embeddings(25, seed=1)
     together = gallery.search_embeddings(queries, 10)
     assert together == [gallery.search_embeddings(query[None], 10)[0] for query in queries]
-    monkeypatch.setattr(snapshot_module, "RERANK_FLOATS", 300 * 16 * 4)  # four queries at a time
-    assert together == gallery.search_embeddings(queries, 10)
 
 
 def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.gallery import shortlist as shortlist_module
-from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest, shortlist_length
+from crossatnet.gallery.shortlist import best_hits, cosines, hamming_nearest, shortlist_length, widened
 from oracles.search import hamming
 
 
@@ -44,13 +44,29 @@ def test_queries_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_best_of_a_shortlist_are_ordered_by_cosine_then_id() -> None:
-    embeddings = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]]
-    ids = np.array([40, 7, 13, 2])
-    queries = np.array([[1, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
-    found, scores = best_of_shortlist(queries, np.array([[0, 1, 2], [3, 1, 0]]), embeddings, ids, 2)
-    assert found.tolist() == [[13, 40], [2, 7]]
-    assert scores.tolist() == [[1, 1], [0, 0]]
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 9])
+def test_the_best_hits_are_ordered_by_score_then_id(k: int) -> None:
+    found, scores = best_hits(np.array([40, 7, 13, 2, 5]), np.array([0.5, 0.1, 0.9, 0.5, 0.5], np.float32), k)
+    assert found.tolist() == [13, 2, 5, 40, 7][:k]
+    assert scores.tolist() == np.array([0.9, 0.5, 0.5, 0.5, 0.1], np.float32)[:k].tolist()
+
+
+def test_cosines_are_those_of_a_loop_and_equal_for_equal_rows() -> None:
+    random = np.random.default_rng(0)
+    embeddings = random.standard_normal((300, 37)).astype(np.float16)[np.arange(600) % 300]
+    query = random.standard_normal(37).astype(np.float32)
+    query /= np.linalg.norm(query)
+    found = cosines(query, embeddings)
+    rows = embeddings.astype(np.float64)
+    assert found == pytest.approx([float(row @ query) / float(np.linalg.norm(row)) for row in rows], abs=1e-6)
+    np.testing.assert_array_equal(found[:300], found[300:])
+    assert cosines(query, np.zeros((1, 37), np.float16)).tolist() == [0.0]
+
+
+def test_every_finite_half_is_widened_exactly() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    np.testing.assert_array_equal(widened(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The two steps of a search as functions of arrays: the Hamming shortlist and the cosine re-rank.
 
-Letters: `N` items, `Q` queries, `S` shortlist, `U` distinct candidates, `K` hits, `D` embedding dimension, `B` bytes of
-a packed code.
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
 """
 
 import math
@@ -69,28 +68,40 @@ def _count_nearest(
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; half precision has moved the stored ones a little off, and queries come from anywhere."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]  # einsum: equal rows get equal lengths, see below
+    """Rows of length 1: queries come from anywhere."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def best_of_shortlist(
-    queries: NDArray[np.float32],
-    shortlist: NDArray[np.int64],
-    embeddings: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    k: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` candidates of the highest cosine for each query (Q, D): ids and cosines, both (Q, K), best first.
+def cosines(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Cosines (S,) between a query (D,) of unit length and embeddings (S, D), whose length half precision has moved.
 
-    `shortlist` (Q, S) counts into the distinct candidates, `embeddings` (U, D) of unit length and `ids` (U,). Equal
-    scores are ordered by id.
+    Equal embeddings get equal cosines, wherever they stand: BLAS, which is faster, may round by position.
     """
-    # einsum and not matmul: BLAS may round one row differently by its position, which would break ties
-    if len(queries) == 1:  # no need to gather what is there in its order already
-        scores = np.einsum("ud,d->u", embeddings, queries[0])[shortlist]  # (Q, S)
-    else:
-        scores = np.einsum("qsd,qd->qs", embeddings[shortlist], queries)  # (Q, S)
-    candidates = ids[shortlist]  # (Q, S)
-    best = np.lexsort((candidates, -scores), axis=1)[:, :k]  # (Q, K)
-    return np.take_along_axis(candidates, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    rows = widened(embeddings)  # (S, D)
+    lengths = np.sqrt(np.einsum("sd,sd->s", rows, rows))
+    return np.asarray(np.einsum("sd,d->s", rows, query) / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Finite half precision as single, exactly: what `astype` gives, in a sixth of the time, most of a re-rank's.
+
+    The exponent and the fraction are moved to where single precision has them; the product sets the exponent right.
+    """
+    bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # 0x8fffe000: the sign, which was copied to the left, stays in the first bit only
+    floats: NDArray[np.float32] = bits.view(np.float32)
+    floats *= np.float32(2.0**112)  # the exponent's offsets differ by so much: 127 - 15
+    return floats
+
+
+def best_hits(
+    ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `k` candidates of the highest score: ids and scores (S,) -> (K,), best first, equal scores by id."""
+    if k < len(scores):
+        worst = np.partition(scores, -k)[-k]
+        ids, scores = ids[scores >= worst], scores[scores >= worst]  # all that tie with the last too
+    best = np.lexsort((ids, -scores))[:k]
+    return ids[best], scores[best]

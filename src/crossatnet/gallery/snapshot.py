@@ -1,6 +1,6 @@
 """All items of one generation of a gallery as arrays, ready to be searched.
 
-Letters: `N` items, `M` changed items, `Q` queries, `S` shortlist, `U` distinct candidates, `K` hits, `D` embedding
+Letters: `N` items, `M` changed items, `Q` queries, `S` shortlist, `K` hits, `D` embedding
 dimension, `B` bytes of a packed code.
 
 A snapshot never changes, so that a search is not disturbed by a writer; the next one is made from it and what changed.
@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import NO_ITEM, Nearest
-from crossatnet.gallery.shortlist import best_of_shortlist, hamming_nearest, shortlist_length, unit_rows
+from crossatnet.gallery.shortlist import best_hits, cosines, hamming_nearest, shortlist_length
 from crossatnet.gallery.sidefile import SideFile
 
 NOTHING = -1  # the generation of a snapshot that holds nothing yet: migrated items are of generation 0
-RERANK_FLOATS = 16_777_216  # at most 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
-ROWS_AT_ONCE = 256  # their embeddings stay in the processor's cache while they are converted: three times as fast
+ROWS_AT_ONCE = 256  # their embeddings stay in the processor's cache while they are scored
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -117,14 +116,12 @@ class Snapshot:
         width = min(k, length)
         ids = np.full((len(queries), width), NO_ITEM, np.int64)
         scores = np.full((len(queries), width), -np.inf, np.float32)
-        part = max(1, RERANK_FLOATS // (max(1, length) * queries.shape[1]))
-        for start in range(0, len(queries) if length else 0, part):
-            chosen = slice(start, start + part)
-            shortlist = self._shortlist(masks, counts, packed[chosen], length)  # (q, S)
-            ids[chosen], scores[chosen] = self._rerank(queries[chosen], shortlist, k)
+        if length:
+            for number, shortlist in enumerate(self._shortlists(masks, counts, packed, length)):
+                ids[number], scores[number] = best_hits(*self._scored(queries[number], shortlist), k)
         return Nearest(ids, scores)
 
-    def _shortlist(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
+    def _shortlists(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
         """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
         distances, rows, offset = [], [], 0
         for segment, mask, count in zip(self.segments, masks, counts, strict=True):
@@ -138,21 +135,18 @@ class Snapshot:
         best = np.argsort(np.concatenate(distances, axis=1), axis=1, kind="stable")[:, :length]
         return np.take_along_axis(np.concatenate(rows, axis=1), best, axis=1)
 
-    def _rerank(self, queries: Floats, shortlist: Ids, k: int) -> tuple[Ids, Floats]:
-        """Order each row of the shortlist by cosine and keep the `k` best: (Q, D), (Q, S) -> (Q, K) twice."""
-        distinct, places = np.unique(shortlist, return_inverse=True)  # (U,), (Q, S)
-        ids = np.empty(len(distinct), np.int64)
-        candidates = np.empty((len(distinct), queries.shape[1]), np.float32)  # (U, D)
-        start = offset = 0
+    def _scored(self, query: Floats, shortlist: Ids) -> tuple[Ids, Floats]:
+        """Ids and cosines of the items in a shortlist (S,) for a query (D,), in no special order."""
+        ids, scores, start, offset = np.empty_like(shortlist), np.empty(len(shortlist), np.float32), 0, 0
         for segment in self.segments:
-            end = int(np.searchsorted(distinct, offset + len(segment.ids)))
-            for first in range(start, end, ROWS_AT_ONCE):
-                part = slice(first, min(first + ROWS_AT_ONCE, end))
-                rows = distinct[part] - offset
-                ids[part] = segment.ids[rows]
-                candidates[part] = unit_rows(segment.embeddings(rows).astype(np.float32))
-            start, offset = end, offset + len(segment.ids)
-        return best_of_shortlist(queries, places.reshape(shortlist.shape), candidates, ids, k)
+            rows = shortlist[(shortlist >= offset) & (shortlist < offset + len(segment.ids))] - offset
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                part = rows[first : first + ROWS_AT_ONCE]
+                ids[start : start + len(part)] = segment.ids[part]
+                scores[start : start + len(part)] = cosines(query, segment.embeddings(part))
+                start += len(part)
+            offset += len(segment.ids)
+        return ids, scores
 
 
 def _merged(segments: Iterable[Segment]) -> Segment:
