@@ -39,7 +39,6 @@ from crossatnet.gallery.shortlist import shortlist_length
 from synthetic import Clusters
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
-BITS = (64, 256, 512)
 HITS = (10, 100)
 WARM_UP = 5  # searches that are not timed
 
@@ -76,6 +75,7 @@ class Planes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", default="1e5,1e6,1e7", help="sizes of galleries")
+    parser.add_argument("--bits", default="64,256,512", help="lengths of hash codes")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--exact-items", type=float, default=1e6, help="most items that exact searches are timed on")
     parser.add_argument("--scratch", type=Path, help="where galleries are made; the system's temporary folder if not")
@@ -93,7 +93,7 @@ def main() -> None:
         for method in ("faiss exact", "numpy exact"):
             exact[method] = measured(method, timed, Path(), options.queries) | {"timed_items": timed}
             exact[method] |= {f"{p}_ms": exact[method][f"{p}_ms"] * items / timed for p in ("p50", "p95")}
-        for bits in BITS:
+        for bits in map(int, options.bits.split(",")):
             with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
                 made = fill(Path(scratch, "made.gallery"), items, bits)
                 found = measured("two-stage", items, Path(scratch, "made.gallery"), options.queries)

@@ -203,6 +203,13 @@ def test_two_writers_at_once_store_every_picture_once(tmp_path: Path, folder: Pa
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
+    sizes, query = [0], folder / "class0" / "000.png"
+    with Gallery.open(path, model) as reader:
+        while any(writer.poll() is None for writer in writers):
+            hits = reader.search(query, kills.PICTURES, "photo")
+            assert len({hit.path for hit in hits}) == len(hits)
+            sizes.append(len(hits))
+    assert sizes == sorted(sizes)
     added = [int(writer.communicate(timeout=60)[0]) for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0]
     assert sum(added) >= kills.PICTURES

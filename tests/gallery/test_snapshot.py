@@ -123,6 +123,19 @@ def test_the_side_file_is_used_and_kept_through_small_changes(store: Store, monk
     assert read == [5]
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_long_run_writes_the_side_file_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PUT_IN_A_RUN", 50)
+    random, held = np.random.default_rng(0), []
+    for start in range(0, 1000, 10):
+        put(store, [*range(start, start + 10)], random)
+        side = store._side_file()
+        held.append(side.header.items if side else 0)
+    assert max(start + 10 - items for start, items in zip(range(0, 1000, 10), held, strict=True)) <= 260
+    assert 5 < len(set(held)) < 15
+    assert_finds_what_a_loop_finds(store, vectors(2, random), 1000)
+
+
 def test_a_small_gallery_is_one_file(store: Store, tmp_path: Path) -> None:
     put(store, [*range(100)], np.random.default_rng(0))
     store.settle()

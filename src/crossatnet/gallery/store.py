@@ -33,6 +33,8 @@ from crossatnet.gallery.snapshot import Masks, Snapshot
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
 UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
 UNSETTLED_SHARE = 0.05  # of all items; more changes since the side file was written, and it is written anew
+# A run of days must not leave it all to the end: readers hold what the side file has not in memory.
+PUT_IN_A_RUN, UNSETTLED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
 
 INSERT = (
@@ -71,6 +73,7 @@ class Store:
         self._file_state = _file_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
         self._latest: _Current | None = None
+        self._put = 0  # items since the side file was last thought of
         self._snapshot_lock = threading.Lock()
         columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
         *checkpoint, self.thumbnail_side = self._rows(f"SELECT {columns} FROM meta")[0]
@@ -136,6 +139,9 @@ class Store:
                     "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
                     [(jpeg, facts.path) for jpeg, facts in zip(thumbnails, pictures, strict=True)],
                 )
+        self._put += len(rows)
+        if self._put > PUT_IN_A_RUN:
+            self._settle(UNSETTLED_SHARE_IN_A_RUN)
 
     def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
         """Renew the stamps of stored paths whose file was written anew with the same bytes."""
@@ -152,11 +158,7 @@ class Store:
 
     def settle(self) -> None:
         """Write the side file if so much changed since it was written that opening has become slow."""
-        with self._lock, plain_errors(self.path):
-            side = self._side_file()
-            changed = count_changes(self._connection, side.header.generation) if side else len(self)
-        if changed > UNSETTLED and (side is None or changed > UNSETTLED_SHARE * side.header.items):
-            self._write_side_file()
+        self._settle(UNSETTLED_SHARE)
 
     def compact(self) -> None:
         """Write the file anew without the room of what was removed; needs as much free disk as the file is large."""
@@ -255,6 +257,15 @@ class Store:
         """The side file, if there is a sound one."""
         token = self._rows("SELECT side_token FROM meta")[0][0]
         return sidefile.read(self.path, token, self.checkpoint.code_bits // 8, self.checkpoint.dimension)
+
+    def _settle(self, share: float) -> None:
+        """Write the side file if there is none, or more than this share of its items changed since."""
+        self._put = 0
+        with self._lock, plain_errors(self.path):
+            side = self._side_file()
+            changed = count_changes(self._connection, side.header.generation) if side else len(self)
+        if changed > UNSETTLED and (side is None or changed > share * side.header.items):
+            self._write_side_file()
 
     def _write_side_file(self) -> bool:
         """Write the side file; whether it could be done. A full disk, a lock or a lack of rights loses nothing."""
