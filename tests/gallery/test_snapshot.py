@@ -136,6 +136,38 @@ def test_a_long_run_writes_the_side_file_on_its_way(store: Store, monkeypatch: p
     assert_finds_what_a_loop_finds(store, vectors(2, random), 1000)
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_reader_that_stays_lets_go_of_what_has_come_into_the_side_file(store: Store) -> None:
+    random = np.random.default_rng(0)
+    put(store, [*range(100)], random)
+    store.settle()
+    with closing(Store.open(store.path)) as reader:
+        for start in range(100, 1000, 10):
+            put(store, [*range(start, start + 10)], random)
+            if start % 50 == 0:
+                store.settle()
+            assert_finds_what_a_loop_finds(reader, vectors(1, random), 5)
+            assert reader._current().snapshot.in_memory <= 60
+        assert_finds_what_a_loop_finds(reader, vectors(2, random), 1000)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_side_file_from_before_a_compaction_is_written_anew(store: Store) -> None:
+    random = np.random.default_rng(0)
+    put(store, [*range(100)], random)
+    store.settle()
+    older = sidefile.path_of(store.path).read_bytes()
+    token = store._side_token()
+    store.remove(["/p/0/0"])
+    store.compact()
+    sidefile.path_of(store.path).write_bytes(older)  # as after a kill before the side file was written
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE meta SET side_token = ?", (token,))
+    with closing(Store.open(store.path)) as reader:
+        assert_finds_what_a_loop_finds(reader, vectors(2, random), 1000)
+        assert reader._current().snapshot.in_memory == 0
+
+
 def test_a_small_gallery_is_one_file(store: Store, tmp_path: Path) -> None:
     put(store, [*range(100)], np.random.default_rng(0))
     store.settle()

@@ -78,16 +78,21 @@ class Segment:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The items of one generation; `mapped` tells whether the first segment is the side file."""
+    """The items of one generation. `side_token` is that of the side file if the first segment is one, else empty."""
 
     generation: int = NOTHING
     segments: tuple[Segment, ...] = ()
-    mapped: bool = False
+    side_token: str = ""
 
     @staticmethod
     def of_side_file(side: SideFile) -> "Snapshot":
         """What the side file holds."""
-        return Snapshot(side.header.generation, (Segment(side.ids, side.codes, side.embeddings),), mapped=True)
+        return Snapshot(side.header.generation, (Segment(side.ids, side.codes, side.embeddings),), side.header.token)
+
+    @property
+    def in_memory(self) -> int:
+        """Number of items that are not in the side file as they are now."""
+        return sum(len(segment.ids) for segment in self.segments[bool(self.side_token) :])
 
     def after(self, changes: Changes) -> "Snapshot":
         """The snapshot of the generation of `changes`, which count from this one's."""
@@ -95,7 +100,7 @@ class Snapshot:
         segments = [segment.without(outdated) for segment in self.segments]
         if len(changes.ids):
             segments.append(Segment(changes.ids, changes.codes, changes.embeddings.__getitem__))
-        while len(segments) - self.mapped > 1 and 2 * len(segments[-1].ids) >= len(segments[-2].ids):
+        while len(segments) - bool(self.side_token) > 1 and 2 * len(segments[-1].ids) >= len(segments[-2].ids):
             segments[-2:] = [_merged(segments[-2:])]
         return replace(self, generation=changes.generation, segments=tuple(segments))
 

@@ -237,16 +237,24 @@ class Store:
 
     def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
         """The present snapshot, made from a known one if that is possible."""
-        if known is not None and (brought := self._after(known)) is not None:
+        if known is not None and not self._is_overtaken(known) and (brought := self._after(known)) is not None:
             return brought
-        side = None if distrust_side_file else self._side_file()
-        if side is None and len(self) > UNSETTLED and self._write_side_file():
-            side = self._side_file()
-        brought = self._after(Snapshot.of_side_file(side)) if side else None
-        brought = brought or self._after(Snapshot())
-        if brought is None:
-            raise AssertionError("changes since the beginning can always be told")
-        return brought
+        if not distrust_side_file and (brought := self._of_side_file()) is not None:
+            return brought
+        if len(self) > UNSETTLED and self._write_side_file() and (brought := self._of_side_file()) is not None:
+            return brought
+        everything = self._after(Snapshot())
+        assert everything is not None, "nothing is forgotten before the beginning"
+        return everything
+
+    def _is_overtaken(self, known: Snapshot) -> bool:
+        """Whether much that a snapshot holds in memory has come into a newer side file since."""
+        return known.in_memory > UNSETTLED and known.side_token != self._side_token()
+
+    def _of_side_file(self) -> Snapshot | None:
+        """The present snapshot from the side file, if there is a sound one that is not too old."""
+        side = self._side_file()
+        return None if side is None else self._after(Snapshot.of_side_file(side))
 
     def _after(self, snapshot: Snapshot) -> Snapshot | None:
         with self._lock, plain_errors(self.path):
@@ -255,8 +263,11 @@ class Store:
 
     def _side_file(self) -> sidefile.SideFile | None:
         """The side file, if there is a sound one."""
-        token = self._rows("SELECT side_token FROM meta")[0][0]
-        return sidefile.read(self.path, token, self.checkpoint.code_bits // 8, self.checkpoint.dimension)
+        width, dimension = self.checkpoint.code_bits // 8, self.checkpoint.dimension
+        return sidefile.read(self.path, self._side_token(), width, dimension)
+
+    def _side_token(self) -> str:
+        return str(self._rows("SELECT side_token FROM meta")[0][0])
 
     def _settle(self, share: float) -> None:
         """Write the side file if there is none, or more than this share of its items changed since."""
