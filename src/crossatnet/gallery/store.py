@@ -32,7 +32,7 @@ from crossatnet.gallery.snapshot import Masks, Snapshot
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
 UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
-UNSETTLED_SHARE = 0.05  # of all items; more changes since the side file was written, and it is written anew
+UNSETTLED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
 # A run of days must not leave it all to the end: readers hold what the side file has not in memory.
 PUT_IN_A_RUN, UNSETTLED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
