@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,14 +43,16 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         sets = {}
         if options.folder:
-            sets[str(options.folder)] = copied(Path(scratch, "given"), options.folder, options.pictures)
+            sets[f"{options.folder.name}, a folder"] = copied(Path(scratch, "given"), options.folder, options.pictures)
         for size in filter(None, options.made.split(",")):
             sets[f"made, {size}"] = made(Path(scratch, size), size, options.pictures)
         for name, folder in sets.items():
             rows.append({"pictures": name, **compared(model, folder, options.repeats)})
             show(rows[-1])
+    given = ["--folder", f"DATA/{options.folder.name}"] if options.folder else []
+    given += ["--made", options.made] if options.made else []
     record = {
-        "command": " ".join(["python benchmarks/ingest.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/ingest.py", *given, "--pictures", str(options.pictures)]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -100,7 +100,8 @@ def main() -> None:
             rows.append(judged(items, bits, truth, found, exact) | made)
             show(rows[-1])
     record = {
-        "command": " ".join(["python benchmarks/search.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/search.py --items {options.items} --bits {options.bits}"
+        f" --queries {options.queries}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "faiss": faiss.__version__,
         "numpy": np.__version__,

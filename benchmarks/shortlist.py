@@ -15,8 +15,8 @@ import argparse
 import json
 import os
 import platform
-import sys
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of Sketchy, for the photo-like galleries")
     parser.add_argument("--items", default="1e4,1e5,1e6", help="sizes of galleries")
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/crossatnet-real-embeddings.npz"))
+    parser.add_argument("--cache", type=Path, default=Path(gettempdir(), "crossatnet-real-embeddings.npz"))
     options = parser.parse_args()
     real = real_embeddings(options.data, CHECKPOINT, options.cache)
     rows: list[dict[str, Any]] = []
@@ -57,7 +57,8 @@ def main() -> None:
                 rows += [judged(gallery, place, bits, k) for k in HITS]
                 show(rows[-len(HITS) :])
     record = {
-        "command": " ".join(["python benchmarks/shortlist.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/shortlist.py --data DATA/{options.data.name} --items {options.items}"
+        f" --queries {options.queries}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "checkpoint": CHECKPOINT,
         "queries": options.queries,
