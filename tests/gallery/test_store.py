@@ -180,6 +180,7 @@ STORED = {  # path -> class, hours after noon
         Where(added_before=NOON + timedelta(hours=2)),
         Where(added_before=NOON + timedelta(hours=2, microseconds=1)),
         Where(added_before=(NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=9)))),
+        Where(added_since=(NOON + timedelta(hours=2)).astimezone().replace(tzinfo=None)),
         Where(("cat",), "/p/", NOON + timedelta(hours=1), NOON + timedelta(hours=3)),
     ],
     ids=str,
@@ -196,7 +197,7 @@ def test_only_items_that_meet_the_conditions_are_found(
         for number, (path, (class_name, hours)) in enumerate(STORED.items(), 1)
         if (not where.class_names or class_name in where.class_names)
         and path.startswith(where.path_prefix)
-        and (where.added_since is None or NOON + timedelta(hours=hours) >= where.added_since)
+        and (where.added_since is None or NOON + timedelta(hours=hours) >= where.added_since.astimezone())
         and (where.added_before is None or NOON + timedelta(hours=hours) < where.added_before)
     ]
     query = np.full((1, 4), 0.5, np.float32)

@@ -69,8 +69,8 @@ class Item:
 class Where:
     """Which items may be found: those that meet every condition given. `Where()` is all of them.
 
-    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. Times are those of adding, with
-    their time zone; `added_before` is the first moment that is too late.
+    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. Times are those of adding, and
+    local if they name no time zone; `added_before` is the first moment that is too late.
     """
 
     class_names: tuple[str, ...] = ()
