@@ -257,7 +257,7 @@ def judged(
     row: dict[str, Any] = {"items": items, "bits": bits}
     for k in HITS:
         right = [len(set(ids) & set(true)) / k for ids, true in zip(hits[str(k)], truth[:, :k].tolist(), strict=True)]
-        row |= {f"shortlist_k{k}": shortlist_length(k, bits, items), f"recall_k{k}": float(np.mean(right))}
+        row |= {f"shortlist_k{k}": min(shortlist_length(k, bits, items), items), f"recall_k{k}": float(np.mean(right))}
     ours = found[f"p50_ms_k{HITS[0]}"]
     ratios = {f"faster_than_{name.split()[0]}": part["p50_ms"] / ours for name, part in exact.items()}
     return {**row, **found, **ratios, "exact": exact}

@@ -70,7 +70,7 @@ def main() -> None:
 
 def judged(gallery: Gallery, place: "Places", bits: int, k: int) -> dict[str, Any]:
     """The shortest sufficient shortlist, and what the rule's length gives."""
-    length = shortlist_length(k, bits, gallery.items)
+    length = min(shortlist_length(k, bits, gallery.items), gallery.items)
     return {
         "gallery": gallery.name,
         "items": gallery.items,

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from fake_model import FakeModel
@@ -162,8 +163,7 @@ def checked(path: Path, expected: dict[str, bool | None]) -> None:
     for one, must in expected.items():
         assert must is None or (one in stored) == must, f"{one}: {'lost' if must else 'back again'}"
     assert set(stored) <= set(expected)
-    store.UNSETTLED = 20
-    with Gallery.open(path, FakeModel()) as gallery:
+    with patch.object(store, "UNSETTLED", 20), Gallery.open(path, FakeModel()) as gallery:
         assert len(gallery) == len(stored)
         for one in stored[:: max(1, len(stored) // 5)]:
             (hit,) = gallery.search(one, 1, "photo")

@@ -21,11 +21,12 @@ SPARSE = 0.5  # where fewer than this share of the items is admitted, their code
 def shortlist_length(k: int, code_bits: int, items: int) -> int:
     """How many candidates the Hamming step hands to the float re-rank for `k` hits, by `SHORTLIST_RULE`.
 
-    So many that the recall against an exact search stays above .99 on galleries like those measured; at most `items`.
+    So many that the recall against an exact search stays above .99 on galleries like those measured; it may be more
+    than there are.
     """
     share, power = next(rule[1:] for rule in SHORTLIST_RULE if code_bits >= rule[0])
     wanted: float = share * items * (max(k, 10) / 10) ** power
-    return min(items, max(math.ceil(wanted), SHORTEST, SHORTEST_A_HIT * k))
+    return max(math.ceil(wanted), SHORTEST, SHORTEST_A_HIT * k)
 
 
 def hamming_nearest(

@@ -117,7 +117,7 @@ class Snapshot:
             len(segment.ids) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(self.segments, masks, strict=True)
         ]
-        length = shortlist_length(k, 8 * packed.shape[1], sum(counts))
+        length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
         width = min(k, length)
         ids = np.full((len(queries), width), NO_ITEM, np.int64)
         scores = np.full((len(queries), width), -np.inf, np.float32)
