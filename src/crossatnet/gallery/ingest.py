@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossatnet.data.images import IMAGE_SUFFIXES
 from crossatnet.errors import UserError
-from crossatnet.gallery.backend import Backend
+from crossatnet.gallery.backend import Backend, Facts, Stamp
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 
@@ -53,27 +54,105 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     started = time.monotonic()
     root, files, skipped = list_pictures(folder)
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
-    added = updated = unchanged = done = 0
+    tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
     with ThreadPoolExecutor(DECODERS) as pool:
         for chunk in _read_ahead(pool, files, store, reader):
-            _store_batch(store, model, chunk.readings)
-            decoded = [reading.facts.path for reading in chunk.readings if isinstance(reading, Decoded)]
-            failed = [(reading.path, reading.reason) for reading in chunk.readings if isinstance(reading, Skipped)]
-            changed = len(chunk.stored.intersection(decoded))
-            updated += changed
-            added += len(decoded) - changed
-            unchanged += chunk.size - len(decoded) - len(failed)
-            skipped += failed
-            done += chunk.size
+            batch = embed_chunk(model, chunk)
+            store_batch(store, batch)
+            tally.count(batch)
             if progress is not None:
-                progress(done, len(files))
+                progress(tally.done, len(files))
+    removed = remove_gone(store, root, files)
+    store.settle()
+    return tally.summary(removed, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What was read of some files in a row: `size` of them, of which those in `stored` were known before."""
+
+    size: int
+    stored: frozenset[str]
+    readings: list[Reading]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a chunk's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
+
+    size: int
+    stored: frozenset[str]
+    facts: list[Facts]
+    packed: NDArray[np.uint8]
+    embeddings: NDArray[np.float32]
+    thumbnails: list[bytes]
+    touched: list[tuple[str, Stamp]]
+    skipped: list[tuple[str, str]]
+
+
+class Tally:
+    """Counts what was done."""
+
+    def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
+        self.done = 0
+        self._added = self._updated = self._unchanged = 0
+        self._skipped = [*skipped]
+
+    def count(self, batch: Batch) -> None:
+        """Add what was done with a batch."""
+        updated = sum(facts.path in batch.stored for facts in batch.facts)
+        self._updated += updated
+        self._added += len(batch.facts) - updated
+        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped)
+        self._skipped += batch.skipped
+        self.done += batch.size
+
+    def count_unchanged(self, files: int) -> None:
+        """Add files that need not be read."""
+        self._unchanged += files
+        self.done += files
+
+    def summary(self, removed: int, seconds: float) -> IngestSummary:
+        """All of it, with what only the caller knows."""
+        return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
+
+
+def embed_chunk(model: Embedder, chunk: Chunk) -> Batch:
+    """Embed what was decoded of a chunk, all at once."""
+    decoded = [reading for reading in chunk.readings if isinstance(reading, Decoded)]
+    embeddings = np.empty((0, model.dimension), np.float32)
+    packed = np.empty((0, model.code_bits // 8), np.uint8)
+    if decoded:
+        embeddings = model.embed(np.stack([picture.pixels for picture in decoded]), "photo")  # (N, D)
+        packed = model.hash(embeddings)  # (N, B)
+    return Batch(
+        chunk.size,
+        chunk.stored,
+        [picture.facts for picture in decoded],
+        packed,
+        embeddings,
+        [picture.thumbnail for picture in decoded if picture.thumbnail],
+        [(reading.path, reading.stamp) for reading in chunk.readings if isinstance(reading, Touched)],
+        [(reading.path, reading.reason) for reading in chunk.readings if isinstance(reading, Skipped)],
+    )
+
+
+def store_batch(store: Backend, batch: Batch) -> None:
+    """Commit a batch in one transaction; renew the stamps of what only looked changed."""
+    if batch.facts:
+        store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
+    if batch.touched:
+        store.touch(batch.touched)
+
+
+def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
+    """Forget what was stored below `root`, is not among `files` and is not there any more. Returns how many."""
     listed = set(files)
     gone = [path for path in store.paths_under(root) if path not in listed and _is_gone(path)]
     if gone:
         store.remove(gone)
-    store.settle()
-    return IngestSummary(added, updated, unchanged, tuple(skipped), len(gone), time.monotonic() - started)
+    return len(gone)
 
 
 def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
@@ -143,16 +222,7 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """What was read of some files in a row: `size` of them, of which those in `stored` were known before."""
-
-    size: int
-    stored: frozenset[str]
-    readings: list[Reading]
-
-
-def _read_ahead(pool: ThreadPoolExecutor, files: Sequence[str], store: Backend, reader: Reader) -> Iterator[_Chunk]:
+def _read_ahead(pool: ThreadPoolExecutor, files: Sequence[str], store: Backend, reader: Reader) -> Iterator[Chunk]:
     """The files in chunks of `BATCH`, in order; while the caller embeds one, the next is decoded."""
     waiting: tuple[int, frozenset[str], list[Future[Reading]]] | None = None
     for start in range(0, len(files), BATCH):
@@ -170,17 +240,5 @@ def _read_ahead(pool: ThreadPoolExecutor, files: Sequence[str], store: Backend, 
         yield _finished(*waiting)
 
 
-def _finished(size: int, stored: frozenset[str], started: Sequence[Future[Reading]]) -> _Chunk:
-    return _Chunk(size, stored, [future.result() for future in started])
-
-
-def _store_batch(store: Backend, model: Embedder, readings: Sequence[Reading]) -> None:
-    """Embed what was decoded and commit it in one transaction; renew the stamps of what only looked changed."""
-    decoded = [reading for reading in readings if isinstance(reading, Decoded)]
-    touched = [(reading.path, reading.stamp) for reading in readings if isinstance(reading, Touched)]
-    if decoded:
-        embeddings = model.embed(np.stack([picture.pixels for picture in decoded]), "photo")  # (N, D)
-        thumbnails = [picture.thumbnail for picture in decoded] if store.thumbnail_side else ()
-        store.put([picture.facts for picture in decoded], model.hash(embeddings), embeddings, thumbnails)
-    if touched:
-        store.touch(touched)
+def _finished(size: int, stored: frozenset[str], started: Sequence[Future[Reading]]) -> Chunk:
+    return Chunk(size, stored, [future.result() for future in started])

@@ -125,7 +125,7 @@ class MilvusBackend:
 
     def __len__(self) -> int:
         """Number of items."""
-        return int(self._query(self._codes, "", ["count(*)"], STRONG)[0]["count(*)"])
+        return self._count(EVERYTHING, STRONG)
 
     # Changes
 
@@ -212,7 +212,8 @@ class MilvusBackend:
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
-        length = min(shortlist_length(k, self.checkpoint.code_bits), LONGEST_SHORTLIST)
+        admitted = self._count(where, EVENTUAL)  # near enough for a rule of thumb
+        length = min(shortlist_length(k, self.checkpoint.code_bits, admitted), LONGEST_SHORTLIST)
         if k > length:
             raise UserError(f"{self.name}: k is {k}, but Milvus finds {LONGEST_SHORTLIST} at most; ask for fewer")
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
@@ -283,6 +284,9 @@ class MilvusBackend:
     ) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), ROWS_A_CALL):
             yield from self._query(collection, f"id in {[*keys[start : start + ROWS_A_CALL]]}", fields, currency)
+
+    def _count(self, where: Where, currency: str) -> int:
+        return int(self._query(self._codes, _expression(where), ["count(*)"], currency)[0]["count(*)"])
 
     def _query(self, collection: str, where: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
         changes = self._changes

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from crossatnet.errors import UserError
 from crossatnet.gallery.backend import Backend, Checkpoint
 from crossatnet.gallery.milvus_calls import SCHEME, Address
 from crossatnet.gallery.store import Store
@@ -21,5 +22,7 @@ def create_backend(place: str | Path, checkpoint: Checkpoint, thumbnail_side: in
     if isinstance(place, str) and place.startswith(SCHEME):
         from crossatnet.gallery.milvus import MilvusBackend
 
+        if thumbnail_side:
+            raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
         return MilvusBackend.create(Address.parse(place), checkpoint)
     return Store.create(Path(place), checkpoint, thumbnail_side)
