@@ -31,6 +31,7 @@ app.add_typer(data_app, name="data")
 screen = Console()
 
 EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
+EXTRA_OF_MODULE |= {"pymilvus": "scale", "ray": "scale"}
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
 
 

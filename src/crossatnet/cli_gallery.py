@@ -16,18 +16,24 @@ from crossatnet.errors import UserError
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
     from crossatnet.gallery.backend import Where
+    from crossatnet.gallery.ingest import Progress
     from crossatnet.gallery.search import Combine, Query
 
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
-    output: Annotated[str, typer.Option("--output", "-o", "--to", help="The gallery file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures; with --ray also a text file of their paths.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", "--to", help="The gallery: a file, or milvus://HOST:PORT/NAME.")
+    ],
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
     watch: Annotated[bool, typer.Option("--watch", help="Then keep the gallery in step with the folder.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.", min=0.1)] = 10.0,
+    by_ray: Annotated[
+        bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,11 +42,14 @@ def index(
     from crossatnet.gallery.watch import watch_folder
     from crossatnet.progress import gallery_progress
 
-    list_pictures(folder)  # a mistyped folder is told before a gallery is made or a network loaded
+    if by_ray and watch:
+        raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
+    # a mistyped folder is told before a gallery is made or a network loaded
+    _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
     gallery = _opened_or_made(output, checkpoint, thumbnails)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
-            summary = gallery.add_folder(folder, report)
+            summary = _add_by_ray(gallery, output, folder, report) if by_ray else gallery.add_folder(folder, report)
         _print_summary(gallery, output, summary, as_json)
         if not len(gallery):
             raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
@@ -138,6 +147,20 @@ def info(gallery: Place, as_json: Json = False) -> None:
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
     for name, size in _sizes(gallery).items():
         print(f"  {name}: {size:,} bytes")
+
+
+def _check_list(file: Path) -> None:
+    from crossatnet.gallery.ray_ingest import read_list
+
+    read_list(file)
+
+
+def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress | None") -> "IngestSummary":
+    import ray  # noqa: F401  # where it is not installed, that is told before the network is loaded
+
+    from crossatnet.gallery.ray_ingest import add_folder_by_ray
+
+    return add_folder_by_ray(gallery.store, place, gallery.model, folder, report)
 
 
 def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int) -> "Gallery":

@@ -206,9 +206,17 @@ def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
         assert found(gallery, vectors(1), 10, where) == found(twin, vectors(1), 10, where), where
 
 
-def test_more_hits_than_milvus_gives(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match="k is 16385, but Milvus finds 16384 at most; ask for fewer"):
-        gallery.search_embeddings(vectors(1), 16_385)
+def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
+    gallery: Gallery, twin: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossatnet.gallery.milvus.LONGEST_SHORTLIST", 300)
+    pictures = [facts(f"/p/{number:03d}", class_name="ab"[number % 2]) for number in range(600)]
+    for place in (gallery, twin):
+        put(place, pictures, vectors(600))
+    assert len(gallery) == 600  # from now on it is counted without delay
+    assert found(gallery, vectors(5, seed=1), 600) == found(twin, vectors(5, seed=1), 600)
+    where = Where(class_names=("a",))
+    assert found(gallery, vectors(5, seed=1), 600, where) == found(twin, vectors(5, seed=1), 600, where)
 
 
 def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(

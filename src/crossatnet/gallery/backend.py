@@ -3,7 +3,7 @@
 Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
 
 An item is a picture file. Its key is its path; its content hash tells whether it changed. Its id is the backend's own:
-an integer of 64 bits, kept when the file changes, never used again once the item is removed. Everything a method has
+an integer of 64 bits, kept when the file changes, never used for another path. Everything a method has
 returned from is durable. Methods may be called from several threads, and raise `UserError` for what a user can mend.
 """
 

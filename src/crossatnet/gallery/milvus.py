@@ -1,7 +1,6 @@
 """A gallery kept by a Milvus server or cluster: the `Backend` for more pictures than one machine holds.
 
-Letters: `N` items, `Q` queries, `S` shortlist, `U` distinct candidates, `K` hits, `D` embedding dimension, `B` bytes of
-a packed code.
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
 
 A gallery is two collections, for Milvus up to 2.3 takes one vector field in each. NAME holds the codes with all that is
 known of a picture and is scanned by each search; NAME_embeddings holds the embeddings, of which a search reads those of
@@ -48,10 +47,11 @@ from crossatnet.gallery.milvus_collections import (
     embeddings_name,
     read_checkpoint,
 )
-from crossatnet.gallery.shortlist import best_of_shortlist, shortlist_length, unit_rows
+from crossatnet.gallery.shortlist import best_hits, cosines, shortlist_length
 from crossatnet.gallery.sidefile import STORED_FLOAT
 
-LONGEST_SHORTLIST = 16_384  # Milvus's own limit
+LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
+SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
 ROWS_A_CALL, PATHS_A_CALL = 1000, 10_000
 RERANK_FLOATS = 16_777_216  # 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
 LARGEST_ID = (1 << 63) - 1
@@ -191,11 +191,9 @@ class MilvusBackend:
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending."""
         where = _expression(Where(path_prefix=str(folder).rstrip(os.sep) + os.sep))
-        step = (LARGEST_ID + 1) // (1 + len(self) // PATHS_A_CALL) + 1  # ids are hashes: a range holds about as many
         paths: list[str] = []
         currency = STRONG  # for the first; what one read has seen, those that follow see too
-        for first in range(0, LARGEST_ID, step):
-            ids = f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
+        for ids in _id_ranges(1 + len(self) // PATHS_A_CALL):
             paths += [row["path"] for row in self._query(self._codes, f"{ids} and {where}", ["path"], currency)]
             currency = EVENTUAL
         yield from sorted(paths)
@@ -212,10 +210,9 @@ class MilvusBackend:
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
-        admitted = self._count(where, EVENTUAL)  # near enough for a rule of thumb
-        length = min(shortlist_length(k, self.checkpoint.code_bits, admitted), LONGEST_SHORTLIST)
-        if k > length:
-            raise UserError(f"{self.name}: k is {k}, but Milvus finds {LONGEST_SHORTLIST} at most; ask for fewer")
+        # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
+        admitted = max(self._count(where, EVENTUAL), LONGEST_SHORTLIST)
+        length = shortlist_length(k, self.checkpoint.code_bits, admitted)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
@@ -225,7 +222,7 @@ class MilvusBackend:
             rows = self._rows(self._embeddings, [*pointers], ["embedding"])
             for number, shortlist in enumerate(shortlists, start):
                 found = {key: rows[pointer]["embedding"][0] for key, pointer in shortlist.items() if pointer in rows}
-                best_ids, best_scores = self._best(queries[number : number + 1], found, k)
+                best_ids, best_scores = self._best(queries[number], found, k)
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
 
@@ -234,13 +231,24 @@ class MilvusBackend:
 
         Every change made before the call counts.
         """
+        if length <= LONGEST_SHORTLIST:
+            return self._search(packed, length, _expression(where))
+        shortlists: list[dict[int, int]] = [{} for _ in packed]
+        # each range of ids has its share of the nearest, give or take a little
+        for ids in _id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
+            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, _expression(where)))))
+            for shortlist, part in zip(shortlists, found, strict=True):
+                shortlist.update(part)
+        return shortlists
+
+    def _search(self, packed: NDArray[np.uint8], length: int, where: str) -> list[dict[int, int]]:
         changes = self._changes
         answers = self._connection.call(
             "search",
             self._codes,
             data=[code.tobytes() for code in packed],
             anns_field="code",
-            filter=_expression(where),
+            filter=where,
             limit=length,
             search_params={"metric_type": "HAMMING"},
             output_fields=["embedding_id"],
@@ -252,12 +260,10 @@ class MilvusBackend:
     def _best(
         self, query: NDArray[np.float32], candidates: dict[int, bytes], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and cosines of the `k` candidates nearest to a query (1, D), best first; fewer if there are fewer."""
-        ids = np.fromiter(candidates, np.int64, len(candidates))  # (U,)
+        """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are fewer."""
+        ids = np.fromiter(candidates, np.int64, len(candidates))  # (S,)
         halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.checkpoint.dimension)
-        everyone = np.arange(len(ids))[None]  # (1, U)
-        best_ids, scores = best_of_shortlist(query, everyone, unit_rows(halves.astype(np.float32)), ids, k)
-        return best_ids[0], scores[0]
+        return best_hits(ids, cosines(query, halves), k)
 
     # Rows
 
@@ -315,6 +321,13 @@ def _hash(*parts: str) -> int:
     """An id for these texts: 63 bits, so that it is a positive integer of 64."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") & LARGEST_ID
+
+
+def _id_ranges(parts: int) -> Iterator[str]:
+    """Conditions that part all items into so many sets of about equal size, for ids are hashes."""
+    step = (LARGEST_ID + 1) // parts + 1
+    for first in range(0, LARGEST_ID, step):
+        yield f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
 
 
 def _row(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
