@@ -114,7 +114,27 @@ def kills_table(record: dict[str, Any]) -> str:
     )
 
 
-KINDS = {"search": search_table, "shortlist": shortlist_table, "ingest": ingest_table, "kills": kills_table}
+def milvus_table(record: dict[str, Any]) -> str:
+    """A gallery in a file beside one on a server."""
+    lines = ["| items | gallery | filled in | p50, p95 | same top 10 |", "|---|---|---|---|---|"]
+    for row in record["rows"]:
+        for where in ("file", "milvus"):
+            figures = row[where]
+            lines.append(
+                f"| {row['items']:,} | {where} | {figures['fill_s']} s | {figures['p50_ms']:.1f},"
+                f" {figures['p95_ms']:.1f} ms | {row['same_top_10']:.2f} |"
+            )
+    note = f"{record['data']}; {record['queries']} queries, one at a time; {record['machine']}."
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
+KINDS = {
+    "search": search_table,
+    "shortlist": shortlist_table,
+    "ingest": ingest_table,
+    "kills": kills_table,
+    "milvus": milvus_table,
+}
 
 
 def made(name: str) -> str:

@@ -115,6 +115,9 @@ def compact(gallery: Place, as_json: Json = False) -> None:
     before = sum(_sizes(gallery).values())
     with Gallery.open(gallery) as opened:
         opened.store.compact()
+    if not before:
+        print(json.dumps({"gallery": gallery}) if as_json else f"{gallery}: its server gives the room back")
+        return
     after = sum(_sizes(gallery).values())
     print(
         json.dumps({"gallery": gallery, "bytes_before": before, "bytes": after})

@@ -182,3 +182,18 @@ def test_watch_follows_the_folder_until_it_is_stopped(tmp_path: Path, folder: Pa
         assert watcher.wait(60) == 130
     with Gallery.open(tmp_path / "my.gallery") as opened:
         assert len(opened) == kills.PICTURES
+
+
+def test_places_on_a_server(folder: Path, run: Run) -> None:
+    assert_refused(run("index", folder, "--to", "milvus://nowhere/birds"), "write milvus://HOST:PORT/NAME")
+    picture = next(folder.rglob("*.png"))
+    assert_refused(run("search", "milvus://127.0.0.1:1/birds", picture), "no Milvus server answers there")
+
+
+def test_ray_for_one_run_only(folder: Path, run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "my.gallery"
+    assert_refused(run("index", folder, "-o", place, "--ray", "--watch"), "leave out --watch")
+    (tmp_path / "empty.txt").touch()
+    assert_refused(run("index", tmp_path / "empty.txt", "-o", place, "--ray"), "empty.txt: an empty list")
+    assert_refused(run("index", tmp_path / "none", "-o", place, "--ray"), "none: no such folder")
+    assert not place.exists()

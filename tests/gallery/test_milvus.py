@@ -90,6 +90,7 @@ def count_rows(gallery: Gallery, suffix: str = "") -> int:
     return int(store._query(collection, "", ["count(*)"], "Strong")[0]["count(*)"])
 
 
+@pytest.mark.scale  # the server alone needs a minute where cores are busy
 def test_ten_thousand_items_give_the_same_top_ten_as_a_file(gallery: Gallery, twin: Gallery) -> None:
     centres, count = vectors(100, seed=1), 10_000
     picked = np.random.default_rng(2).integers(0, 100, count)
