@@ -1,11 +1,12 @@
 # make demo: set-up, then the main job; with PICTURES=FOLDER your own folder is made searchable first.
 # make test: set-up, then lint, types and tests.
+# make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test format clean
+.PHONY: setup demo test test-scale format clean
 
 setup: .venv/ready
 
@@ -23,6 +24,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-scale: setup
+	$(BIN)/python -m pytest -m scale
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,11 +1,13 @@
-"""Make the tables of docs/results.md and README.md from `benchmarks/results/*.json`; `--check` only compares."""
+"""Make the tables of the documents from `benchmarks/results/*.json`; `--check` only compares."""
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "scaling.md")
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 METRICS = ("mAP@all", "P@10", "P@100")
 
@@ -54,6 +56,111 @@ def figure(row: dict[str, Any], name: str) -> str:
     return f"{row['mean'][name]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
+def search_table(record: dict[str, Any]) -> str:
+    """Two-stage search beside exact search, and what a gallery takes."""
+    lines = [
+        "| items | bits | k | shortlist | recall@k | p50, p95 | faiss exact p50 | NumPy exact p50 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        exact = [row["exact"][name] for name in ("faiss exact", "numpy exact")]
+        marks = ["" if part["timed_items"] == row["items"] else "*" for part in exact]
+        timed = [f"{part['p50_ms']:.1f} ms{mark}" for part, mark in zip(exact, marks, strict=True)]
+        for k in (10, 100):
+            lines.append(
+                f"| {row['items']:,} | {row['bits']} | {k} | {row[f'shortlist_k{k}']:,} | {row[f'recall_k{k}']:.4f}"
+                f" | {row[f'p50_ms_k{k}']:.1f}, {row[f'p95_ms_k{k}']:.1f} ms | {' | '.join(timed)} |"
+            )
+    lines += [
+        "",
+        "| items | bits | SQLite file | side file | opening, cold | own memory | with mapped pages | stored in |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        sizes = [f"{row['bytes'].get(name, 0) / 1e6:,.0f} MB" for name in ("sqlite", "-index")]
+        lines.append(
+            f"| {row['items']:,} | {row['bits']} | {' | '.join(sizes)} | {row['opening_warm_s']:.2f},"
+            f" {row['opening_cold_s']:.2f} s | {row.get('own_mib', 0):,} MiB | {row['peak_mib']:,} MiB"
+            f" | {row['fill_s'] + row['settle_s']:.0f} s |"
+        )
+    lines += [
+        "",
+        f"{record['data']}; {record['queries']} queries, one at a time, one thread. \\*: from fewer items, multiplied."
+        f" {record['machine']}; faiss {record['faiss']}, NumPy {record['numpy']}.",
+    ]
+    return "\n".join([*lines, "", f"`{record['command']}`"])
+
+
+def shortlist_table(record: dict[str, Any]) -> str:
+    """How long a shortlist must be, and how long it is."""
+    lines = ["| gallery | items | bits | k | needed | taken | recall |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['gallery']} | {row['items']:,} | {row['bits']} | {row['k']} | {row['needed']:,} | {row['length']:,}"
+        f" | {row['recall']:.4f} |"
+        for row in record["rows"]
+        if row["k"] >= 10
+    ]
+    note = (
+        f"{record['queries']} queries; needed for a mean recall of {record['recall']}; {record['checkpoint']}'s codes."
+    )
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
+def ingest_table(record: dict[str, Any]) -> str:
+    """Indexing beside the network alone."""
+    lines = ["| pictures | decoding one | network alone | index | of it |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['pictures']} | {row['decode_ms']:.1f} ms | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s"
+        f" | {row['ratio']:.2f} |"
+        for row in record["rows"]
+    ]
+    note = f"{record['checkpoint']}, {record['threads']} threads, {record['machine']}, torch {record['torch']}."
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
+def kills_table(record: dict[str, Any]) -> str:
+    """How often a gallery was killed at work, and that it lost nothing."""
+    during = Counter(row["during"] for row in record["rounds"])
+    counts = ", ".join(f"{count} while {step}" for step, count in sorted(during.items()))
+    checked = sum(row["acknowledged"] for row in record["rounds"])
+    return (
+        f"Killed at {len(record['rounds'])} moments ({counts}): of {checked:,} acknowledged changes none was lost and"
+        f" none done twice. {record['machine']}, SQLite {record['sqlite']}.\n\n`{record['command']}`"
+    )
+
+
+def milvus_table(record: dict[str, Any]) -> str:
+    """A gallery in a file beside one on a server."""
+    lines = ["| items | gallery | filled in | p50, p95 | same top 10 |", "|---|---|---|---|---|"]
+    for row in record["rows"]:
+        for where in ("file", "milvus"):
+            figures = row[where]
+            lines.append(
+                f"| {row['items']:,} | {where} | {figures['fill_s']} s | {figures['p50_ms']:.1f},"
+                f" {figures['p95_ms']:.1f} ms | {row['same_top_10']:.2f} |"
+            )
+    note = f"{record['data']}; {record['queries']} queries, one at a time; {record['machine']}."
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
+KINDS = {
+    "evaluate": evaluator_table,
+    "search": search_table,
+    "shortlist": shortlist_table,
+    "ingest": ingest_table,
+    "kills": kills_table,
+    "milvus": milvus_table,
+}
+
+
+def made(name: str) -> str:
+    """The table of a results file; those of one machine's galleries say so where they are not measured yet."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if name in KINDS and not path.exists():
+        return "Not measured yet."
+    return KINDS.get(name, table)(json.loads(path.read_text(encoding="utf-8")))
+
+
 def filled(text: str) -> str:
     """The text with every table between its markers made anew; a marker names its results file."""
     parts = text.split(BEGIN.partition("{}")[0])
@@ -62,15 +169,13 @@ def filled(text: str) -> str:
         _, end, after = rest.partition(END)
         if not end:
             raise SystemExit(f"the table {name} has no '{END}'")
-        report = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        made = evaluator_table(report) if name == "evaluate" else table(report)
-        parts[index] = f"{name} -->\n{made}\n{END}{after}"
+        parts[index] = f"{name} -->\n{made(name)}\n{END}{after}"
     return BEGIN.partition("{}")[0].join(parts)
 
 
 def main() -> None:
     stale = []
-    for path in (ROOT / "docs" / "results.md", ROOT / "README.md"):
+    for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         if filled(text) != text:
             stale.append(path.name)

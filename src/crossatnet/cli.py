@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossatnet import __version__
+from crossatnet.cli_gallery import compact, index, info, remove, search
+from crossatnet.cli_options import DEFAULT_CHECKPOINT, Json, Quiet, print_some
 from crossatnet.errors import UserError
 
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
     from crossatnet.evaluation import Results
-    from crossatnet.gallery import IngestSummary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,9 +31,7 @@ app.add_typer(data_app, name="data")
 screen = Console()
 
 EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
-DEFAULT_CHECKPOINT = "crossatnet-open"
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+EXTRA_OF_MODULE |= {"pymilvus": "scale", "ray": "scale"}
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
 
 
@@ -75,7 +73,7 @@ def demo(
 
     if pictures:
         output.mkdir(parents=True, exist_ok=True)
-        index(pictures, output / "my.gallery", quiet=quiet)
+        index(pictures, str(output / "my.gallery"), quiet=quiet)
         print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     _print_results(results)
@@ -281,65 +279,13 @@ def audit(
         print(f"{outcome.checkpoint}, {outcome.split}: {verdict}")
         for name, value in outcome.facts.items():
             print(f"  {name}: {value}")
-        _print_some("found", [f"{one.level}: {one.message}; {one.advice}" for one in outcome.findings])
+        print_some("found", [f"{one.level}: {one.message}; {one.advice}" for one in outcome.findings])
     if not outcome.passed:
         raise typer.Exit(1)
 
 
-@app.command()
-def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The gallery file.")],
-    checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
-    from crossatnet.gallery import Gallery
-    from crossatnet.gallery.ingest import list_pictures
-    from crossatnet.gallery.store import GalleryMissingError
-    from crossatnet.model.network import CrossATNet
-    from crossatnet.progress import gallery_progress
-
-    list_pictures(folder)  # a mistyped folder is told before a gallery is made or a network loaded
-    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
-    try:
-        gallery = Gallery.open(output, network)
-    except GalleryMissingError:
-        gallery = Gallery.create(output, network or CrossATNet.from_pretrained(DEFAULT_CHECKPOINT))
-    with gallery, gallery_progress("indexing pictures", quiet) as report:
-        summary = gallery.add_folder(folder, report)
-        size = len(gallery)
-    if as_json:
-        print(json.dumps({"gallery": str(output), "size": size, **asdict(summary)}, indent=1))
-    else:
-        _print_summary(output, size, summary)
-    if not size:
-        raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
-
-
-@app.command()
-def search(
-    gallery: Annotated[Path, typer.Argument(help="A gallery made by `crossatnet index`.")],
-    query: Annotated[Path, typer.Argument(help="Your drawing: any picture file.")],
-    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
-    photo: Annotated[bool, typer.Option("--photo", help="The query is a photo, not a drawing.")] = False,
-    guided: Annotated[bool, typer.Option(help="Look again at the best hits through the drawing's eyes.")] = False,
-    checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Find the pictures that a drawing shows."""
-    from crossatnet.gallery import Gallery
-    from crossatnet.model.network import CrossATNet
-
-    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
-    with Gallery.open(gallery, network) as opened:
-        hits = opened.search(query, k, "photo" if photo else "sketch", "guided" if guided else None)
-    if as_json:
-        print(json.dumps([asdict(hit) for hit in hits], indent=1))
-        return
-    for rank, hit in enumerate(hits, 1):
-        print(f"{rank:3d}  {hit.score:6.3f}  {hit.path}")
+for gallery_command in (index, search, remove, compact, info):
+    app.command()(gallery_command)
 
 
 @app.command()
@@ -397,8 +343,8 @@ def _print_results(results: "Results") -> None:
         print(f"  search: {1000 * first.seconds_per_query:.2f} ms a query, gallery of {first.gallery_bytes:,} bytes")
     if first.with_duplicates:
         print(f"  {first.model} with duplicates: mAP@all {first.with_duplicates['mAP@all']:.3f}")
-    _print_some("left out", results.unusable)
-    _print_some("duplicate, counted once", results.duplicates)
+    print_some("left out", results.unusable)
+    print_some("duplicate, counted once", results.duplicates)
 
 
 def _catalog_facts(catalog: "Catalog") -> dict[str, Any]:
@@ -414,24 +360,8 @@ def _print_catalog(catalog: "Catalog") -> None:
     counts = catalog.counts()
     sketches, photos = (sum(column) for column in zip(*counts.values(), strict=True))
     print(f"{catalog.root}: {len(counts)} classes, {sketches} sketches, {photos} photos")
-    _print_some("unusable", [problem.reason for problem in catalog.problems])
-    _print_some("duplicate", [f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates])
-
-
-def _print_summary(path: Path, size: int, summary: "IngestSummary") -> None:
-    rate = (summary.added + summary.updated) / summary.seconds if summary.seconds else 0.0
-    print(
-        f"{path}: {size} pictures ({summary.added} added, {summary.updated} updated, {summary.unchanged} unchanged,"
-        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s, {rate:.0f}/s"
-    )
-    _print_some("skipped", [reason if path in reason else f"{path}: {reason}" for path, reason in summary.skipped])
-
-
-def _print_some(what: str, lines: Sequence[str], most: int = 20) -> None:
-    for line in lines[:most]:
-        print(f"  {what}: {line}")
-    if len(lines) > most:
-        print(f"  ... and {len(lines) - most} more; --json lists them all")
+    print_some("unusable", [problem.reason for problem in catalog.problems])
+    print_some("duplicate", [f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
 from crossatnet.evaluation import Results, embed_catalog, evaluate_zero_shot, frozen_baselines, save_results
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.store import GalleryMissingError
+from crossatnet.gallery.backend import GalleryMissingError
 from crossatnet.model.network import CrossATNet
 from crossatnet.plots import Cell, GridRow, retrieval_grid
 from crossatnet.progress import console, gallery_progress

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFile
 
 from crossatnet.data import images
-from crossatnet.data.images import ImageError, cut_to_strokes, load_image, prepare, strokes_on_black
+from crossatnet.data.images import ImageError, cut_to_strokes, load_image, picture_size, prepare, strokes_on_black
 from crossatnet.errors import UserError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -342,3 +342,28 @@ def test_empty_drawing_stays_empty(paper: int) -> None:
     assert (prepared == 0).all()
     black = Image.new("RGB", (40, 30))
     assert cut_to_strokes(black).size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("size", "enough", "decoded"), [((1600, 1200), 384, (800, 600)), ((1600, 1200), 150, (200, 150))]
+)
+def test_a_large_jpeg_may_be_decoded_at_a_fraction_that_looks_the_same(
+    size: tuple[int, int], enough: int, decoded: tuple[int, int]
+) -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(patches).resize(size).save(file, "JPEG", quality=90)
+    small, whole = load_image(file.getvalue(), enough=enough), load_image(file.getvalue())
+    assert (small.size, whole.size) == (decoded, size)
+    assert picture_size(file.getvalue()) == size
+    ours, theirs = (prepare(image, "photo", enough // 2).astype(float) for image in (small, whole))
+    assert np.abs(ours - theirs).mean() < 1  # grey levels, of 255
+
+
+def test_what_is_not_much_larger_than_enough_stays_whole() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (500, 400)).save(file, "JPEG")
+    assert load_image(file.getvalue(), enough=384).size == (500, 400)
+    file = io.BytesIO()
+    Image.new("RGB", (1600, 1200)).save(file, "PNG")
+    assert load_image(file.getvalue(), enough=100).size == (1600, 1200)

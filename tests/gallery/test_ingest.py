@@ -1,21 +1,26 @@
 """Filling a gallery: what is taken, what is skipped, what a second run does, and kill -9 at any point."""
 
+import hashlib
+import io
+import itertools
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_model import FakeModel
-from PIL import Image
+from PIL import ExifTags, Image
 
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery import ingest as ingest_module
+from crossatnet.gallery import reading as reading_module
 
 
 def draw(path: Path, seed: int = 0) -> None:
@@ -116,7 +121,7 @@ def test_file_written_anew_with_the_same_bytes_is_unchanged(gallery: Gallery, mo
     os.utime(folder / "3.png", ns=(5, 5))
     assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 3, "removed": 0}
     assert model.batch_sizes == []
-    assert gallery.store.stamps_under(folder)[str(folder / "3.png")].mtime_ns == 5
+    assert gallery.store.stamps([str(folder / "3.png")])[str(folder / "3.png")].mtime_ns == 5
 
 
 def test_deleted_file_is_removed_and_other_folders_are_left_alone(
@@ -137,7 +142,7 @@ def test_bad_files_are_skipped_with_a_reason(gallery: Gallery, folder: Path, mon
     (folder / "text.png").write_text("I am a text")
     (folder / "empty.png").touch()
     (folder / "heavy.png").write_bytes(bytes(10_000))
-    monkeypatch.setattr(ingest_module, "MAX_BYTES", 9_999)
+    monkeypatch.setattr(reading_module, "MAX_BYTES", 9_999)
     draw(folder / "gone.png")
     listed = ingest_module.find_pictures(folder)
     (folder / "gone.png").unlink()
@@ -203,6 +208,142 @@ def test_folders_that_cannot_be_indexed(gallery: Gallery, tmp_path: Path, make: 
         target.mkdir()
     with pytest.raises(UserError, match=f"target: {complaint}"):
         gallery.add_folder(target)
+
+
+# Pictures of all kinds
+
+
+def corners(path: Path, kind: str) -> None:
+    """The same picture in another file format: red at the top left, else white."""
+    pixels = np.full((12, 20, 3), 255, np.uint8)
+    pixels[:6, :10] = (255, 0, 0)
+    image = Image.fromarray(pixels)
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=100)
+    elif kind == "cmyk":
+        image.convert("CMYK").save(path, quality=100)
+    elif kind == "animated":
+        image.save(path, save_all=True, append_images=[Image.new("RGB", (20, 12), "blue")])
+    elif kind == "transparent":
+        clear = image.convert("RGBA")
+        clear.putalpha(Image.fromarray(np.where(pixels[..., 1] == 0, 255, 0).astype(np.uint8)))
+        clear.save(path)
+    elif kind == "sixteen bits":
+        grey = np.where(pixels[..., 1] == 0, 76, 255).astype(np.uint16) * 257  # red's grey
+        Image.fromarray(grey).save(path)
+    else:
+        image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jpg", "turned"),
+        ("a.jpg", "cmyk"),
+        ("a.gif", "animated"),
+        ("a.webp", "animated"),
+        ("a.png", "transparent"),
+        ("a.tif", "sixteen bits"),
+        ("a.png", "sixteen bits"),
+        ("a.bmp", "plain"),
+        ("A.PNG", "plain"),
+    ],
+)
+def test_pictures_of_all_kinds_are_stored_as_what_they_show(
+    gallery: Gallery, model: FakeModel, tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    corners(tmp_path / "pictures" / name, kind)
+    corners(tmp_path / "plain.png", "plain")
+    assert gallery.add_folder(tmp_path / "pictures").skipped == ()
+    assert (gallery.store.items([1])[1].facts.width, gallery.store.items([1])[1].facts.height) == (20, 12)
+    query = Image.open(tmp_path / "plain.png")
+    (hit,) = gallery.search(query.convert("L") if kind == "sixteen bits" else query, modality="photo")
+    assert hit.score > 0.99
+
+
+def test_a_picture_of_too_many_pixels_is_skipped(gallery: Gallery, folder: Path) -> None:
+    huge = bytearray((folder / "3.png").read_bytes())
+    huge[16:24] = (20_000).to_bytes(4, "big") * 2  # width and height, in the header
+    huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
+    (folder / "huge.png").write_bytes(huge)
+    ((path, reason),) = gallery.add_folder(folder).skipped
+    assert path.endswith("huge.png")
+    assert "more than the limit" in reason or "more pixels than the limit" in reason
+
+
+def test_large_photos_are_found_by_themselves_and_keep_their_size(
+    gallery: Gallery, tmp_path: Path, model: FakeModel
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    rough = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    rough.resize((800, 600)).save(tmp_path / "pictures" / "large.jpg", quality=95)
+    gallery.add_folder(tmp_path / "pictures")
+    facts = gallery.store.items([1])[1].facts
+    assert (facts.width, facts.height) == (800, 600)
+    assert gallery.search(tmp_path / "pictures" / "large.jpg", modality="photo")[0].score > 0.999
+
+
+def test_thumbnails_are_kept_where_they_are_asked_for(tmp_path: Path, model: FakeModel) -> None:
+    (tmp_path / "pictures").mkdir()
+    corners(tmp_path / "pictures" / "turned.jpg", "turned")
+    with Gallery.create(tmp_path / "my.gallery", model, thumbnail_side=10) as gallery:
+        gallery.add_folder(tmp_path / "pictures")
+        jpeg = gallery.store.thumbnail(1)
+    assert jpeg is not None
+    thumbnail = Image.open(io.BytesIO(jpeg))
+    assert (thumbnail.format, thumbnail.size) == ("JPEG", (10, 6))
+    red, white = thumbnail.getpixel((2, 1)), thumbnail.getpixel((8, 4))
+    assert isinstance(red, tuple)
+    assert isinstance(white, tuple)
+    assert red[0] > 200 > 100 > red[1]
+    assert min(white) > 200
+
+
+# Files that change while they are read
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "3.png"
+    changes = iter([b"first", b"second"])
+    status = os.fstat
+
+    def change(descriptor: int) -> os.stat_result:
+        before = status(descriptor)
+        if (content := next(changes, None)) is not None:
+            path.write_bytes(content)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        return before
+
+    monkeypatch.setattr(reading_module.os, "fstat", change)
+    content, stamp = reading_module.read_file(str(path))
+    assert content == b"second"
+    assert (stamp.size, stamp.content_hash) == (6, hashlib.sha256(b"second").hexdigest())
+    assert stamp.mtime_ns == path.stat().st_mtime_ns
+
+
+def test_a_file_that_keeps_changing_is_left_for_another_time(
+    gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.add_folder(folder)
+    draw(folder / "3.png", seed=7)
+    status, times = os.fstat, itertools.count(1)
+
+    def change(descriptor: int) -> os.stat_result:
+        os.utime(descriptor, ns=(0, next(times)))
+        return status(descriptor)
+
+    monkeypatch.setattr(reading_module.os, "fstat", change)
+    summary = gallery.add_folder(folder)
+    assert counts(summary) == {"added": 0, "updated": 0, "unchanged": 2, "removed": 0}
+    ((path, reason),) = summary.skipped
+    assert path == str(folder / "3.png")
+    assert reason == "kept changing while it was read; index again when it is whole"
+    assert len(gallery) == 3
+    monkeypatch.undo()
+    assert gallery.add_folder(folder).updated == 1
 
 
 # Killed and run again

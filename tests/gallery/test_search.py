@@ -10,13 +10,16 @@ from fake_model import FakeModel
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import ImageError
+from crossatnet.data.images import ImageError, Modality
+from crossatnet.data.strokes import render
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, Hit
 from crossatnet.gallery import search as search_module
+from crossatnet.gallery import shortlist as shortlist_module
+from crossatnet.gallery import snapshot as snapshot_module
+from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp, Where
 from crossatnet.gallery.ingest import BATCH
-from crossatnet.gallery.search import shortlist_length
-from crossatnet.gallery.store import Facts, GalleryMissingError, Stamp
+from crossatnet.gallery.snapshot import Snapshot
 
 
 def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:
@@ -75,13 +78,11 @@ def test_query_length_does_not_matter(gallery: Gallery, model: FakeModel) -> Non
     assert gallery.search_embeddings(4.0 * query, 5) == gallery.search_embeddings(query, 5)
 
 
-def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_query_and_many_give_the_same(gallery: Gallery, model: FakeModel) -> None:
     put(gallery, model, random_embeddings(300))
     queries = random_embeddings(25, seed=1)
     together = gallery.search_embeddings(queries, 10)
     assert together == [gallery.search_embeddings(query[None], 10)[0] for query in queries]
-    monkeypatch.setattr(search_module, "RERANK_FLOATS", 300 * 16 * 4)  # four queries at a time
-    assert together == gallery.search_embeddings(queries, 10)
 
 
 def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> None:
@@ -95,7 +96,8 @@ def test_equal_scores_are_ordered_by_id(gallery: Gallery, model: FakeModel) -> N
 def test_short_shortlist_finds_most_of_the_true_best(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "SHORTLIST_RULE", ((0, 100, 5),))
+    monkeypatch.setattr(shortlist_module, "SHORTEST", 100)
+    monkeypatch.setattr(shortlist_module, "SHORTLIST_RULE", ((0, 0.0, 1.0),))
     stored, queries = random_embeddings(600), random_embeddings(30, seed=1)
     put(gallery, model, stored)
     recalls = []
@@ -104,22 +106,6 @@ def test_short_shortlist_finds_most_of_the_true_best(
         recalls.append(len(expected.keys() & {hit.id for hit in hits}) / 10)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert np.mean(recalls) > 0.8  # the 100 nearest of 600 by 64 random bits; chance would give 0.17
-
-
-@pytest.mark.parametrize(
-    ("k", "code_bits", "length"),
-    [
-        (10, 512, 500),
-        (200, 512, 1000),
-        (10, 1024, 500),
-        (10, 256, 1000),
-        (200, 320, 2000),
-        (10, 64, 2000),
-        (200, 8, 4000),
-    ],
-)
-def test_shortlist_rule(k: int, code_bits: int, length: int) -> None:
-    assert shortlist_length(k, code_bits) == length
 
 
 def test_search_with_a_picture(gallery: Gallery, model: FakeModel, tmp_path: Path) -> None:
@@ -263,7 +249,7 @@ def test_guided_search_of_an_empty_gallery(gallery: Gallery, sketch: NDArray[np.
 
 def test_guided_search_needs_a_drawing(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeModel, "preprocess", lambda *_: pytest.fail("the query was read before it was refused"))
-    with pytest.raises(UserError, match="guided re-ranking needs a drawing: search by sketch, or without it"):
+    with pytest.raises(UserError, match="guided re-ranking needs a drawing, and one only: search by one sketch"):
         gallery.search(np.zeros((8, 8), np.uint8), modality="photo", rerank="guided")
 
 
@@ -282,13 +268,102 @@ def test_guided_search_refuses_k_below_one(gallery: Gallery, sketch: NDArray[np.
         gallery.search(sketch, k, rerank="guided")
 
 
+# Other queries, several together, and conditions
+
+
+STROKES = (np.array([[0, 0], [9, 9]], np.float32), np.array([[0, 9], [9, 0]], np.float32))
+
+
+def pictures(count: int, seed: int = 5) -> list[NDArray[np.uint8]]:
+    return [*np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)]
+
+
+def test_strokes_are_searched_for_as_the_picture_they_draw(gallery: Gallery, model: FakeModel) -> None:
+    put(gallery, model, random_embeddings(50))
+    assert gallery.search(STROKES, 5) == gallery.search(render(STROKES), 5)
+    assert gallery.search(STROKES, 5) != gallery.search(STROKES[:1], 5)
+
+
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_several_queries_are_averaged(gallery: Gallery, model: FakeModel, modality: Modality) -> None:
+    put(gallery, model, random_embeddings(100))
+    queries = pictures(3)
+    embeddings = model.embed(np.stack([model.preprocess(query, modality) for query in queries]), modality)
+    expected = oracle(random_embeddings(100), embeddings.mean(axis=0), 10)
+    hits = gallery.search([*queries], 10, modality)
+    assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
+    assert gallery.search([queries[0]], 10, modality) == gallery.search(queries[0], 10, modality)
+
+
+@pytest.mark.parametrize("k", [1, 10, 1000])
+def test_the_union_has_what_is_near_to_any_query(gallery: Gallery, model: FakeModel, k: int) -> None:
+    put(gallery, model, random_embeddings(100))
+    queries, drawn = [STROKES, *pictures(2)], [render(STROKES), *pictures(2)]
+    best: dict[int, float] = {}
+    embeddings = model.embed(np.stack([model.preprocess(query, "sketch") for query in drawn]), "sketch")  # one batch
+    for hits in gallery.search_embeddings(embeddings, 100):
+        for hit in hits:
+            best[hit.id] = max(hit.score, best.get(hit.id, -1.0))
+    expected = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+    hits = gallery.search(queries, k, combine="union")
+    assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
+
+
+def test_conditions_hold_under_the_shortlist_too(
+    gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "shortlist_length", lambda k, bits, items: min(300, items))
+    stored, queries = random_embeddings(600), random_embeddings(10, seed=1)
+    put(gallery, model, stored)
+    even = Where(class_names=("even",))
+    for query, hits in zip(queries, gallery.search_embeddings(queries, 10, even), strict=True):
+        expected = [pair for pair in oracle(stored, query, 600) if pair[0] % 2 == 1][:10]  # ids count from 1
+        assert [hit.id for hit in hits] == [number for number, _ in expected]
+    assert gallery.search(STROKES, 5, where=Where(path_prefix="/nowhere")) == []
+    guided = gallery.search(STROKES, 5, where=even, rerank="guided")
+    assert {hit.class_name for hit in guided} == {"even"}
+    assert len(guided) == 5
+
+
+def test_queries_that_cannot_be_combined(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
+    with pytest.raises(UserError, match="no query: give a drawing"):
+        gallery.search([])
+    with pytest.raises(UserError, match="one only: search by one sketch"):
+        gallery.search([sketch, sketch], rerank="guided")
+    with pytest.raises(UserError, match="unknown way to combine queries 'both': give 'average' or 'union'"):
+        gallery.search([sketch, sketch], combine="both")  # type: ignore[arg-type]
+
+
+# Forgetting
+
+
+def test_pictures_and_folders_are_forgotten(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    for number, name in enumerate(["a/1.png", "a/b/2.png", "ab/3.png", "4.png", "5.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures(1, number)[0]).save(folder / name)
+    gallery.add_folder(folder)
+    (tmp_path / "alias").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"nothing\.png: no picture of .*my\.gallery is there or below; nothing"):
+        gallery.remove(["4.png", "nothing.png"])
+    assert len(gallery) == 5
+    (folder / "4.png").unlink()
+    assert gallery.remove(["a", "4.png", folder / "4.png", tmp_path / "alias" / "5.png"]) == 4
+    assert [Path(hit.path).name for hit in gallery.search(STROKES)] == ["3.png"]
+    assert (folder / "5.png").exists()
+    assert gallery.add_folder(folder).added == 3
+
+
 # Another connection changes the file
 
 
 def test_reader_sees_what_a_writer_adds_changes_and_removes(gallery: Gallery, model: FakeModel) -> None:
     stored = random_embeddings(4)
     put(gallery, model, stored[:2])
-    with Gallery.open(gallery.store.path, model) as reader:
+    with Gallery.open(gallery.store.name, model) as reader:
         assert {hit.id for hit in reader.search_embeddings(stored[2:3])[0]} == {1, 2}
         put(gallery, model, stored[2:3], prefix="/q/")
         assert reader.search_embeddings(stored[2:3])[0][0].path == "/q/0.png"
@@ -299,19 +374,19 @@ def test_reader_sees_what_a_writer_adds_changes_and_removes(gallery: Gallery, mo
         assert len(reader) == 2
 
 
-def test_item_removed_between_the_two_steps_is_left_out(
+def test_item_removed_while_it_is_found_is_left_out(
     gallery: Gallery, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = random_embeddings(5)
     put(gallery, model, stored)
-    two_steps = gallery._shortlist
+    find = Snapshot.nearest
 
-    def shortlist_then_lose(*arguments: object) -> NDArray[np.int64]:
-        shortlist = two_steps(*arguments)  # type: ignore[arg-type]
+    def find_then_lose(snapshot: Snapshot, *arguments: object) -> Nearest:
+        found = find(snapshot, *arguments)  # type: ignore[arg-type]
         gallery.store.remove(["/p/4.png", "/p/1.png"])
-        return shortlist
+        return found
 
-    monkeypatch.setattr(gallery, "_shortlist", shortlist_then_lose)
+    monkeypatch.setattr(Snapshot, "nearest", find_then_lose)
     assert {hit.id for hit in gallery.search_embeddings(stored[:1])[0]} == {1, 3, 4}
     gallery.store.remove([f"/p/{number}.png" for number in range(5)])
     assert gallery.search_embeddings(stored[:1]) == [[]]
@@ -348,7 +423,7 @@ def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
     with pytest.raises(
         UserError, match=r"made with checkpoint fake-0 .* is fake-7 .*give fake-0, or index .* another file"
     ):
-        Gallery.open(gallery.store.path, FakeModel(seed=7))
+        Gallery.open(gallery.store.name, FakeModel(seed=7))
 
 
 def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +464,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
     with pytest.raises(UserError, match=r"fake-0, which was not saved then; pass it to Gallery\.open"):
-        Gallery.open(gallery.store.path).search(np.zeros((8, 8), np.uint8))
+        Gallery.open(gallery.store.name).search(np.zeros((8, 8), np.uint8))
 
 
 @pytest.mark.parametrize("k", [0, -3])

@@ -2,6 +2,8 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 
 from crossatnet.errors import UserError
 from crossatnet.gallery import store as store_module
-from crossatnet.gallery.store import SCHEMA_VERSION, Checkpoint, Facts, GalleryMissingError, Stamp, Store
+from crossatnet.gallery.backend import Checkpoint, Facts, GalleryMissingError, Stamp, Where
+from crossatnet.gallery.database import SCHEMA_VERSION
+from crossatnet.gallery.store import Store
 
 CHECKPOINT = Checkpoint("f" * 64, "/models/fake", "fake", dimension=4, code_bits=16)
 
@@ -30,6 +34,13 @@ def vectors(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.fl
     return codes, generator.standard_normal((count, 4)).astype(np.float32)
 
 
+def contents(store: Store) -> list[tuple[int, list[int], list[float]]]:
+    """Id, code and stored embedding of every item, as SQLite has them, without the help of the code under test."""
+    with closing(sqlite3.connect(store.path)) as connection:
+        rows = connection.execute("SELECT id, code, embedding FROM items ORDER BY id").fetchall()
+    return [(key, list(code), np.frombuffer(half, "<f2").tolist()) for key, code, half in rows]
+
+
 def test_what_is_put_can_be_got_after_reopening(store: Store) -> None:
     codes, embeddings = vectors(3)
     store.put([facts("/p/a"), facts("/p/b"), facts("/p/c")], codes, embeddings)
@@ -40,11 +51,10 @@ def test_what_is_put_can_be_got_after_reopening(store: Store) -> None:
     assert len(reopened) == 3
     assert reopened.items([2, 99])[2].facts == facts("/p/b")
     assert list(reopened.items([2, 99])) == [2]
-    assert reopened.codes().ids.tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(reopened.codes().packed, codes)
-    found, halves = reopened.embeddings([3, 1, 99])
-    assert found.tolist() == [1, 3]
-    np.testing.assert_array_equal(halves, embeddings[[0, 2]].astype(np.float16).astype(np.float32))
+    assert contents(reopened) == [
+        (key, code.tolist(), half.tolist())
+        for key, code, half in zip([1, 2, 3], codes, embeddings.astype(np.float16), strict=True)
+    ]
 
 
 def test_file_is_in_wal_mode_with_schema_version(store: Store) -> None:
@@ -66,15 +76,23 @@ def test_a_changed_picture_keeps_its_id_and_its_time_of_adding(store: Store, mon
     item = store.items([1])[1]
     assert item.facts == facts("/p/a", content="b")
     assert item.added == "2001-01-01T00:00:00+00:00"
-    assert store.codes().ids.tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(store.codes().packed, [new_codes[1], codes[1], new_codes[0]])
+    assert [row[:2] for row in contents(store)] == [
+        (key, code.tolist()) for key, code in zip([1, 2, 3], [new_codes[1], codes[1], new_codes[0]], strict=True)
+    ]
 
 
-def test_stamps_are_those_below_the_folder_only(store: Store) -> None:
-    paths = ["/p/a", "/p/sub/b", "/p.x/c", "/p0/d", "/pq", "/o/e"]
+def test_stamps_are_those_asked_for_and_stored(store: Store) -> None:
+    store.put([facts("/p/a"), facts("/p/b", content="b")], *vectors(2))
+    assert store.stamps(["/p/b", "/p/none"]) == {"/p/b": Stamp(100, 1, "b" * 64)}
+
+
+@pytest.mark.parametrize("part", [1, 3, 100])
+def test_paths_are_those_below_the_folder_only(store: Store, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "IDS_A_STATEMENT", part)
+    paths = ["/p/a", "/p/sub/b", "/p/\U0001f600", "/p.x/c", "/p0/d", "/pq", "/o/e", "/p"]
     store.put([facts(path) for path in paths], *vectors(len(paths)))
-    assert sorted(store.stamps_under(Path("/p"))) == ["/p/a", "/p/sub/b"]
-    assert sorted(store.stamps_under(Path("/"))) == sorted(paths)
+    assert list(store.paths_under(Path("/p"))) == ["/p/a", "/p/sub/b", "/p/\U0001f600"]
+    assert list(store.paths_under(Path("/"))) == sorted(paths)
 
 
 def test_touch_renews_the_stamp_alone(store: Store) -> None:
@@ -85,24 +103,9 @@ def test_touch_renews_the_stamp_alone(store: Store) -> None:
 
 def test_removed_ids_are_not_used_again(store: Store) -> None:
     store.put([facts("/p/a"), facts("/p/b")], *vectors(2))
-    store.remove(["/p/b", "/p/unknown"])
+    assert store.remove(["/p/b", "/p/unknown"]) == 1
     store.put([facts("/p/c")], *vectors(1))
-    assert store.codes().ids.tolist() == [1, 3]
-
-
-@pytest.mark.parametrize("change", ["add", "update", "remove"])
-def test_codes_brought_up_to_date_equal_codes_read_anew(store: Store, change: str) -> None:
-    store.put([facts("/p/a"), facts("/p/b")], *vectors(2))
-    known, version = store.codes(), store.version()
-    other = Store.open(store.path)
-    if change == "remove":
-        other.remove(["/p/a"])
-    else:
-        other.put([facts("/p/b" if change == "update" else "/p/c", content="c")], *vectors(1, seed=2))
-
-    assert store.version() != version
-    for ours, fresh in zip(store.codes(known).__dict__.values(), other.codes().__dict__.values(), strict=True):
-        np.testing.assert_array_equal(ours, fresh)
+    assert [row[0] for row in contents(store)] == [1, 3]
 
 
 def test_version_moves_with_own_changes_and_stands_still_without(store: Store) -> None:
@@ -121,11 +124,84 @@ def test_a_batch_that_fails_leaves_nothing(store: Store) -> None:
 
 def test_more_ids_than_a_statement_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "IDS_A_STATEMENT", 3)
-    codes, embeddings = vectors(10)
-    store.put([facts(f"/p/{number}") for number in range(10)], codes, embeddings)
-    found, halves = store.embeddings(list(range(10, 0, -1)))
-    assert found.tolist() == list(range(1, 11))
-    np.testing.assert_allclose(halves, embeddings, rtol=1e-3)
+    store.put([facts(f"/p/{number}") for number in range(10)], *vectors(10))
+    assert sorted(store.items(list(range(12, 0, -1)))) == list(range(1, 11))
+
+
+def test_thumbnails_go_with_their_item(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "my.gallery", CHECKPOINT, thumbnail_side=64)
+    assert Store.open(store.path).thumbnail_side == 64
+    store.put([facts("/p/a"), facts("/p/b")], *vectors(2), thumbnails=[b"A", b"B"])
+    store.put([facts("/p/a", content="b")], *vectors(1), thumbnails=[b"new"])
+    assert [store.thumbnail(number) for number in (1, 2, 3)] == [b"new", b"B", None]
+    store.remove(["/p/a"])
+    assert store.thumbnail(1) is None
+
+
+def test_compact_gives_back_room_and_changes_nothing(store: Store) -> None:
+    store.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
+    store.remove([f"/p/{number}" for number in range(10, 1000)])
+    kept, items = contents(store), store.items(range(1, 1001))
+    store.close()
+    with closing(Store.open(store.path)) as again:
+        size = store.path.stat().st_size
+        again.compact()
+        assert store.path.stat().st_size < size / 5
+        assert (contents(again), again.items(range(1, 1001))) == (kept, items)
+        again.put([facts("/p/new")], *vectors(1))
+        assert contents(again)[-1][0] == 1001  # ids are not used again after it either
+
+
+# Conditions
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STORED = {  # path -> class, hours after noon
+    "/p/a/1": ("cat", 0),
+    "/p/a/2": ("dog", 1),
+    "/p/ab/3": ("cat", 2),
+    "/p/A/4": (None, 3),
+    "/q/5": ('cat\'s "%" _', 4),
+}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where(class_names=("cat",)),
+        Where(class_names=("cat", "dog")),
+        Where(class_names=('cat\'s "%" _',)),
+        Where(class_names=("none",)),
+        Where(path_prefix="/p/a"),
+        Where(path_prefix="/p/a/"),
+        Where(path_prefix="/p/_"),
+        Where(added_since=NOON + timedelta(hours=2)),
+        Where(added_since=NOON + timedelta(hours=1, microseconds=1)),
+        Where(added_before=NOON + timedelta(hours=2)),
+        Where(added_before=NOON + timedelta(hours=2, microseconds=1)),
+        Where(added_before=(NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=9)))),
+        Where(added_since=(NOON + timedelta(hours=2)).astimezone().replace(tzinfo=None)),
+        Where(("cat",), "/p/", NOON + timedelta(hours=1), NOON + timedelta(hours=3)),
+    ],
+    ids=str,
+)
+def test_only_items_that_meet_the_conditions_are_found(
+    store: Store, where: Where, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, (class_name, hours) in STORED.items():
+        moment = (NOON + timedelta(hours=hours)).isoformat(timespec="seconds")
+        monkeypatch.setattr(store_module, "_now", lambda moment=moment: moment)
+        store.put([replace(facts(path), class_name=class_name)], *vectors(1))
+    expected = [
+        number
+        for number, (path, (class_name, hours)) in enumerate(STORED.items(), 1)
+        if (not where.class_names or class_name in where.class_names)
+        and path.startswith(where.path_prefix)
+        and (where.added_since is None or NOON + timedelta(hours=hours) >= where.added_since.astimezone())
+        and (where.added_before is None or NOON + timedelta(hours=hours) < where.added_before)
+    ]
+    query = np.full((1, 4), 0.5, np.float32)
+    assert sorted(store.nearest(query, np.zeros((1, 2), np.uint8), 10, where).ids[0].tolist()) == expected
 
 
 # Troubles
@@ -197,7 +273,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write to")
 def test_a_folder_that_cannot_be_written() -> None:
-    with pytest.raises(UserError, match=r"my\.gallery: cannot be opened; .*folder must be writable"):
+    with pytest.raises(UserError, match=r"my\.gallery: cannot be opened; check the permissions of .* its folder"):
         Store.create(Path("/proc/my.gallery"), CHECKPOINT)
 
 
@@ -236,7 +312,7 @@ def test_a_damaged_file(store: Store) -> None:
     content[4096:] = b"\xff" * (len(content) - 4096)
     store.path.write_bytes(content)
     with pytest.raises(UserError, match="the gallery is damaged; delete it"):
-        Store.open(store.path).codes()
+        Store.open(store.path).nearest(np.ones((1, 4), np.float32), np.zeros((1, 2), np.uint8), 1)
 
 
 def test_closing_twice_does_no_harm(store: Store) -> None:

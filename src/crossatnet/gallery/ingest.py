@@ -5,7 +5,6 @@ all files, before those already stored are dropped: a run that goes on after a c
 were missing, and as an embedding's last bits may depend on its batch, the gallery comes out the same byte for byte.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import IMAGE_SUFFIXES, MAX_BYTES, ImageError, load_image
+from crossatnet.data.images import IMAGE_SUFFIXES
 from crossatnet.errors import UserError
+from crossatnet.gallery.backend import Backend, Facts, Stamp
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.store import Facts, Stamp, Store
+from crossatnet.gallery.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 
 BATCH = 32
 DECODERS = min(4, os.cpu_count() or 1)  # threads; more only wait for the network
@@ -40,30 +40,7 @@ class IngestSummary:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    facts: Facts
-    pixels: NDArray[np.uint8]  # (S, S, 3)
-
-
-@dataclass(frozen=True)
-class _Touched:
-    """Written anew with the bytes that are stored already."""
-
-    path: str
-    stamp: Stamp
-
-
-@dataclass(frozen=True)
-class _Skipped:
-    path: str
-    reason: str
-
-
-_Reading = _Decoded | _Touched | _Skipped
-
-
-def add_folder(store: Store, model: Embedder, folder: Path, progress: Progress | None = None) -> IngestSummary:
+def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress | None = None) -> IngestSummary:
     """Make the gallery hold the pictures in `folder` and below as they are now.
 
     New pictures are embedded and added. One whose file changed is embedded again and keeps its id; if it cannot be read
@@ -76,25 +53,106 @@ def add_folder(store: Store, model: Embedder, folder: Path, progress: Progress |
     """
     started = time.monotonic()
     root, files, skipped = list_pictures(folder)
-    stored = store.stamps_under(root)
-    chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    added = updated = unchanged = 0
+    store.touch([])  # a gallery that cannot be written says so before anything is embedded
+    tally = Tally(skipped)
+    reader = Reader(root, model, store.thumbnail_side)
     with ThreadPoolExecutor(DECODERS) as pool:
-        for number, readings in enumerate(_read_ahead(pool, chunks, _Reader(root, model, stored))):
-            _store_batch(store, model, readings)
-            decoded = [reading.facts.path for reading in readings if isinstance(reading, _Decoded)]
-            failed = [(reading.path, reading.reason) for reading in readings if isinstance(reading, _Skipped)]
-            changed = sum(path in stored for path in decoded)
-            updated += changed
-            added += len(decoded) - changed
-            unchanged += len(chunks[number]) - len(decoded) - len(failed)
-            skipped += failed
+        for chunk in _read_ahead(pool, files, store, reader):
+            batch = embed_chunk(model, chunk)
+            store_batch(store, batch)
+            tally.count(batch)
             if progress is not None:
-                progress(min((number + 1) * BATCH, len(files)), len(files))
-    gone = [path for path in stored if _is_gone(path)]
+                progress(tally.done, len(files))
+    removed = remove_gone(store, root, files)
+    store.settle()
+    return tally.summary(removed, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What was read of some files in a row: `size` of them, of which those in `stored` were known before."""
+
+    size: int
+    stored: frozenset[str]
+    readings: list[Reading]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a chunk's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
+
+    size: int
+    stored: frozenset[str]
+    facts: list[Facts]
+    packed: NDArray[np.uint8]
+    embeddings: NDArray[np.float32]
+    thumbnails: list[bytes]
+    touched: list[tuple[str, Stamp]]
+    skipped: list[tuple[str, str]]
+
+
+class Tally:
+    """Counts what was done."""
+
+    def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
+        self.done = 0
+        self._added = self._updated = self._unchanged = 0
+        self._skipped = [*skipped]
+
+    def count(self, batch: Batch) -> None:
+        """Add what was done with a batch."""
+        updated = sum(facts.path in batch.stored for facts in batch.facts)
+        self._updated += updated
+        self._added += len(batch.facts) - updated
+        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped)
+        self._skipped += batch.skipped
+        self.done += batch.size
+
+    def count_unchanged(self, files: int) -> None:
+        """Add files that need not be read."""
+        self._unchanged += files
+        self.done += files
+
+    def summary(self, removed: int, seconds: float) -> IngestSummary:
+        """All of it, with what only the caller knows."""
+        return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
+
+
+def embed_chunk(model: Embedder, chunk: Chunk) -> Batch:
+    """Embed what was decoded of a chunk, all at once."""
+    decoded = [reading for reading in chunk.readings if isinstance(reading, Decoded)]
+    embeddings = np.empty((0, model.dimension), np.float32)
+    packed = np.empty((0, model.code_bits // 8), np.uint8)
+    if decoded:
+        embeddings = model.embed(np.stack([picture.pixels for picture in decoded]), "photo")  # (N, D)
+        packed = model.hash(embeddings)  # (N, B)
+    return Batch(
+        chunk.size,
+        chunk.stored,
+        [picture.facts for picture in decoded],
+        packed,
+        embeddings,
+        [picture.thumbnail for picture in decoded if picture.thumbnail],
+        [(reading.path, reading.stamp) for reading in chunk.readings if isinstance(reading, Touched)],
+        [(reading.path, reading.reason) for reading in chunk.readings if isinstance(reading, Skipped)],
+    )
+
+
+def store_batch(store: Backend, batch: Batch) -> None:
+    """Commit a batch in one transaction; renew the stamps of what only looked changed."""
+    if batch.facts:
+        store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
+    if batch.touched:
+        store.touch(batch.touched)
+
+
+def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
+    """Forget what was stored below `root`, is not among `files` and is not there any more. Returns how many."""
+    listed = set(files)
+    gone = [path for path in store.paths_under(root) if path not in listed and _is_gone(path)]
     if gone:
         store.remove(gone)
-    return IngestSummary(added, updated, unchanged, tuple(skipped), len(gone), time.monotonic() - started)
+    return len(gone)
 
 
 def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
@@ -164,72 +222,23 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads and decodes one picture; called from several threads."""
-
-    root: Path
-    model: Embedder
-    stored: dict[str, Stamp]
-
-    def is_unchanged(self, path: str) -> bool:
-        """Whether size and time of change are those of the stored picture, so that it need not be read."""
-        stamp = self.stored.get(path)
-        if stamp is None:
-            return False
-        try:
-            now = Path(path).stat()
-        except OSError:
-            return False  # `read` will say why
-        return (now.st_size, now.st_mtime_ns) == (stamp.size, stamp.mtime_ns)
-
-    def read(self, path: str) -> _Reading:
-        """The decoded picture, or why there is none; never raises for a bad file."""
-        try:
-            content, stamp = _read_file(path)
-            if path in self.stored and self.stored[path].content_hash == stamp.content_hash:
-                return _Touched(path, stamp)
-            image = load_image(content)
-            pixels = self.model.preprocess(image, "photo")
-        except ImageError as error:
-            return _Skipped(path, str(error).removeprefix("the uploaded picture: "))
-        except FileNotFoundError:
-            return _Skipped(path, "vanished while the folder was indexed")
-        except OSError as error:
-            return _Skipped(path, error.strerror or str(error))
-        parent = Path(path).parent
-        class_name = None if parent == self.root else parent.name
-        return _Decoded(Facts(path, class_name, stamp, image.width, image.height), pixels)
-
-
-def _read_file(path: str) -> tuple[bytes, Stamp]:
-    """The bytes of a file and their stamp, from one reading: what is hashed is what will be decoded."""
-    with Path(path).open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
-        content = file.read()
-    return content, Stamp(status.st_size, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
-
-
-def _read_ahead(pool: ThreadPoolExecutor, chunks: Sequence[Sequence[str]], reader: _Reader) -> Iterator[list[_Reading]]:
-    """What was read of each chunk, in order; while the caller embeds one, the next is decoded."""
-    waiting: list[Future[_Reading]] | None = None
-    for chunk in chunks:
-        started = [pool.submit(reader.read, path) for path in chunk if not reader.is_unchanged(path)]
+def _read_ahead(pool: ThreadPoolExecutor, files: Sequence[str], store: Backend, reader: Reader) -> Iterator[Chunk]:
+    """The files in chunks of `BATCH`, in order; while the caller embeds one, the next is decoded."""
+    waiting: tuple[int, frozenset[str], list[Future[Reading]]] | None = None
+    for start in range(0, len(files), BATCH):
+        paths = files[start : start + BATCH]
+        stamps = store.stamps(paths)
+        started = [
+            pool.submit(reader.read, path, stamps.get(path))
+            for path in paths
+            if not is_unchanged(path, stamps.get(path))
+        ]
         if waiting is not None:
-            yield [future.result() for future in waiting]
-        waiting = started
+            yield _finished(*waiting)
+        waiting = (len(paths), frozenset(stamps), started)
     if waiting is not None:
-        yield [future.result() for future in waiting]
+        yield _finished(*waiting)
 
 
-def _store_batch(store: Store, model: Embedder, readings: Sequence[_Reading]) -> None:
-    """Embed what was decoded and commit it in one transaction; renew the stamps of what only looked changed."""
-    decoded = [reading for reading in readings if isinstance(reading, _Decoded)]
-    touched = [(reading.path, reading.stamp) for reading in readings if isinstance(reading, _Touched)]
-    if decoded:
-        embeddings = model.embed(np.stack([picture.pixels for picture in decoded]), "photo")  # (N, D)
-        store.put([picture.facts for picture in decoded], model.hash(embeddings), embeddings)
-    if touched:
-        store.touch(touched)
+def _finished(size: int, stored: frozenset[str], started: Sequence[Future[Reading]]) -> Chunk:
+    return Chunk(size, stored, [future.result() for future in started])

@@ -1,20 +1,22 @@
 """The gallery on disk: ONE SQLite file that holds every item's facts, hash code and embedding.
 
-Letters: `N` items, `D` embedding dimension, `B` bytes of a packed code.
+Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
 
 SQLite in WAL mode lets readers work while one process writes. `synchronous=FULL` makes a committed batch survive a
-power cut. It was measured to make a batch of 32 cost 3.4 ms rather than 1.0, against some 400 ms to embed it.
+power cut. It was measured to make a batch of 32 cost 3.4 ms rather than 1.0, against some 400 ms to embed it. Searches
+run on arrays of all codes and embeddings, see `snapshot`; large galleries keep a copy of these beside the file, see
+`sidefile`.
 """
 
-import dataclasses
-import itertools
 import os
+import secrets
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,139 +24,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.errors import UserError
+from crossatnet.gallery import database, sidefile
+from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where
+from crossatnet.gallery.changes import count_changes, marks, read_changes, read_rows
+from crossatnet.gallery.database import COMPLAINTS, plain_errors, transaction
+from crossatnet.gallery.snapshot import Masks, Snapshot
 
-SCHEMA_VERSION = 1  # kept in the file's `user_version`
-APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: tells a gallery from any other database
-BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
-CACHE_KIB = 65_536
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
-STORED_FLOAT = np.dtype("<f2")  # half precision moves a cosine by less than 0.001 and halves the file
+UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
+UNSETTLED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
+# A run of days must not leave it all to the end: readers hold what the side file has not in memory.
+PUT_IN_A_RUN, UNSETTLED_SHARE_IN_A_RUN = 100_000, 0.25
+CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
 
-# `rewrites` counts changed and removed items: while it stands still, a reader that already holds the codes need
-# only fetch those with a higher id, for AUTOINCREMENT never hands out an id twice.
-SCHEMA = (
-    "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
-    " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL, rewrites INTEGER NOT NULL)",
-    "CREATE TABLE items (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE, class_name TEXT,"
-    " content_hash TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,"
-    " width INTEGER NOT NULL, height INTEGER NOT NULL, added TEXT NOT NULL,"
-    " code BLOB NOT NULL, embedding BLOB NOT NULL)",
-    "CREATE TRIGGER item_updated AFTER UPDATE OF code ON items BEGIN UPDATE meta SET rewrites = rewrites + 1; END",
-    "CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN UPDATE meta SET rewrites = rewrites + 1; END",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 INSERT = (
-    "INSERT INTO items (path, class_name, content_hash, size, mtime_ns, width, height, added, code, embedding)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO items"
+    " (path, class_name, content_hash, size, mtime_ns, width, height, added, code, embedding, generation)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM meta))"
     " ON CONFLICT (path) DO UPDATE SET class_name = excluded.class_name, content_hash = excluded.content_hash,"
     " size = excluded.size, mtime_ns = excluded.mtime_ns, width = excluded.width, height = excluded.height,"
-    " code = excluded.code, embedding = excluded.embedding"
+    " code = excluded.code, embedding = excluded.embedding, generation = excluded.generation"
 )
 
 
-class GalleryMissingError(UserError):
-    """There is no gallery at this path (yet)."""
-
-
 @dataclass(frozen=True)
-class Checkpoint:
-    """The model a gallery was made with; embeddings of another model cannot be compared with its own."""
+class _Current:
+    """The snapshot of one version of the file, and which of its rows meet the conditions asked for so far."""
 
-    fingerprint: str
-    source: str
-    name: str
-    dimension: int
-    code_bits: int
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What a stored file looked like when it was embedded: enough to see whether it changed."""
-
-    size: int
-    mtime_ns: int
-    content_hash: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that is stored of a picture but its code and embedding. `path` is absolute, sizes in pixels and bytes."""
-
-    path: str
-    class_name: str | None
-    stamp: Stamp
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Item:
-    """One stored picture. `added` is the time its path was first stored (ISO 8601, UTC)."""
-
-    id: int
-    facts: Facts
-    added: str
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Every item's packed code: `ids` int64 (N,) ascending, `packed` uint8 (N, B)."""
-
-    ids: NDArray[np.int64]
-    packed: NDArray[np.uint8]
-    rewrites: int
+    version: tuple[object, ...]
+    snapshot: Snapshot
+    masks: dict[Where, Masks] = field(default_factory=dict)
 
 
 class Store:
-    """One open gallery file. Its methods may be called from several threads; each is one transaction.
+    """One open gallery file: the `Backend` of one machine, whose methods are documented there.
 
-    Every method raises `UserError` if the disk is full, the file is damaged or cannot be written, or another
-    process keeps it locked.
+    Each method is one transaction. A file that this process may not write is opened read-only, and what would change
+    it raises `UserError`, as do a full disk, a damaged file, and one that another process keeps locked.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, read_only: bool = False, unchangeable: bool = False
+    ) -> None:
+        """Use `open` or `create` instead. `unchangeable` as `database.open_to_read` tells it."""
         self.path = path
-        self.checkpoint = checkpoint
+        self._read_only = read_only
         self._connection = connection
-        self._lock = threading.RLock()
+        self._file_state = _file_state(path) if unchangeable else None
+        self._lock = threading.RLock()  # of the connection
+        self._latest: _Current | None = None
+        self._put = 0  # items since the side file was last thought of
+        self._snapshot_lock = threading.Lock()
+        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
+        *checkpoint, self.thumbnail_side = self._rows(f"SELECT {columns} FROM meta")[0]
+        self.checkpoint = Checkpoint(*checkpoint)
 
     @classmethod
-    def create(cls, path: Path, checkpoint: Checkpoint) -> "Store":
-        """Make a new gallery file. Raises `UserError` if there is something at `path` already.
-
-        An empty database, which is what a process killed in this very method leaves behind, is taken over.
-        """
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
-        with _plain_errors(path):
-            connection = _connect(path, "rwc")
-            with _closed_on_error(connection):
-                with _transaction(connection):
-                    if not _is_blank(connection):
-                        raise UserError(f"{path}: exists already; open it, or choose another name")
-                    for statement in SCHEMA:
-                        connection.execute(statement)
-                    made_with = (*dataclasses.astuple(checkpoint), _now(), 0)  # in the order of the table's columns
-                    connection.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?, ?)", made_with)
-                _configure(connection)
-        return cls(path, connection, checkpoint)
+    def create(cls, path: Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> "Store":
+        """Make a new gallery file. Raises `UserError` if there is something at `path` already."""
+        return cls(path, database.create(path, checkpoint, _now(), thumbnail_side))
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open a gallery file.
+        """Open a gallery file; one of an older schema is converted.
 
         Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or was made by
         a version of this program whose schema is not known here.
         """
-        if not path.exists():
-            raise _missing(path)
-        with _plain_errors(path):
-            connection = _connect(path, "rw")
-            with _closed_on_error(connection):
-                checkpoint = _read_checkpoint(path, connection)
-                _configure(connection)  # only now: WAL mode is written into the file, which must be ours
-        return cls(path, connection, checkpoint)
+        if not path.exists() or database.may_write(path):
+            return cls(path, database.open_to_write(path))
+        connection, unchangeable = database.open_to_read(path)
+        return cls(path, connection, True, unchangeable)
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
 
     def close(self) -> None:
         """Close the file; closing twice does no harm."""
@@ -165,33 +110,38 @@ class Store:
         """Number of items."""
         return int(self._rows("SELECT count(*) FROM items")[0][0])
 
-    def version(self) -> tuple[int, int]:
+    def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
         with self._lock:
             data_version = self._rows("PRAGMA data_version")[0][0]  # moves with other connections' commits only
-            return int(data_version), self._connection.total_changes
+            return data_version, self._connection.total_changes, self._file_state
 
-    def stamps_under(self, folder: Path) -> dict[str, Stamp]:
-        """The stamps of all items whose file lies in `folder` (absolute) or below it, by path."""
-        first, end = _path_range(folder)
-        rows = self._rows(
-            "SELECT path, size, mtime_ns, content_hash FROM items WHERE path >= ? AND path < ?", (first, end)
-        )
-        return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
+    # Changes
 
-    def put(self, pictures: Sequence[Facts], packed: NDArray[np.uint8], embeddings: NDArray[np.float32]) -> None:
-        """Store a batch in one transaction: all of it, or after a crash nothing.
-
-        `packed` (N, B) and `embeddings` (N, D) belong to `pictures`; a path stored before keeps its id.
-        """
+    def put(
+        self,
+        pictures: Sequence[Facts],
+        packed: NDArray[np.uint8],
+        embeddings: NDArray[np.float32],
+        thumbnails: Sequence[bytes] = (),
+    ) -> None:
+        """Store a batch in one transaction: all of it, or after a crash nothing."""
         now = _now()
-        halves = embeddings.astype(STORED_FLOAT)
+        halves = embeddings.astype(sidefile.STORED_FLOAT)
         rows = [
             (*_columns(facts), now, code.tobytes(), half.tobytes())
             for facts, code, half in zip(pictures, packed, halves, strict=True)
         ]
-        with self._writing() as connection:
+        with self._changing() as connection:
             connection.executemany(INSERT, rows)
+            if thumbnails:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
+                    [(jpeg, facts.path) for jpeg, facts in zip(thumbnails, pictures, strict=True)],
+                )
+        self._put += len(rows)
+        if self._put > PUT_IN_A_RUN:
+            self._settle(UNSETTLED_SHARE_IN_A_RUN)
 
     def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
         """Renew the stamps of stored paths whose file was written anew with the same bytes."""
@@ -201,68 +151,213 @@ class Store:
                 [(stamp.size, stamp.mtime_ns, path) for path, stamp in stamps],
             )
 
-    def remove(self, paths: Sequence[str]) -> None:
-        """Forget these paths, in one transaction; those not stored are ignored."""
+    def remove(self, paths: Sequence[str]) -> int:
+        """Forget these paths, in one transaction; those not stored are ignored. Returns how many were stored."""
+        with self._changing() as connection:
+            return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
+
+    def settle(self) -> None:
+        """Write the side file if so much changed since it was written that opening has become slow."""
+        self._settle(UNSETTLED_SHARE)
+
+    def compact(self) -> None:
+        """Write the file anew without the room of what was removed; needs as much free disk as the file is large."""
         with self._writing() as connection:
-            connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths])
+            connection.execute("UPDATE meta SET forgotten = generation")
+            connection.execute("DELETE FROM removed")
+        with self._lock, plain_errors(self.path):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if len(self) > UNSETTLED:
+            self._write_side_file()
+        else:
+            sidefile.path_of(self.path).unlink(missing_ok=True)
+
+    # Questions
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those among `paths` that are stored."""
+        rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
+        return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
+
+    def paths_under(self, folder: Path) -> Iterator[str]:
+        """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
+        last, end = _range(str(folder).rstrip(os.sep) + os.sep)
+        statement = "SELECT path FROM items WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
+        while rows := self._rows(statement, (last, end, IDS_A_STATEMENT)):
+            yield from (row[0] for row in rows)
+            last = rows[-1][0]
 
     def items(self, ids: Sequence[int]) -> dict[int, Item]:
         """The stored items among `ids`, by id."""
         columns = "id, path, class_name, size, mtime_ns, content_hash, width, height, added"
         found: dict[int, Item] = {}
-        for row in self._rows_of(columns, ids):
+        for row in self._rows_among(columns, "id", ids):
             key, path, class_name, size, mtime_ns, content_hash, width, height, added = row
             facts = Facts(path, class_name, Stamp(size, mtime_ns, content_hash), width, height)
             found[key] = Item(key, facts, added)
         return found
 
-    def embeddings(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ids among `ids` that are stored, ascending (N,), and their embeddings (N, D)."""
-        rows = sorted(self._rows_of("id, embedding", ids))
-        found = np.array([row[0] for row in rows], dtype=np.int64)  # (N,)
-        halves = np.frombuffer(b"".join(row[1] for row in rows), dtype=STORED_FLOAT)
-        return found, halves.reshape(-1, self.checkpoint.dimension).astype(np.float32)
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """The stored JPEG of an item, if there is one."""
+        rows = self._rows("SELECT jpeg FROM thumbnails WHERE id = ?", (item_id,))
+        return rows[0][0] if rows else None
 
-    def codes(self, known: Codes | None = None) -> Codes:
-        """Every item's code. With `known` from an earlier call only what was added since is read, if possible."""
-        width = self.checkpoint.code_bits // 8
-        with self._lock, _plain_errors(self.path), _transaction(self._connection, "DEFERRED"):
-            rewrites = int(self._connection.execute("SELECT rewrites FROM meta").fetchone()[0])
-            if known is None or known.rewrites != rewrites:
-                known = Codes(np.empty(0, np.int64), np.empty((0, width), np.uint8), rewrites)
-            last = int(known.ids[-1]) if len(known.ids) else 0
-            ids: list[int] = []
-            packed = bytearray()
-            for key, code in self._connection.execute("SELECT id, code FROM items WHERE id > ? ORDER BY id", (last,)):
-                ids.append(key)
-                packed += code
-        new = np.frombuffer(packed, dtype=np.uint8).reshape(-1, width)
-        return Codes(
-            np.concatenate([known.ids, np.array(ids, np.int64)]), np.concatenate([known.packed, new]), rewrites
-        )
+    def nearest(
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+    ) -> Nearest:
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        current = self._current()
+        try:
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+        except sidefile.DamagedError:
+            current = self._current(distrust_side_file=True)
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+
+    # The arrays that searches run on
+
+    def _current(self, distrust_side_file: bool = False) -> "_Current":
+        """The snapshot of the gallery as it is now; a search that still uses an older one is not disturbed."""
+        with self._snapshot_lock:
+            version = self.version()  # before it is read: a change in between is then noticed next time
+            if self._latest is None or self._latest.version != version or distrust_side_file:
+                known = self._latest.snapshot if self._latest and not distrust_side_file else None
+                self._latest = _Current(version, self._brought_up(known, distrust_side_file))
+            return self._latest
+
+    def _masks(self, current: "_Current", where: Where) -> Masks:
+        """Which rows of the snapshot meet the conditions; kept for the next search with the same."""
+        masks = current.masks.get(where)
+        if masks is None:
+            masks = current.snapshot.masks(None if where == EVERYTHING else self._ids_where(where))
+            if len(current.masks) >= CONDITIONS_KEPT:
+                current.masks.clear()
+            current.masks[where] = masks
+        return masks
+
+    def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
+        """The present snapshot, made from a known one if that is possible."""
+        if known is not None and not self._is_overtaken(known) and (brought := self._after(known)) is not None:
+            return brought
+        if not distrust_side_file and (brought := self._of_side_file()) is not None:
+            return brought
+        if len(self) > UNSETTLED and self._write_side_file() and (brought := self._of_side_file()) is not None:
+            return brought
+        everything = self._after(Snapshot())
+        assert everything is not None, "nothing is forgotten before the beginning"
+        return everything
+
+    def _is_overtaken(self, known: Snapshot) -> bool:
+        """Whether much that a snapshot holds in memory has come into a newer side file since."""
+        return known.in_memory > UNSETTLED and known.side_token != self._side_token()
+
+    def _of_side_file(self) -> Snapshot | None:
+        """The present snapshot from the side file, if there is a sound one that is not too old."""
+        side = self._side_file()
+        return None if side is None else self._after(Snapshot.of_side_file(side))
+
+    def _after(self, snapshot: Snapshot) -> Snapshot | None:
+        with self._lock, plain_errors(self.path):
+            changes = read_changes(self._connection, self.checkpoint, snapshot.generation)
+        return None if changes is None else snapshot.after(changes)
+
+    def _side_file(self) -> sidefile.SideFile | None:
+        """The side file, if there is a sound one."""
+        width, dimension = self.checkpoint.code_bits // 8, self.checkpoint.dimension
+        return sidefile.read(self.path, self._side_token(), width, dimension)
+
+    def _side_token(self) -> str:
+        return str(self._rows("SELECT side_token FROM meta")[0][0])
+
+    def _settle(self, share: float) -> None:
+        """Write the side file if there is none, or more than this share of its items changed since."""
+        self._put = 0
+        with self._lock, plain_errors(self.path):
+            side = self._side_file()
+            changed = count_changes(self._connection, side.header.generation) if side else len(self)
+        if changed > UNSETTLED and (side is None or changed > share * side.header.items):
+            self._write_side_file()
+
+    def _write_side_file(self) -> bool:
+        """Write the side file; whether it could be done. A full disk, a lock or a lack of rights loses nothing."""
+        if not database.may_write(self.path):
+            return False
+        token, width = secrets.token_hex(16), self.checkpoint.code_bits // 8
+        try:
+            # a connection of its own: searches go on meanwhile
+            with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
+                reading.execute("BEGIN")
+                (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
+                (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
+                header = sidefile.Header(token, generation, count, width, self.checkpoint.dimension)
+                if not sidefile.write(self.path, header, read_rows(reading, self.checkpoint)):
+                    return False
+            with self._writing() as connection:
+                connection.execute("UPDATE meta SET side_token = ?", (token,))
+        except (OSError, UserError):
+            return False
+        return True
+
+    def _ids_where(self, where: Where) -> NDArray[np.int64]:
+        """The ids, ascending, of the items that meet the conditions."""
+        conditions: list[str] = []
+        values: list[str] = []
+        if where.class_names:
+            conditions.append(f"class_name IN ({marks(where.class_names)})")
+            values += where.class_names
+        if where.path_prefix:
+            conditions.append("path >= ? AND path < ?")
+            values += _range(where.path_prefix)
+        if where.added_since:
+            conditions.append("added >= ?")
+            values.append(_text(where.added_since))
+        if where.added_before:
+            conditions.append("added < ?")
+            values.append(_text(where.added_before))
+        rows = self._rows(f"SELECT id FROM items WHERE {' AND '.join(conditions)}", values)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+
+    # SQLite
 
     def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with self._lock, _plain_errors(self.path):
+        with self._lock, plain_errors(self.path):
+            if self._file_state is not None and self._file_state != _file_state(self.path):  # SQLite would not notice
+                self._connection.close()
+                self._connection, unchangeable = database.open_to_read(self.path)
+                self._file_state = _file_state(self.path) if unchangeable else None
             return self._connection.execute(statement, parameters).fetchall()
 
-    def _rows_of(self, columns: str, ids: Sequence[int]) -> list[Any]:
+    def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
         rows: list[Any] = []
-        for start in range(0, len(ids), IDS_A_STATEMENT):
-            part = ids[start : start + IDS_A_STATEMENT]
-            marks = ",".join(itertools.repeat("?", len(part)))
-            rows += self._rows(f"SELECT {columns} FROM items WHERE id IN ({marks})", part)
+        for start in range(0, len(values), IDS_A_STATEMENT):
+            part = values[start : start + IDS_A_STATEMENT]
+            rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({marks(part)})", part)
         return rows
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _plain_errors(self.path), _transaction(self._connection):
+        if self._read_only:  # SQLite would tell only once there is something to write
+            raise UserError(f"{self.path}: {COMPLAINTS[sqlite3.SQLITE_READONLY]}")
+        with self._lock, plain_errors(self.path), transaction(self._connection):
             yield self._connection
 
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes items, and so makes a new generation."""
+        with self._writing() as connection:
+            connection.execute("UPDATE meta SET generation = generation + 1")
+            yield connection
 
-def _path_range(folder: Path) -> tuple[str, str]:
-    """`(first, end)` such that a path lies below `folder` exactly if first <= path < end, in SQLite's byte order."""
-    stem = str(folder).rstrip(os.sep)
-    return stem + os.sep, stem + chr(ord(os.sep) + 1)
+
+def _range(prefix: str) -> tuple[str, str]:
+    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, in SQLite's byte order."""
+    return prefix, prefix + chr(sys.maxunicode)
+
+
+def _text(moment: datetime) -> str:
+    """A moment as `added` is stored, in whole seconds: the first that is not earlier."""
+    later = moment.astimezone(UTC) + timedelta(microseconds=999_999)
+    return later.isoformat(timespec="seconds")
 
 
 def _now() -> str:
@@ -277,86 +372,7 @@ def _columns(facts: Facts) -> tuple[object, ...]:
     )
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open the file in autocommit mode, for use by any thread; `mode` "rw" refuses to make a file, "rwc" makes it."""
-    if path.is_dir():
-        raise UserError(f"{path}: a folder, not a gallery; give the path of a gallery file")
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=BUSY_TIMEOUT_S,
-    )
-
-
-def _configure(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-
-
-def _is_blank(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
-
-
-def _read_checkpoint(path: Path, connection: sqlite3.Connection) -> Checkpoint:
-    """What the gallery was made with, after checking that this program can read the file at all."""
-    if _is_blank(connection):
-        raise _missing(path)
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise UserError(f"{path}: a database of another program, not a gallery; give the path of a gallery")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
-        todo = "upgrade crossatnet" if version > SCHEMA_VERSION else "index the pictures anew"
-        raise UserError(f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; {todo}")
-    row = connection.execute("SELECT fingerprint, source, name, dimension, code_bits FROM meta").fetchone()
-    return Checkpoint(*row)
-
-
-def _missing(path: Path) -> GalleryMissingError:
-    return GalleryMissingError(f"{path}: no gallery there; make one with `crossatnet index FOLDER -o {path}`")
-
-
-@contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # on some errors, a full disk for one, SQLite has rolled back already
-            connection.execute("ROLLBACK")
-        raise
-
-
-COMPLAINTS = {
-    sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again, finished batches are kept",
-    sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; the file and its folder must be writable",
-    sqlite3.SQLITE_NOTADB: "not a gallery; give the path of a file made by `crossatnet index`",
-    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; delete it and index the pictures anew",
-    sqlite3.SQLITE_BUSY: "another process keeps the gallery locked; try again when it is done",
-    sqlite3.SQLITE_IOERR: "the disk failed to read or write; check the disk and its free space",
-}
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """Turn the troubles of SQLite that a user can mend into a `UserError`; what remains is a bug and stays as it is."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits only refine it
-        if primary not in COMPLAINTS:
-            raise
-        raise UserError(f"{path}: {COMPLAINTS[primary]} ({error})") from error
+def _file_state(path: Path) -> tuple[int, ...]:
+    """What tells one state of a file from another, without reading it; and whether a writer has opened it."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
+from crossatnet.data.images import REDUCING_GAP, ImageError, Modality, Picture, load_image, prepare
 from crossatnet.errors import UserError
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
 from crossatnet.model.backbone import Backbone, make_backbone
@@ -164,13 +164,15 @@ class CrossATNet(nn.Module):
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
         check_modality(modality)
-        return self.shape(load_image(picture), modality)
+        enough = round(REDUCING_GAP * self._side(modality)) if modality == "photo" else 0  # thin strokes stay whole
+        return self.shape(load_image(picture, enough=enough), modality)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
-        photo_size = self.config.photo_size or self.config.image_size
-        side = photo_size if modality == "photo" else self.config.image_size
-        return prepare(image, modality, side, self.config.fit_strokes)
+        return prepare(image, modality, self._side(modality), self.config.fit_strokes)
+
+    def _side(self, modality: Modality) -> int:
+        return (self.config.photo_size if modality == "photo" else 0) or self.config.image_size
 
     @torch.inference_mode()
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:

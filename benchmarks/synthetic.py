@@ -1,0 +1,122 @@
+"""Made-up galleries of any size for benchmarks: embeddings in clusters, drawn a block at a time.
+
+Letters: `N` items, `Q` queries, `D` embedding dimension, `C` clusters.
+
+`Clusters` are equal balls around random centres. `PhotoLike` are drawn from what real photos and sketches look like in
+the shared space of a shipped checkpoint: centres of new classes from the spread of the real classes' means, items and
+queries around them from the spread within real classes, queries moved as sketches are moved against photos. Both are
+synthetic, and every result made with them says so.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 50_000  # items drawn at once
+ITEMS_A_CLUSTER = 200
+CLUSTER_COSINE = 0.8  # between an item and its ball's centre; .78 between Sketchy's photos and their class's mean
+
+Floats = NDArray[np.float32]
+
+
+class Gallery(ABC):
+    """`items` embeddings (N, D) of unit length, the same whenever they are drawn anew."""
+
+    name: str
+    dimension: int
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+        self.clusters = max(10, items // ITEMS_A_CLUSTER)
+
+    def blocks(self) -> Iterator[Floats]:
+        """The items, in blocks of at most `BLOCK`."""
+        for number, start in enumerate(range(0, self.items, BLOCK)):
+            random = np.random.default_rng([1, number])
+            yield unit(self._around(random, min(BLOCK, self.items - start), "photo"))
+
+    def queries(self, count: int) -> Floats:
+        """Queries (Q, D) of unit length around the same centres."""
+        return unit(self._around(np.random.default_rng(2), count, "sketch"))
+
+    @abstractmethod
+    def _around(self, random: np.random.Generator, count: int, modality: str) -> Floats:
+        """`count` embeddings, not of unit length yet, around centres drawn by chance."""
+
+
+class Clusters(Gallery):
+    """Balls around random centres: nothing in a ball is nearer for a reason, which is hard on short codes."""
+
+    name = "clusters"
+
+    def __init__(self, items: int, dimension: int = 512) -> None:
+        super().__init__(items)
+        self.dimension = dimension
+        self._centres = unit(np.random.default_rng(0).standard_normal((self.clusters, dimension), dtype=np.float32))
+
+    def _around(self, random: np.random.Generator, count: int, modality: str) -> Floats:
+        noise = random.standard_normal((count, self.dimension), dtype=np.float32)
+        noise *= np.sqrt((1 / CLUSTER_COSINE**2 - 1) / self.dimension)
+        return self._centres[random.integers(0, self.clusters, count)] + noise
+
+
+class PhotoLike(Gallery):
+    """Drawn from the means and spreads of real embeddings; `photos` and `sketches` (n, D) with their classes."""
+
+    name = "photo-like"
+
+    def __init__(self, items: int, photos: Floats, photo_class: list[str], sketches: Floats, sketch_class: list[str]):
+        super().__init__(items)
+        self.dimension = photos.shape[1]
+        means, spread = _by_class(photos, photo_class)
+        sketch_means, sketch_spread = _by_class(sketches, sketch_class)
+        self._within = {"photo": spread, "sketch": sketch_spread}
+        self._moved = {"photo": np.zeros(self.dimension, np.float32), "sketch": (sketch_means - means).mean(axis=0)}
+        centres = np.random.default_rng(0).standard_normal((self.clusters, len(means)), dtype=np.float32)
+        self._centres = means.mean(axis=0) + centres @ _spread(means)
+
+    def _around(self, random: np.random.Generator, count: int, modality: str) -> Floats:
+        spread = self._within[modality]
+        noise = random.standard_normal((count, len(spread)), dtype=np.float32) @ spread  # (count, D)
+        return self._centres[random.integers(0, self.clusters, count)] + self._moved[modality] + noise
+
+
+def unit(rows: Floats) -> Floats:
+    """Rows of length 1."""
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def real_embeddings(root: Path, checkpoint: str, cache: Path) -> tuple[Floats, list[str], Floats, list[str]]:
+    """Photos and sketches of a Sketchy folder embedded by a checkpoint, kept in a file: as `PhotoLike` takes them."""
+    if not cache.exists():
+        from crossatnet import CrossATNet
+        from crossatnet.data.layouts import read_catalog
+
+        catalog, model = read_catalog(root, "sketchy"), CrossATNet.from_pretrained(checkpoint)
+        found: dict[str, NDArray[np.generic]] = {}
+        for modality in ("photo", "sketch"):
+            items = [item for item in catalog.items if item.modality == modality]
+            found[modality] = model.encode([item.path for item in items], modality)
+            found[f"{modality}_class"] = np.array([item.class_name for item in items])
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(cache, **found)
+    with np.load(cache) as kept:
+        return kept["photo"], kept["photo_class"].tolist(), kept["sketch"], kept["sketch_class"].tolist()
+
+
+def _by_class(embeddings: Floats, labels: list[str]) -> tuple[Floats, Floats]:
+    """The mean of every class, in alphabetical order, and the spread of embeddings around their class's mean."""
+    names, index = np.unique(labels, return_inverse=True)
+    means = np.stack([embeddings[index == number].mean(axis=0) for number in range(len(names))])
+    return means, _spread(embeddings - means[index])
+
+
+def _spread(rows: Floats) -> Floats:
+    """A matrix that turns standard normal numbers into rows with the covariance of these: (n, D) -> (min(n, D), D)."""
+    centred = rows - rows.mean(axis=0)
+    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    return np.asarray(singular[:, None] * directions / np.sqrt(len(rows)), dtype=np.float32)

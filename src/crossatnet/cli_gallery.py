@@ -1,0 +1,234 @@
+"""The commands that make, search and mend galleries. Heavy imports stand inside, as in `cli`."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossatnet.cli_options import DEFAULT_CHECKPOINT, Json, Quiet, print_some
+from crossatnet.errors import UserError
+
+if TYPE_CHECKING:
+    from crossatnet.gallery import Gallery, IngestSummary
+    from crossatnet.gallery.backend import Where
+    from crossatnet.gallery.ingest import Progress
+    from crossatnet.gallery.search import Combine, Query
+
+Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures; with --ray also a text file of their paths.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", "--to", help="The gallery: a file, or milvus://HOST:PORT/NAME.")
+    ],
+    checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
+    thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
+    watch: Annotated[bool, typer.Option("--watch", help="Then keep the gallery in step with the folder.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.", min=0.1)] = 10.0,
+    by_ray: Annotated[
+        bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
+    from crossatnet.gallery.ingest import list_pictures
+    from crossatnet.gallery.watch import watch_folder
+    from crossatnet.progress import gallery_progress
+
+    if by_ray and watch:
+        raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
+    # a mistyped folder is told before a gallery is made or a network loaded
+    _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
+    gallery = _opened_or_made(output, checkpoint, thumbnails)
+    with gallery:
+        with gallery_progress("indexing pictures", quiet) as report:
+            summary = _add_by_ray(gallery, output, folder, report) if by_ray else gallery.add_folder(folder, report)
+        _print_summary(gallery, output, summary, as_json)
+        if not len(gallery):
+            raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
+        if watch:
+            for change in watch_folder(gallery, folder, every, _complain, summary.skipped):
+                _print_summary(gallery, output, change, as_json)
+
+
+def search(
+    gallery: Place,
+    queries: Annotated[
+        list[str], typer.Argument(help="Drawings: picture files, or FILE.ndjson:N, the Nth of a file of strokes.")
+    ],
+    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
+    photo: Annotated[bool, typer.Option("--photo", help="The query is a photo, not a drawing.")] = False,
+    guided: Annotated[bool, typer.Option(help="Look again at the best hits through the drawing's eyes.")] = False,
+    union: Annotated[bool, typer.Option("--union", help="What is near any of several drawings, not all.")] = False,
+    class_name: Annotated[list[str] | None, typer.Option("--class", help="Only of this class; repeatable.")] = None,
+    under: Annotated[str | None, typer.Option(help="Only in this folder, or of paths that begin so.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only added then or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Only added earlier than then.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the pictures that a drawing shows, or several drawings of one thing together."""
+    from crossatnet.gallery import Gallery
+    from crossatnet.model.network import CrossATNet
+
+    where = _where(class_name, under, since, before)
+    combine: Combine = "union" if union else "average"
+    drawings = [_query(query) for query in queries]
+    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
+    with Gallery.open(gallery, network) as opened:
+        hits = opened.search(drawings, k, "photo" if photo else "sketch", "guided" if guided else None, where, combine)
+    if as_json:
+        print(json.dumps([asdict(hit) for hit in hits], indent=1))
+        return
+    for rank, hit in enumerate(hits, 1):
+        print(f"{rank:3d}  {hit.score:6.3f}  {hit.path}")
+
+
+def remove(
+    gallery: Place,
+    paths: Annotated[list[str], typer.Argument(help="Pictures, or folders with all below them.")],
+    as_json: Json = False,
+) -> None:
+    """Forget pictures; their files stay where they are."""
+    from crossatnet.gallery import Gallery
+
+    with Gallery.open(gallery) as opened:
+        removed, size = opened.remove(paths), len(opened)
+    print(
+        json.dumps({"gallery": gallery, "size": size, "removed": removed})
+        if as_json
+        else f"{gallery}: {size} pictures ({removed} removed)"
+    )
+
+
+def compact(gallery: Place, as_json: Json = False) -> None:
+    """Give back the room of removed and changed pictures; needs as much free disk as the gallery is large."""
+    from crossatnet.gallery import Gallery
+
+    before = sum(_sizes(gallery).values())
+    with Gallery.open(gallery) as opened:
+        opened.store.compact()
+    if not before:
+        print(json.dumps({"gallery": gallery}) if as_json else f"{gallery}: its server gives the room back")
+        return
+    after = sum(_sizes(gallery).values())
+    print(
+        json.dumps({"gallery": gallery, "bytes_before": before, "bytes": after})
+        if as_json
+        else f"{gallery}: {before:,} bytes before, {after:,} now"
+    )
+
+
+def info(gallery: Place, as_json: Json = False) -> None:
+    """How many pictures a gallery holds, what made it, and how large it is."""
+    from crossatnet.gallery import Gallery
+
+    with Gallery.open(gallery) as opened:
+        store = opened.store
+        facts = {
+            "gallery": store.name,
+            "pictures": len(store),
+            "checkpoint": store.checkpoint.source or store.checkpoint.name,
+            "fingerprint": store.checkpoint.fingerprint,
+            "dimension": store.checkpoint.dimension,
+            "code_bits": store.checkpoint.code_bits,
+            "thumbnail_side": store.thumbnail_side,
+            "bytes": _sizes(gallery),
+        }
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    print(f"{store.name}: {facts['pictures']:,} pictures, made with {facts['checkpoint']}")
+    print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
+    print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
+    for name, size in _sizes(gallery).items():
+        print(f"  {name}: {size:,} bytes")
+
+
+def _check_list(file: Path) -> None:
+    from crossatnet.gallery.ray_ingest import read_list
+
+    read_list(file)
+
+
+def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress | None") -> "IngestSummary":
+    import ray  # noqa: F401  # where it is not installed, that is told before the network is loaded
+
+    from crossatnet.gallery.ray_ingest import add_folder_by_ray
+
+    return add_folder_by_ray(gallery.store, place, gallery.model, folder, report)
+
+
+def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int) -> "Gallery":
+    from crossatnet.gallery import Gallery
+    from crossatnet.gallery.backend import GalleryMissingError
+    from crossatnet.model.network import CrossATNet
+
+    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
+    try:
+        gallery = Gallery.open(place, network)
+    except GalleryMissingError:
+        return Gallery.create(place, network or CrossATNet.from_pretrained(DEFAULT_CHECKPOINT), thumbnails)
+    kept = gallery.store.thumbnail_side
+    if thumbnails not in (0, kept):
+        gallery.close()
+        raise UserError(
+            f"{place}: was made {f'with thumbnails of {kept} pixels' if kept else 'without thumbnails'}; leave out"
+            " --thumbnails, or index into another file"
+        )
+    return gallery
+
+
+def _complain(trouble: str) -> None:
+    print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
+
+
+def _query(text: str) -> "Query":
+    """A picture file, or the strokes of one drawing: `FILE.ndjson` means its first, `FILE.ndjson:3` its third."""
+    from crossatnet.data.strokes import StrokeFile
+
+    path, _, row = text.rpartition(":") if ".ndjson:" in text else (text, "", "1")
+    if not path.endswith(".ndjson"):
+        return Path(text)
+    if not row.isascii() or not row.isdigit() or int(row) < 1:
+        raise UserError(f"{text}: give the number of a drawing, from 1, after the colon")
+    return StrokeFile.open(Path(path)).read(int(row) - 1).drawing
+
+
+def _where(
+    class_names: list[str] | None, under: str | None, since: datetime | None, before: datetime | None
+) -> "Where":
+    from crossatnet.gallery.backend import Where
+
+    prefix = ""
+    if under is not None:
+        is_folder = under.endswith(os.sep) or Path(under).is_dir()
+        prefix = str(Path(under).resolve()).rstrip(os.sep) + (os.sep if is_folder else "")
+    return Where(tuple(class_names or ()), prefix, since, before)
+
+
+def _sizes(place: str) -> dict[str, int]:
+    """Bytes of the gallery's files that are there, by name; none if it lies elsewhere."""
+    files = [Path(place + suffix) for suffix in ("", "-wal", "-index")]
+    return {file.name: file.stat().st_size for file in files if file.is_file()}
+
+
+def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_json: bool) -> None:
+    size = len(gallery)
+    if as_json:
+        print(json.dumps({"gallery": place, "size": size, **asdict(summary)}, indent=1), flush=True)
+        return
+    rate = (summary.added + summary.updated) / summary.seconds if summary.seconds else 0.0
+    print(
+        f"{place}: {size} pictures ({summary.added} added, {summary.updated} updated, {summary.unchanged} unchanged,"
+        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s, {rate:.0f}/s",
+        flush=True,
+    )
+    print_some("skipped", [reason if path in reason else f"{path}: {reason}" for path, reason in summary.skipped])

@@ -1,0 +1,157 @@
+"""Where a gallery keeps its items: the interface that the SQLite store has, and that any other may have.
+
+Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
+
+An item is a picture file. Its key is its path; its content hash tells whether it changed. Its id is the backend's own:
+an integer of 64 bits, kept when the file changes, never used for another path. Everything a method has
+returned from is durable. Methods may be called from several threads, and raise `UserError` for what a user can mend.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.errors import UserError
+
+NO_ITEM = -1  # in place of an id where fewer hits were found than the row is long
+
+
+class GalleryMissingError(UserError):
+    """There is no gallery at this place (yet)."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The model a gallery was made with; embeddings of another model cannot be compared with its own."""
+
+    fingerprint: str
+    source: str
+    name: str
+    dimension: int
+    code_bits: int
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a stored file looked like when it was embedded: enough to see whether it changed. Size in bytes."""
+
+    size: int
+    mtime_ns: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is stored of a picture but its code and embedding. `path` is absolute, width and height in pixels."""
+
+    path: str
+    class_name: str | None
+    stamp: Stamp
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One stored picture. `added` is the time its path was first stored (ISO 8601, UTC, whole seconds)."""
+
+    id: int
+    facts: Facts
+    added: str
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which items may be found: those that meet every condition given. `Where()` is all of them.
+
+    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. Times are those of adding, and
+    local if they name no time zone; `added_before` is the first moment that is too late.
+    """
+
+    class_names: tuple[str, ...] = ()
+    path_prefix: str = ""
+    added_since: datetime | None = None
+    added_before: datetime | None = None
+
+
+EVERYTHING = Where()
+
+
+class Nearest(NamedTuple):
+    """The best items of each query, best first and equal scores by id; `NO_ITEM` and -inf where there are fewer."""
+
+    ids: NDArray[np.int64]  # (Q, K)
+    scores: NDArray[np.float32]  # (Q, K), cosines
+
+
+class Backend(Protocol):
+    """A place that keeps items and finds the nearest."""
+
+    @property
+    def name(self) -> str:
+        """What to call the place in a message: a file's path, or an address."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model whose embeddings are kept."""
+
+    @property
+    def thumbnail_side(self) -> int:
+        """Longer side, in pixels, of the thumbnails that `put` is to be given; 0 if none are kept."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def close(self) -> None:
+        """Let go of the place; closing twice does no harm."""
+
+    def put(
+        self,
+        pictures: Sequence[Facts],
+        packed: NDArray[np.uint8],
+        embeddings: NDArray[np.float32],
+        thumbnails: Sequence[bytes] = (),
+    ) -> None:
+        """Store a batch: all of it, or on failure nothing that would count as stored when looked at again.
+
+        `packed` (N, B) and `embeddings` (N, D), L2-normalised, belong to `pictures`. A path stored before keeps its id
+        and time of adding, and gets everything else anew; so the same batch put twice is stored once.
+        """
+
+    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
+        """Renew size and time of stored paths whose file was written anew with the same bytes."""
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Forget these paths; those not stored are ignored. Returns how many were stored."""
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those among `paths` that are stored."""
+
+    def paths_under(self, folder: Path) -> Iterator[str]:
+        """The stored paths that lie in `folder` (absolute) or below it, ascending."""
+
+    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+        """The stored items among `ids`, by id."""
+
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """The stored JPEG of an item, if there is one."""
+
+    def nearest(
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+    ) -> Nearest:
+        """The `k` nearest items of each query: (Q, D), L2-normalised, with their hash codes (Q, B).
+
+        The Hamming distance picks a shortlist among the items that `where` admits, the cosine orders it. Exact if no
+        more items are admitted than the shortlist is long. Everything put and removed before the call counts.
+        """
+
+    def settle(self) -> None:
+        """A run of changes is over: do now what makes the next opening fast. Nothing is lost without it."""
+
+    def compact(self) -> None:
+        """Give back the room of removed and changed items."""

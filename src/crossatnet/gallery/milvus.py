@@ -1,0 +1,372 @@
+"""A gallery kept by a Milvus server or cluster: the `Backend` for more pictures than one machine holds.
+
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
+
+A gallery is two collections, for Milvus up to 2.3 takes one vector field in each. NAME holds the codes with all that is
+known of a picture and is scanned by each search; NAME_embeddings holds the embeddings, of which a search reads those of
+its shortlist.
+
+An item's id is a hash of its path, so whoever stores a path, and however often, writes the same row. The key of an
+embedding is a hash of path and content: what is under a key never changes, so it may be read without waiting for the
+latest changes. An embedding is written before the row that points to it and removed after, so a row always has one. A
+process that dies in between leaves at most a batch of embeddings that nothing points to.
+"""
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.errors import UserError
+from crossatnet.gallery.backend import (
+    EVERYTHING,
+    NO_ITEM,
+    Checkpoint,
+    Facts,
+    GalleryMissingError,
+    Item,
+    Nearest,
+    Stamp,
+    Where,
+)
+from crossatnet.gallery.milvus_calls import Address, Connection
+from crossatnet.gallery.milvus_collections import (
+    CODES,
+    EMBEDDINGS,
+    create_codes,
+    create_embeddings,
+    embeddings_name,
+    read_checkpoint,
+)
+from crossatnet.gallery.shortlist import best_hits, cosines, shortlist_length
+from crossatnet.gallery.sidefile import STORED_FLOAT
+
+LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
+SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
+ROWS_A_CALL, PATHS_A_CALL = 1000, 10_000
+RERANK_FLOATS = 16_777_216  # 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
+LARGEST_ID = (1 << 63) - 1
+FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
+
+# how current a read must be
+STRONG = "Strong"  # everything that any process has written; waits for the server's next time tick, 200 ms apart
+EVENTUAL = "Eventually"  # what the server has at hand
+
+
+class MilvusBackend:
+    """One gallery on a Milvus server: the methods of `Backend`, documented there.
+
+    Any number of processes may use it at once. Raises `UserError` if the server stays away.
+    """
+
+    thumbnail_side = 0  # a vector database is no place for pictures
+
+    def __init__(self, connection: Connection, checkpoint: Checkpoint) -> None:
+        """Use `open` or `create` instead."""
+        self.checkpoint = checkpoint
+        self._connection = connection
+        self._codes = connection.address.name
+        self._embeddings = embeddings_name(connection.address)
+        self._changes = 0  # by this object
+        self._seen = 0  # of them, those that every read is sure to show
+
+    @classmethod
+    def create(cls, address: Address, checkpoint: Checkpoint) -> "MilvusBackend":
+        """Make an empty gallery. Raises `UserError` if there is something of that name already."""
+        connection = Connection(address)
+        try:
+            if connection.call("has_collection", address.name):
+                raise UserError(f"{address}: exists already; give another name, or index into it")
+            embeddings = embeddings_name(address)
+            if not connection.call("has_collection", embeddings):
+                create_embeddings(connection, embeddings, checkpoint)
+            elif read_checkpoint(connection, embeddings, EMBEDDINGS) != checkpoint:  # not ours, cut short last time
+                raise UserError(f"{address}: {embeddings} exists there already; give another name")
+            create_codes(connection, address.name, checkpoint)  # last: with it there is a gallery
+        except UserError:
+            connection.close()
+            raise
+        return cls(connection, checkpoint)
+
+    @classmethod
+    def open(cls, address: Address) -> "MilvusBackend":
+        """Open a gallery. Raises `GalleryMissingError` if there is none, `UserError` if it is something else."""
+        connection = Connection(address)
+        try:
+            if not connection.call("has_collection", address.name):
+                raise GalleryMissingError(
+                    f"{address}: no gallery there; make one with `crossatnet index FOLDER --to {address}`"
+                )
+            checkpoint = read_checkpoint(connection, address.name, CODES)
+            for collection in (address.name, embeddings_name(address)):
+                connection.call("load_collection", collection)
+        except UserError:
+            connection.close()
+            raise
+        return cls(connection, checkpoint)
+
+    @property
+    def name(self) -> str:
+        """The address, for messages."""
+        return str(self._connection.address)
+
+    def close(self) -> None:
+        """Hang up; closing twice does no harm."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._count(EVERYTHING, STRONG)
+
+    # Changes
+
+    def put(
+        self,
+        pictures: Sequence[Facts],
+        packed: NDArray[np.uint8],
+        embeddings: NDArray[np.float32],
+        thumbnails: Sequence[bytes] = (),
+    ) -> None:
+        """Store a batch: its embeddings, then the rows that point to them; `thumbnails` are not kept."""
+        known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
+        now = int(datetime.now(UTC).timestamp())
+        halves = embeddings.astype(STORED_FLOAT)
+        rows: dict[int, dict[str, Any]] = {}  # by id: Milvus would store a path twice that comes twice in a batch
+        vectors: dict[int, dict[str, Any]] = {}  # the same
+        for facts, code, half in zip(pictures, packed, halves, strict=True):
+            added = known[facts.path]["added"] if facts.path in known else now
+            row = _row(facts, code, added)
+            if (other := rows.get(row["id"], row)["path"]) != facts.path:
+                raise self._same_id(facts.path, other)
+            rows[row["id"]] = row
+            vectors[row["id"]] = {"id": row["embedding_id"], "embedding": half.tobytes()}
+        self._upsert(self._embeddings, [*vectors.values()])
+        self._upsert(self._codes, [*rows.values()])
+        replaced = {row["embedding_id"] for row in known.values()} - {row["embedding_id"] for row in rows.values()}
+        self._delete(self._embeddings, [*replaced])
+
+    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
+        """Renew size and time of stored paths."""
+        known = self._rows_of_paths([path for path, _ in stamps], ["*"])
+        rows = {
+            path: {**known[path], "code": known[path]["code"][0], "size": stamp.size, "mtime_ns": stamp.mtime_ns}
+            for path, stamp in stamps
+            if path in known
+        }
+        self._upsert(self._codes, [*rows.values()])
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Forget these paths: their rows, then their embeddings."""
+        known = self._rows_of_paths(paths, ["embedding_id"])
+        self._delete(self._codes, [row["id"] for row in known.values()])
+        self._delete(self._embeddings, [row["embedding_id"] for row in known.values()])
+        return len(known)
+
+    def settle(self) -> None:
+        """Have the latest changes written out of the log, and indexed."""
+        for collection in (self._embeddings, self._codes):
+            self._connection.call("flush", collection)
+
+    def compact(self) -> None:
+        """Have the room of removed rows given back; the server does so in the background."""
+        for collection in (self._embeddings, self._codes):
+            self._connection.call("compact", collection)
+
+    # Questions
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those among `paths` that are stored."""
+        known = self._rows_of_paths(paths, ["size", "mtime_ns", "content_hash"])
+        return {path: _stamp(row) for path, row in known.items()}
+
+    def paths_under(self, folder: Path) -> Iterator[str]:
+        """The stored paths in `folder` (absolute) or below it, ascending."""
+        where = _expression(Where(path_prefix=str(folder).rstrip(os.sep) + os.sep))
+        paths: list[str] = []
+        currency = STRONG  # for the first; what one read has seen, those that follow see too
+        for ids in _id_ranges(1 + len(self) // PATHS_A_CALL):
+            paths += [row["path"] for row in self._query(self._codes, f"{ids} and {where}", ["path"], currency)]
+            currency = EVENTUAL
+        yield from sorted(paths)
+
+    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+        """The stored items among `ids`, by id."""
+        return {key: _item(row) for key, row in self._rows(self._codes, ids, FACTS).items()}
+
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """None: thumbnails are not kept here."""
+        return None
+
+    def nearest(
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+    ) -> Nearest:
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
+        admitted = max(self._count(where, EVENTUAL), LONGEST_SHORTLIST)
+        length = shortlist_length(k, self.checkpoint.code_bits, admitted)
+        ids = np.full((len(queries), k), NO_ITEM, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
+        for start in range(0, len(queries), part):
+            shortlists = self._shortlists(packed[start : start + part], length, where)
+            pointers = {pointer for shortlist in shortlists for pointer in shortlist.values()}
+            rows = self._rows(self._embeddings, [*pointers], ["embedding"])
+            for number, shortlist in enumerate(shortlists, start):
+                found = {key: rows[pointer]["embedding"][0] for key, pointer in shortlist.items() if pointer in rows}
+                best_ids, best_scores = self._best(queries[number], found, k)
+                ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
+        return Nearest(ids, scores)
+
+    def _shortlists(self, packed: NDArray[np.uint8], length: int, where: Where) -> list[dict[int, int]]:
+        """For each code (Q, B) the `length` nearest items that `where` admits: their ids, with their embeddings' keys.
+
+        Every change made before the call counts.
+        """
+        if length <= LONGEST_SHORTLIST:
+            return self._search(packed, length, _expression(where))
+        shortlists: list[dict[int, int]] = [{} for _ in packed]
+        # each range of ids has its share of the nearest, give or take a little
+        for ids in _id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
+            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, _expression(where)))))
+            for shortlist, part in zip(shortlists, found, strict=True):
+                shortlist.update(part)
+        return shortlists
+
+    def _search(self, packed: NDArray[np.uint8], length: int, where: str) -> list[dict[int, int]]:
+        changes = self._changes
+        answers = self._connection.call(
+            "search",
+            self._codes,
+            data=[code.tobytes() for code in packed],
+            anns_field="code",
+            filter=where,
+            limit=length,
+            search_params={"metric_type": "HAMMING"},
+            output_fields=["embedding_id"],
+            consistency_level=STRONG,
+        )
+        self._seen = max(self._seen, changes)
+        return [{hit["id"]: hit["entity"]["embedding_id"] for hit in answer} for answer in answers]
+
+    def _best(
+        self, query: NDArray[np.float32], candidates: dict[int, bytes], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are fewer."""
+        ids = np.fromiter(candidates, np.int64, len(candidates))  # (S,)
+        halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.checkpoint.dimension)
+        return best_hits(ids, cosines(query, halves), k)
+
+    # Rows
+
+    def _rows_of_paths(self, paths: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The rows of those among `paths` that are stored, by path, as they are at this moment."""
+        ids = {_hash(path): path for path in paths}
+        fields = fields if "*" in fields else ["path", *fields]
+        rows: dict[str, dict[str, Any]] = {}
+        for row in self._among(self._codes, [*ids], fields, STRONG):
+            if row["path"] != ids[row["id"]]:
+                raise self._same_id(ids[row["id"]], row["path"])
+            rows[row["path"]] = row
+        return rows
+
+    def _rows(self, collection: str, keys: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """The stored rows among `keys`, by key: at once if they are all at hand and nothing of ours may be missing."""
+        is_sure = collection == self._embeddings or self._seen == self._changes  # embeddings never change under a key
+        rows = {row["id"]: row for row in self._among(collection, keys, fields, EVENTUAL)} if is_sure else {}
+        missing = [key for key in keys if key not in rows]
+        return rows | {row["id"]: row for row in self._among(collection, missing, fields, STRONG)}
+
+    def _among(
+        self, collection: str, keys: Sequence[int], fields: Sequence[str], currency: str
+    ) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(keys), ROWS_A_CALL):
+            yield from self._query(collection, f"id in {[*keys[start : start + ROWS_A_CALL]]}", fields, currency)
+
+    def _count(self, where: Where, currency: str) -> int:
+        return int(self._query(self._codes, _expression(where), ["count(*)"], currency)[0]["count(*)"])
+
+    def _query(self, collection: str, where: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
+        changes = self._changes
+        asked = {"filter": where, "output_fields": [*fields], "consistency_level": currency}
+        rows: list[dict[str, Any]] = self._connection.call("query", collection, **asked)
+        if currency == STRONG and collection == self._codes:
+            self._seen = max(self._seen, changes)
+        return rows
+
+    def _upsert(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
+        for start in range(0, len(rows), ROWS_A_CALL):
+            self._connection.call("upsert", collection, [*rows[start : start + ROWS_A_CALL]])
+            self._changes += 1
+
+    def _delete(self, collection: str, keys: Sequence[int]) -> None:
+        for start in range(0, len(keys), ROWS_A_CALL):
+            self._connection.call("delete", collection, ids=[*keys[start : start + ROWS_A_CALL]])
+            self._changes += 1
+
+    def _same_id(self, path: str, other: str) -> UserError:
+        """Of two paths whose hashes are equal: expected once among some billions."""
+        return UserError(f"{self.name}: {path} has by chance the id of {other}; rename one of the two and index again")
+
+
+def _hash(*parts: str) -> int:
+    """An id for these texts: 63 bits, so that it is a positive integer of 64."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") & LARGEST_ID
+
+
+def _id_ranges(parts: int) -> Iterator[str]:
+    """Conditions that part all items into so many sets of about equal size, for ids are hashes."""
+    step = (LARGEST_ID + 1) // parts + 1
+    for first in range(0, LARGEST_ID, step):
+        yield f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
+
+
+def _row(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
+    return {
+        "id": _hash(facts.path),
+        "code": code.tobytes(),
+        "embedding_id": _hash(facts.path, facts.stamp.content_hash),
+        "path": facts.path,
+        "class_name": facts.class_name or "",
+        **asdict(facts.stamp),
+        "width": facts.width,
+        "height": facts.height,
+        "added": added,
+    }
+
+
+def _stamp(row: dict[str, Any]) -> Stamp:
+    return Stamp(row["size"], row["mtime_ns"], row["content_hash"])
+
+
+def _item(row: dict[str, Any]) -> Item:
+    facts = Facts(row["path"], row["class_name"] or None, _stamp(row), row["width"], row["height"])
+    return Item(row["id"], facts, datetime.fromtimestamp(row["added"], UTC).isoformat(timespec="seconds"))
+
+
+def _expression(where: Where) -> str:
+    """The conditions as Milvus reads them; empty if there are none."""
+    conditions: list[str] = []
+    if where.class_names:
+        conditions.append(f"class_name in {_quoted([*where.class_names])}")
+    if where.path_prefix:
+        end = where.path_prefix + chr(sys.maxunicode)  # `like` would take % and _ for wildcards
+        conditions.append(f"path >= {_quoted(where.path_prefix)} and path < {_quoted(end)}")
+    if where.added_since:
+        conditions.append(f"added >= {math.ceil(where.added_since.timestamp())}")
+    if where.added_before:
+        conditions.append(f"added < {math.ceil(where.added_before.timestamp())}")
+    return " and ".join(conditions)
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # Milvus reads text in quotes as JSON does

@@ -1,0 +1,117 @@
+"""Reading one picture file for a gallery: its bytes, what they hash to, and the network's input made of them."""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.data.images import MAX_BYTES, ImageError, load_image, picture_size
+from crossatnet.gallery.backend import Facts, Stamp
+from crossatnet.gallery.embedder import Embedder
+
+READINGS = 3  # of a file that keeps changing while it is read, before it is left for another time
+THUMBNAIL_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture that is new or has changed; `thumbnail` is a JPEG, empty if none is kept."""
+
+    facts: Facts
+    pixels: NDArray[np.uint8]  # (S, S, 3)
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A file written anew with the bytes that are stored already."""
+
+    path: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+Reading = Decoded | Touched | Skipped
+
+
+class ChangingError(Exception):
+    """A file changed each time it was read."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads and decodes pictures below a folder; called from several threads."""
+
+    root: Path
+    model: Embedder
+    thumbnail_side: int
+
+    def read(self, path: str, stored: Stamp | None) -> Reading:
+        """The decoded picture, or why there is none; never raises for a bad file. `stored` is what is known of it."""
+        try:
+            content, stamp = read_file(path)
+            if stored is not None and stored.content_hash == stamp.content_hash:
+                return Touched(path, stamp)
+            pixels = self.model.preprocess(content, "photo")
+            width, height = picture_size(content)
+            thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
+        except ImageError as error:
+            return Skipped(path, str(error).removeprefix("the uploaded picture: "))
+        except ChangingError:
+            return Skipped(path, "kept changing while it was read; index again when it is whole")
+        except FileNotFoundError:
+            return Skipped(path, "vanished while the folder was indexed")
+        except OSError as error:
+            return Skipped(path, error.strerror or str(error))
+        parent = Path(path).parent
+        class_name = None if parent == self.root else parent.name
+        return Decoded(Facts(path, class_name, stamp, width, height), pixels, thumbnail)
+
+
+def is_unchanged(path: str, stored: Stamp | None) -> bool:
+    """Whether size and time of change are those of the stored picture, so that it need not be read."""
+    if stored is None:
+        return False
+    try:
+        now = Path(path).stat()
+    except OSError:
+        return False  # reading it will say why
+    return (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
+
+
+def read_file(path: str) -> tuple[bytes, Stamp]:
+    """The bytes of a file and their stamp, from one reading during which it did not change.
+
+    Raises `OSError` if it cannot be read, `ImageError` if it is too large, and `ChangingError`.
+    """
+    with Path(path).open("rb") as file:
+        for _ in range(READINGS):
+            before = os.fstat(file.fileno())
+            if before.st_size > MAX_BYTES:
+                raise ImageError(f"larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
+            file.seek(0)
+            content = file.read(MAX_BYTES + 1)
+            after = os.fstat(file.fileno())
+            if len(content) == before.st_size and before.st_mtime_ns == after.st_mtime_ns:
+                return content, Stamp(before.st_size, before.st_mtime_ns, hashlib.sha256(content).hexdigest())
+    raise ChangingError
+
+
+def make_thumbnail(content: bytes, side: int) -> bytes:
+    """A JPEG of the picture in `content`, its longer side not above `side` pixels. Raises `ImageError`."""
+    image = load_image(content, enough=side)
+    image.thumbnail((side, side))
+    made = io.BytesIO()
+    image.save(made, "JPEG", quality=THUMBNAIL_QUALITY)
+    return made.getvalue()

@@ -1,0 +1,108 @@
+"""The two steps of a search as functions of arrays: the Hamming shortlist and the cosine re-rank.
+
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
+"""
+
+import math
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+# What `benchmarks/shortlist.py` measured, times about two. The space between real classes has few dimensions, so that a
+# gallery that grows becomes denser: the shortlist is a share of it. (code bits from, share of the items for up to 10
+# hits, power of the number of hits with which it grows): the shorter the code, the coarser its order.
+SHORTLIST_RULE = ((512, 0.0022, 1.0), (256, 0.0035, 0.85), (128, 0.008, 0.7), (0, 0.06, 0.5))
+SHORTEST, SHORTEST_A_HIT = 1000, 10  # small galleries are re-ranked in milliseconds anyway
+COUNTER_BYTES = 268_435_456  # what faiss may reserve at once for counting, whatever the number of queries
+SPARSE = 0.5  # where fewer than this share of the items is admitted, their codes are gathered before they are compared
+
+
+def shortlist_length(k: int, code_bits: int, items: int) -> int:
+    """How many candidates the Hamming step hands to the float re-rank for `k` hits, by `SHORTLIST_RULE`.
+
+    So many that the recall against an exact search stays above .99 on galleries like those measured; it may be more
+    than there are.
+    """
+    share, power = next(rule[1:] for rule in SHORTLIST_RULE if code_bits >= rule[0])
+    wanted: float = share * items * (max(k, 10) / 10) ** power
+    return max(math.ceil(wanted), SHORTEST, SHORTEST_A_HIT * k)
+
+
+def hamming_nearest(
+    codes: NDArray[np.uint8], is_admitted: NDArray[np.bool_] | None, queries: NDArray[np.uint8], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The `length` codes (N, B) nearest to each query (Q, B) in Hamming distance: distances and rows, both (Q, S).
+
+    Rows are ordered by distance. Only those that `is_admitted` (N,) marks count, all without it; `length` must not
+    be larger than their number.
+    """
+    if is_admitted is None:
+        return _count_nearest(codes, queries, length)
+    admitted = int(np.count_nonzero(is_admitted))
+    if admitted < SPARSE * len(codes):
+        rows = np.flatnonzero(is_admitted)
+        distances, found = _count_nearest(codes[rows], queries, length)
+        return distances, rows[found]
+    asked = min(2 * length, length + len(codes) - admitted)  # the second is enough for certain
+    while True:
+        distances, found = _count_nearest(codes, queries, asked)  # (Q, asked)
+        passes = is_admitted[found]
+        if (passes.sum(axis=1) >= length).all():
+            break
+        asked = min(2 * asked, length + len(codes) - admitted)
+    first = np.argsort(~passes, axis=1, kind="stable")[:, :length]  # (Q, S): those that pass, in their order
+    return np.take_along_axis(distances, first, axis=1), np.take_along_axis(found, first, axis=1)
+
+
+def _count_nearest(
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """faiss's exact search that counts distances, on one thread: the heap takes up to four times as long."""
+    faiss.omp_set_num_threads(1)  # OpenMP keeps this number for each thread, so it is set by the one that searches
+    part = max(1, COUNTER_BYTES // (8 * (8 * codes.shape[1] + 1) * length))
+    found = [
+        faiss.knn_hamming(np.ascontiguousarray(queries[start : start + part]), codes, length, variant="mc")
+        for start in range(0, len(queries), part)
+    ]
+    return np.concatenate([distances for distances, _ in found]), np.concatenate([rows for _, rows in found])
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1: queries come from anywhere."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def cosines(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Cosines (S,) between a query (D,) of unit length and embeddings (S, D), whose length half precision has moved.
+
+    Equal embeddings get equal cosines, wherever they stand: BLAS, which is faster, may round by position.
+    """
+    rows = widened(embeddings)  # (S, D)
+    lengths = np.sqrt(np.einsum("sd,sd->s", rows, rows))
+    return np.asarray(np.einsum("sd,d->s", rows, query) / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Finite half precision as single, exactly: what `astype` gives, in a sixth of the time, most of a re-rank's.
+
+    The exponent and the fraction are moved to where single precision has them; the product sets the exponent right.
+    """
+    bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # 0x8fffe000: the sign, which was copied to the left, stays in the first bit only
+    floats: NDArray[np.float32] = bits.view(np.float32)
+    floats *= np.float32(2.0**112)  # the exponent's offsets differ by so much: 127 - 15
+    return floats
+
+
+def best_hits(
+    ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `k` candidates of the highest score: ids and scores (S,) -> (K,), best first, equal scores by id."""
+    if k < len(scores):
+        worst = np.partition(scores, -k)[-k]
+        ids, scores = ids[scores >= worst], scores[scores >= worst]  # all that tie with the last too
+    best = np.lexsort((ids, -scores))[:k]
+    return ids[best], scores[best]

@@ -1,0 +1,199 @@
+"""The gallery's commands, with a small model in place of the network: what they print, and mistakes in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import kills
+import numpy as np
+import pytest
+from fake_model import FakeModel
+from PIL import Image
+
+from crossatnet import cli
+from crossatnet.gallery import Gallery
+from crossatnet.model.network import CrossATNet
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `crossatnet` in this process; every checkpoint is the small model."""
+    model = FakeModel(source="fake")
+    monkeypatch.setattr(CrossATNet, "from_pretrained", lambda source: model)
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    kills.drawn(tmp_path / "pictures")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, folder: Path, run: Run) -> Path:
+    assert run("index", folder, "-o", tmp_path / "my.gallery", "-q").code == 0
+    return tmp_path / "my.gallery"
+
+
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    assert (outcome.code, outcome.out) == (2, "")
+    assert len(outcome.err.splitlines()) == 1
+    for part in parts:
+        assert part in outcome.err
+
+
+def paths(outcome: Outcome) -> list[str]:
+    assert outcome.code == 0
+    return [hit["path"] for hit in json.loads(outcome.out)]
+
+
+def test_search_under_conditions(gallery: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = folder / "class0" / "000.png"
+    search = ("search", gallery, query, "--photo", "--json", "-k", 1000)
+    assert len(paths(run(*search))) == kills.PICTURES
+    of_class = paths(run(*search, "--class", "class1", "--class", "class2"))
+    assert {Path(path).parent.name for path in of_class} == {"class1", "class2"}
+    assert len(of_class) == kills.PICTURES * 2 // 3
+    monkeypatch.chdir(folder)
+    assert len(paths(run(*search, "--under", "class1"))) == kills.PICTURES // 3
+    assert [Path(path).name for path in paths(run(*search, "--under", folder / "class1" / "00"))] != []
+    assert all("/class1/00" in path for path in paths(run(*search, "--under", folder / "class1" / "00")))
+    assert len(paths(run(*search, "--since", "2020-01-01"))) == kills.PICTURES
+    assert paths(run(*search, "--before", "2020-01-01")) == []
+    assert run(*search, "--since", "yesterday").code == 2
+
+
+def test_search_by_several_drawings(gallery: Path, folder: Path, run: Run) -> None:
+    first, second = folder / "class0" / "000.png", folder / "class1" / "001.png"
+    union = paths(run("search", gallery, first, second, "--photo", "--union", "--json", "-k", 2))
+    assert set(union) == {str(first), str(second)}
+    average = run("search", gallery, first, second, "--photo", "--json", "-k", 2)
+    with Gallery.open(gallery, FakeModel()) as opened:
+        assert paths(average) == [hit.path for hit in opened.search([first, second], 2, "photo")]
+        assert paths(average) != [hit.path for hit in opened.search(first, 2, "photo")]
+    assert_refused(run("search", gallery, first, second, "--guided"), "one only")
+
+
+def test_search_by_strokes(gallery: Path, tmp_path: Path, run: Run) -> None:
+    drawings = [[[[0, 9], [0, 9]]], [[[0, 9, 5], [9, 0, 5]], [[1, 2], [7, 7]]]]
+    rows = [
+        {"word": "cat", "key_id": str(number), "recognized": True, "drawing": drawing}
+        for number, drawing in enumerate(drawings)
+    ]
+    file = tmp_path / "cat.ndjson"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = (run("search", gallery, f"{file}:{number}", "--json") for number in (1, 2))
+    assert paths(first) == paths(run("search", gallery, file, "--json"))
+    with Gallery.open(gallery, FakeModel()) as opened:
+        strokes = tuple(np.array(stroke, np.float32).T for stroke in drawings[1])
+        assert json.loads(second.out) == [asdict(hit) for hit in opened.search(strokes)]
+    assert_refused(run("search", gallery, f"{file}:3"), "no row 2; it has 2 rows")
+    for row in ("0", "x", ""):
+        assert_refused(run("search", gallery, f"{file}:{row}"), "give the number of a drawing, from 1")
+    assert_refused(run("search", gallery, tmp_path / "none.ndjson"), "none.ndjson", "cannot be read")
+
+
+def test_remove_compact_and_info(gallery: Path, folder: Path, run: Run) -> None:
+    outcome = run("remove", gallery, folder / "class0", folder / "class1" / "001.png")
+    assert outcome.out == f"{gallery}: {kills.PICTURES - 81} pictures (81 removed)\n"
+    assert_refused(run("remove", gallery, folder / "class0"), "no picture of", "nothing was removed")
+    again = json.loads(run("remove", gallery, folder / "class1" / "004.png", "--json").out)
+    assert (again["size"], again["removed"]) == (kills.PICTURES - 82, 1)
+    assert (folder / "class0" / "000.png").exists()
+
+    compacted = json.loads(run("compact", gallery, "--json").out)
+    assert compacted["bytes"] < compacted["bytes_before"]
+    assert run("compact", gallery).out.startswith(f"{gallery}: ")
+
+    facts = json.loads(run("info", gallery, "--json").out)
+    assert (facts["pictures"], facts["checkpoint"], facts["code_bits"]) == (kills.PICTURES - 82, "fake", 64)
+    assert facts["bytes"]["my.gallery"] == gallery.stat().st_size
+    told = run("info", gallery).out
+    assert f"{kills.PICTURES - 82:,} pictures, made with fake" in told
+    assert "thumbnails: none" in told
+
+
+def test_the_mistakes_of_the_new_commands(tmp_path: Path, folder: Path, run: Run) -> None:
+    none = tmp_path / "none.gallery"
+    for command in (("remove", none, folder), ("compact", none), ("info", none)):
+        assert_refused(run(*command), "none.gallery", "no gallery there", "crossatnet index")
+    assert not none.exists()
+
+
+def test_thumbnails_are_asked_for_when_a_gallery_is_made(tmp_path: Path, folder: Path, run: Run) -> None:
+    index = ("index", folder, "-o", tmp_path / "my.gallery", "-q")
+    assert run(*index, "--thumbnails", 6).code == 0
+    with Gallery.open(tmp_path / "my.gallery") as opened:
+        assert opened.store.thumbnail(1) is not None
+    assert run(*index).code == 0
+    assert run(*index, "--thumbnails", 6).code == 0
+    assert_refused(run(*index, "--thumbnails", 7), "was made with thumbnails of 6 pixels")
+    assert "thumbnails: 6 pixels" in run("info", tmp_path / "my.gallery").out
+
+
+WATCH = """
+import sys
+from fake_model import FakeModel
+from crossatnet import cli
+from crossatnet.model.network import CrossATNet
+CrossATNet.from_pretrained = lambda source: FakeModel(source="fake")
+cli.main()
+"""
+
+
+def test_watch_follows_the_folder_until_it_is_stopped(tmp_path: Path, folder: Path) -> None:
+    arguments = ["index", str(folder), "-o", str(tmp_path / "my.gallery"), "-q", "--watch", "--every", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", WATCH, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watcher:
+        assert watcher.stdout is not None
+        assert f"{kills.PICTURES} pictures ({kills.PICTURES} added" in watcher.stdout.readline()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "new.png")
+        (tmp_path / "new.png").rename(folder / "new.png")
+        assert "(1 added, 0 updated" in watcher.stdout.readline()
+        (folder / "new.png").unlink()
+        assert "1 removed" in watcher.stdout.readline()
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(60) == 130
+    with Gallery.open(tmp_path / "my.gallery") as opened:
+        assert len(opened) == kills.PICTURES
+
+
+def test_places_on_a_server(folder: Path, run: Run) -> None:
+    assert_refused(run("index", folder, "--to", "milvus://nowhere/birds"), "write milvus://HOST:PORT/NAME")
+    picture = next(folder.rglob("*.png"))
+    assert_refused(run("search", "milvus://127.0.0.1:1/birds", picture), "no Milvus server answers there")
+
+
+def test_ray_for_one_run_only(folder: Path, run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "my.gallery"
+    assert_refused(run("index", folder, "-o", place, "--ray", "--watch"), "leave out --watch")
+    (tmp_path / "empty.txt").touch()
+    assert_refused(run("index", tmp_path / "empty.txt", "-o", place, "--ray"), "empty.txt: an empty list")
+    assert_refused(run("index", tmp_path / "none", "-o", place, "--ray"), "none: no such folder")
+    assert not place.exists()

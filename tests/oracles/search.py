@@ -1,0 +1,22 @@
+"""Search as anyone would write it: one item after another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def hamming(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> int:
+    """Number of bits in which two packed codes differ."""
+    return sum((int(a) ^ int(b)).bit_count() for a, b in zip(first, second, strict=True))
+
+
+def nearest(
+    ids: Sequence[int], embeddings: Sequence[NDArray[np.float16]], query: NDArray[np.float32], k: int
+) -> list[tuple[int, float]]:
+    """(id, cosine) of the `k` best items, equal cosines by id."""
+    scored = []
+    for number, half in zip(ids, embeddings, strict=True):
+        row = half.astype(np.float64)
+        scored.append((number, float(row @ query) / float(np.linalg.norm(row) * np.linalg.norm(query))))
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
