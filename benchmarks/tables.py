@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "scaling.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling")))
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 METRICS = ("mAP@all", "P@10", "P@100")
 
