@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("--ablation", choices=ABLATIONS, action="append", help="only this one; may be given again")
     parser.add_argument("--part", default="1/1", help="I/N: only every N-th run, from the I-th on")
     arguments = parser.parse_args()
+    if arguments.ablation and not arguments.ablations:
+        parser.error("--ablation needs --ablations SEEDS")
     overrides = {"data.root": arguments.data and str(arguments.data), "data.split": arguments.split}
     runs = Runs(arguments.config, {key: value for key, value in overrides.items() if value is not None})
     seeds = {

@@ -651,6 +651,26 @@ def test_codes_do_not_depend_on_the_gallerys_order() -> None:
     assert np.array_equal(first.precision_at[100], second.precision_at[100])
 
 
+def test_codes_may_lie_in_memory_column_by_column() -> None:
+    random = np.random.default_rng(0)
+    _, query_class, _, gallery_class = problem(0)
+    query, gallery = (random.integers(256, size=(rows, 9), dtype=np.uint8) for rows in (23, 61))
+    by_rows = evaluate_codes(query, query_class, gallery, gallery_class)
+    by_columns = evaluate_codes(np.asfortranarray(query), query_class, np.asfortranarray(gallery), gallery_class)
+    assert np.array_equal(by_rows.average_precision, by_columns.average_precision)
+
+
+def test_scores_of_codes_take_bounded_memory_however_many_queries() -> None:
+    random = np.random.default_rng(0)
+    query, gallery = (random.integers(256, size=(rows, 64), dtype=np.uint8) for rows in (4000, 50))
+    tracemalloc.start()
+    scores = evaluate_codes(query, np.arange(4000) % 5, gallery, np.arange(50) % 5, memory=2**22)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = sum(values.nbytes for values in scores.values.values()) + scores.precision_recall.nbytes
+    assert peak < 2**22 + 3 * kept + 4000 * 64 * 4
+
+
 def test_long_codes_may_differ_in_every_bit() -> None:
     """A distance of 512 does not fit into the bytes that it is counted from."""
     gallery = codes_at([512, 256, 1], 64)

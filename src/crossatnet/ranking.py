@@ -46,7 +46,8 @@ def evaluate(
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
     `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
-    bytes that may be used besides the embeddings: fewer queries are ranked at once, but at least one.
+    bytes that may be used besides the embeddings and a normalised copy of them: fewer queries are ranked at once, but
+    at least one.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
@@ -107,16 +108,20 @@ def evaluate_codes(
     distances = 8 * query.shape[1] + 1
     query_words, gallery_words = (_words(codes) for codes in (query, gallery))  # (words, Q), (words, N)
 
-    def count(rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def count(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows = slice(start, stop)
         cells = np.zeros((len(query_words[0, rows]), len(gallery)), dtype=np.int64)  # (b, N) Hamming distances
         for asking, searched in zip(query_words, gallery_words, strict=True):
             cells += np.bitwise_count(asking[rows, None] ^ searched)
         return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
 
-    strips = _slices(len(query), _strip(len(gallery), memory))
-    items, hits = (np.concatenate(part) for part in zip(*map(count, strips), strict=True))  # (Q, T)
-    values, curve = score_counts(items, hits, at)
-    return RetrievalScores(values, curve, pairs.query_class, len(gallery), tuple(at))
+    parts, strip = [], _strip(len(gallery), memory)
+    for block in _slices(len(query), max(strip, min(BLOCK, memory // (SCORE_BYTES * distances)))):
+        edges = [*range(block.start, block.stop, strip), block.stop]
+        items, hits = (np.concatenate(part) for part in zip(*map(count, edges[:-1], edges[1:]), strict=True))  # (b, T)
+        values, curve = score_counts(items, hits, at)
+        parts.append(RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at)))
+    return joined(parts)
 
 
 class _Pairs:
@@ -338,5 +343,5 @@ def _squares(rows: Floats) -> NDArray[np.float64]:
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Packed codes (rows, B) as numbers of 64 bits, (words, rows)."""
-    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
+    padded = np.ascontiguousarray(np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))))
     return np.ascontiguousarray(padded.view(np.uint64).T)

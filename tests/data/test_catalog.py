@@ -155,6 +155,7 @@ def test_joined_keeps_order_and_counts_the_same_picture_once() -> None:
     assert joined.hashes == ("a", "b", "c", "b")
     assert joined.root == Path("first")
     assert joined.counts() == {"cat": (0, 1), "cow": (1, 1), "dog": (0, 1)}
+    assert joined.duplicates == ((other[1], first.items[1]), (other[3], first.items[0]))  # also across classes
 
 
 def test_joined_keeps_what_each_left_out() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFile
+from PIL import ExifTags, Image, ImageDraw, ImageFile
 
 from crossatnet.data import images
 from crossatnet.data.images import ImageError, cut_to_strokes, load_image, picture_size, prepare, strokes_on_black
@@ -342,6 +342,16 @@ def test_empty_drawing_stays_empty(paper: int) -> None:
     assert (prepared == 0).all()
     black = Image.new("RGB", (40, 30))
     assert cut_to_strokes(black).size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_picture_size_is_that_of_the_upright_picture(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(file, kind, exif=exif)
+    assert picture_size(file.getvalue()) == load_image(file.getvalue()).size
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,23 @@ def test_a_gallery_in_a_read_only_folder_is_searched_and_left_alone(disk: Path, 
         assert found_by_itself(reader, folder / "class1") == kills.PICTURES // 3
 
 
+def test_another_gallery_put_in_the_place_of_a_read_only_one_is_noticed(
+    disk: Path, folder: Path, model: FakeModel
+) -> None:
+    remount(disk, "size=8m")
+    path = disk / "my.gallery"
+    for name, part in (("my.gallery", "class0"), ("other.gallery", "class1")):
+        with Gallery.create(disk / name, model) as gallery:
+            gallery.add_folder(folder / part)  # as many generations in both
+    remount(disk, "ro")
+    with Gallery.open(path, model) as reader:
+        assert found_by_itself(reader, folder / "class0") == kills.PICTURES // 3
+        remount(disk, "rw")
+        shutil.copyfile(disk / "other.gallery", path)
+        remount(disk, "ro")
+        assert found_by_itself(reader, folder / "class1") == kills.PICTURES // 3
+
+
 def test_unmerged_changes_in_a_read_only_folder_are_not_overlooked(disk: Path, folder: Path, model: FakeModel) -> None:
     remount(disk, "size=8m")
     with Gallery.create(folder.parent / "my.gallery", model) as gallery:

@@ -178,6 +178,26 @@ def test_name_that_is_not_unicode_is_skipped(gallery: Gallery, folder: Path) -> 
     assert "not valid UTF-8" in reason
 
 
+def test_a_file_in_a_folder_that_may_not_be_entered_is_skipped(
+    gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = len(ingest_module.find_pictures(folder)[0])
+    locked = folder / "locked" / "a.png"
+    locked.parent.mkdir()
+    locked.write_bytes(b"")
+    is_symlink = Path.is_symlink
+
+    def may_look(path: Path) -> bool:  # as the system does to anyone but its administrator
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_symlink(path)
+
+    monkeypatch.setattr(Path, "is_symlink", may_look)
+    summary = gallery.add_folder(folder)
+    assert summary.added == expected
+    assert summary.skipped == ((str(locked), "Permission denied"),)
+
+
 def test_progress_counts_files(gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest_module, "BATCH", 2)
     seen: list[tuple[int, int]] = []

@@ -109,3 +109,24 @@ def test_a_folder_that_is_away_is_told_once_and_empties_nothing(gallery: Gallery
     assert (summary.added, summary.removed) == (1, 0)
     assert [trouble.partition(": ")[2][:14] for trouble in script.troubles] == ["no such folder", "no pictures th"]
     assert len(gallery) == 4
+
+
+def test_a_network_disk_that_goes_away_is_a_trouble_that_passes(
+    gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_folder = gallery.add_folder
+
+    def away(_: Path) -> IngestSummary:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    def acts() -> Iterator[None]:
+        draw(folder / "3.png", 3)
+        monkeypatch.setattr(gallery, "add_folder", away)
+        yield
+        yield
+        monkeypatch.setattr(gallery, "add_folder", add_folder)
+        yield
+
+    script = Script(gallery, folder)
+    assert [summary.added for summary in script.run(acts())] == [1]
+    assert script.troubles == ["[Errno 107] Transport endpoint is not connected"]

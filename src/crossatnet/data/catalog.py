@@ -71,18 +71,20 @@ class Catalog:
         )
 
     def joined(self, other: "Catalog") -> "Catalog":
-        """Both catalogs' usable items under this one's root; a picture that both have counts once."""
-        known = {(digest, item.modality) for digest, item in zip(self.hashes, self.items, strict=True)}
-        new = [
-            (item, digest)
-            for item, digest in zip(other.items, other.hashes, strict=True)
-            if (digest, item.modality) not in known
-        ]
+        """Both catalogs' usable items under this one's root; a picture that both have is a duplicate of this one's."""
+        known = {(digest, item.modality): item for digest, item in zip(self.hashes, self.items, strict=True)}
+        new, copies = [], []
+        for item, digest in zip(other.items, other.hashes, strict=True):
+            kept = known.get((digest, item.modality))
+            if kept is None:
+                new.append((item, digest))
+            else:
+                copies.append((item, kept))
         return Catalog(
             (*self.items, *(item for item, _ in new)),
             (*self.hashes, *(digest for _, digest in new)),
             (*self.problems, *other.problems),
-            (*self.duplicates, *other.duplicates),
+            (*self.duplicates, *other.duplicates, *copies),
             self.root,
         )
 

@@ -82,8 +82,8 @@ def picture_size(content: bytes) -> tuple[int, int]:
     For bytes that `load_image` has read: others may raise anything.
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (image.height, image.width) if on_its_side else image.size
+        on_its_side = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (image.height, image.width) if on_its_side else image.size  # Pillow opens a TIFF upright
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

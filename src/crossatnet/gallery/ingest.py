@@ -179,7 +179,13 @@ def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES or not _is_file_inside(path, root):
+            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            try:
+                if not _is_file_inside(path, root):
+                    continue
+            except OSError as error:  # in a folder that may be listed, but not entered
+                skipped.append((str(path), error.strerror or "cannot be read"))
                 continue
             if _is_unicode(str(path)):
                 files.append(str(path))

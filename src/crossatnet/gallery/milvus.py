@@ -53,7 +53,7 @@ from crossatnet.gallery.sidefile import STORED_FLOAT
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
 SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
 ROWS_A_CALL, PATHS_A_CALL = 1000, 10_000
-RERANK_FLOATS = 16_777_216  # 64 MiB of candidates' embeddings in memory at once, whatever the number of queries
+RERANK_FLOATS = 16_777_216  # 64 MiB of candidates' embeddings in memory at once, or those of one query if they are more
 LARGEST_ID = (1 << 63) - 1
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 

@@ -209,8 +209,8 @@ def _cluster() -> Iterator[Any]:
     was_connected = ray.is_initialized()
     if not was_connected:
         here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "object_store_memory": OBJECT_STORE_BYTES}
-        here |= {"include_dashboard": False}
-        started = {} if "RAY_ADDRESS" in os.environ else here
+        here |= {"include_dashboard": False, "address": "local"}  # local: no cluster that happens to run here
+        started = {} if os.environ.get("RAY_ADDRESS") else here
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **started)
     try:
         yield ray

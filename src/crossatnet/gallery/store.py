@@ -75,9 +75,7 @@ class Store:
         self._latest: _Current | None = None
         self._put = 0  # items since the side file was last thought of
         self._snapshot_lock = threading.Lock()
-        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
-        *checkpoint, self.thumbnail_side = self._rows(f"SELECT {columns} FROM meta")[0]
-        self.checkpoint = Checkpoint(*checkpoint)
+        self.checkpoint, self.thumbnail_side = self._made_with()
 
     @classmethod
     def create(cls, path: Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> "Store":
@@ -221,7 +219,8 @@ class Store:
         with self._snapshot_lock:
             version = self.version()  # before it is read: a change in between is then noticed next time
             if self._latest is None or self._latest.version != version or distrust_side_file:
-                known = self._latest.snapshot if self._latest and not distrust_side_file else None
+                is_same_file = self._latest is not None and self._latest.version[2] == version[2]
+                known = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
                 self._latest = _Current(version, self._brought_up(known, distrust_side_file))
             return self._latest
 
@@ -324,8 +323,16 @@ class Store:
             if self._file_state is not None and self._file_state != _file_state(self.path):  # SQLite would not notice
                 self._connection.close()
                 self._connection, unchangeable = database.open_to_read(self.path)
+                if self._made_with() != (self.checkpoint, self.thumbnail_side):
+                    raise UserError(f"{self.path}: another gallery was put in its place; open it anew")
                 self._file_state = _file_state(self.path) if unchangeable else None
             return self._connection.execute(statement, parameters).fetchall()
+
+    def _made_with(self) -> tuple[Checkpoint, int]:
+        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
+        with self._lock, plain_errors(self.path):
+            *checkpoint, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
+        return Checkpoint(*checkpoint), thumbnail_side
 
     def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
         rows: list[Any] = []

@@ -32,7 +32,7 @@ def watch_folder(
         wait(seconds)
         try:
             summary = gallery.add_folder(folder)
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: a network disk that went away
             if str(error) != told:
                 complain(str(error))
             told = str(error)

@@ -22,7 +22,7 @@ def whitening(embeddings: Tensor, label: Tensor, power: float) -> Tensor:
     others as well, which count for more once directions are divided by a power of their spread within a class.
 
     Args: embeddings (N, D) and label (N,), of the TRAINING set only, both modalities; power 0..0.5, where 0 gives the
-    identity times a constant. Returns A (D, D), symmetric, in the embeddings' type; it is computed in float64.
+    identity. Returns A (D, D), symmetric, in the embeddings' type; it is computed in float64.
     Raises `ValueError` for embeddings that are none or not finite, unless there is a label for each, and where nothing
     varies within a class.
     """
