@@ -217,6 +217,7 @@ def test_blocks_take_the_memory_they_may(memory: int, queries: int, relevant: in
         ({"gallery": [[1, 0], [np.nan, 1], [np.inf, 1]]}, "gallery row 1 has values that are not finite"),
         ({"query": [[1, 0], [-np.inf, 1]]}, "query row 1 has values that are not finite"),
         ({"query": np.zeros((2, 8), np.uint8)}, "query is uint8: score packed codes with evaluate_codes"),
+        ({"gallery": [[1, 0], [0, 0], [0, 1]]}, "gallery row 1 is all zeros, which has no direction"),
         ({"query_class": ["a", "zebra"]}, "no item of class 'zebra'"),
         ({"at": (0,)}, "k of at least 1, not 0"),
     ],

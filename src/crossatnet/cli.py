@@ -250,7 +250,7 @@ def compare(
     for comparison in compared:
         screen.print(f"{comparison.direction}, {comparison.split}, {comparison.setting}", soft_wrap=True)
         for pair in comparison.pairs:
-            table = Table("", pair.first, pair.second, "difference")
+            table = Table("", pair.first, pair.second, "second - first")
             parts = (("", pair.metrics), ("gains: ", pair.gains), ("loses: ", pair.losses))
             for name, change in ((part + name, change) for part, changes in parts for name, change in changes.items()):
                 table.add_row(name, f"{change.first:.3f}", f"{change.second:.3f}", f"{change.difference:+.3f}")
@@ -332,9 +332,10 @@ def _print_results(results: "Results") -> None:
     setting = "unseen only" if results.setting == ZERO_SHOT else results.setting
     title = f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, {setting}"
     names = list(results.rows[0].metrics)
-    table = Table("model", "D", *names, title=title, title_justify="left")
+    table = Table("model", "D", *names)
     for row in results.rows:
         table.add_row(row.model, str(row.dimension), *(f"{row.metrics[name]:.3f}" for name in names))
+    print(title)
     screen.print(table)
     first = results.rows[0]
     if first.interval:

@@ -52,7 +52,8 @@ def evaluate(
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
     compared likewise, in units of the largest distance of an embedding from the gallery's mean.
-    Raises `UserError` for shapes that do not fit, values that are not finite, or a query without a relevant item.
+    Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
+    without a relevant item.
     """
     query, gallery = _embeddings(query, "query"), _embeddings(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
@@ -115,8 +116,9 @@ def evaluate_codes(
             cells += np.bitwise_count(asking[rows, None] ^ searched)
         return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
 
-    parts, strip = [], _strip(len(gallery), memory)
-    for block in _slices(len(query), max(strip, min(BLOCK, memory // (SCORE_BYTES * distances)))):
+    most = max(1, min(BLOCK, memory // (SCORE_BYTES * distances)))
+    parts, strip = [], min(most, _strip(len(gallery), memory))
+    for block in _slices(len(query), most):
         edges = [*range(block.start, block.stop, strip), block.stop]
         items, hits = (np.concatenate(part) for part in zip(*map(count, edges[:-1], edges[1:]), strict=True))  # (b, T)
         values, curve = score_counts(items, hits, at)
@@ -253,7 +255,11 @@ def _numbers(
     number = {name: index for index, name in enumerate(dict.fromkeys(gallery_class.tolist()))}
     lacking = [name for name in query_class.tolist() if name not in number]
     if lacking:
-        raise UserError(f"the gallery has no item of class {lacking[0]!r}, which is queried; leave its queries out")
+        asked = len(set(query_class.tolist()))
+        raise UserError(
+            f"the gallery has no item of class {lacking[0]!r}, which is queried ({len(set(lacking))} of {asked} classes"
+            " are lacking); leave these queries out, or name classes alike in both"
+        )
     query_number, gallery_number = (
         np.array([number[name] for name in classes.tolist()], dtype=np.int32)
         for classes in (query_class, gallery_class)
@@ -278,9 +284,13 @@ def _embeddings(rows: ArrayLike, name: str) -> Floats:
 def _cosine(query: Floats, gallery: Floats) -> Similarity:
     """The cosine similarities of some queries."""
     precision = np.result_type(query, gallery)
+    lengths = [np.sqrt(_squares(rows)) for rows in (query, gallery)]
+    for name, length in zip(("query", "gallery"), lengths, strict=True):
+        if not length.all():
+            raise UserError(f"{name} row {int(length.argmin())} is all zeros, which has no direction; leave it out")
     query, gallery = (
-        np.divide(rows, np.maximum(np.sqrt(_squares(rows)), 1e-12)[:, None], dtype=precision)
-        for rows in (query, gallery)
+        np.divide(rows, length[:, None], dtype=precision)
+        for rows, length in zip((query, gallery), lengths, strict=True)
     )
     return _product(query, gallery)
 
