@@ -157,11 +157,13 @@ def test_thumbnails_are_asked_for_when_a_gallery_is_made(tmp_path: Path, folder:
 
 
 WATCH = """
+import signal
 import sys
 from fake_model import FakeModel
 from crossatnet import cli
 from crossatnet.model.network import CrossATNet
 CrossATNet.from_pretrained = lambda source: FakeModel(source="fake")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 cli.main()
 """
 
@@ -171,15 +173,18 @@ def test_watch_follows_the_folder_until_it_is_stopped(tmp_path: Path, folder: Pa
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", WATCH, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watcher:
-        assert watcher.stdout is not None
-        assert f"{kills.PICTURES} pictures ({kills.PICTURES} added" in watcher.stdout.readline()
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "new.png")
-        (tmp_path / "new.png").rename(folder / "new.png")
-        assert "(1 added, 0 updated" in watcher.stdout.readline()
-        (folder / "new.png").unlink()
-        assert "1 removed" in watcher.stdout.readline()
-        watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(60) == 130
+        try:
+            assert watcher.stdout is not None
+            assert f"{kills.PICTURES} pictures ({kills.PICTURES} added" in watcher.stdout.readline()
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "new.png")
+            (tmp_path / "new.png").rename(folder / "new.png")
+            assert "(1 added, 0 updated" in watcher.stdout.readline()
+            (folder / "new.png").unlink()
+            assert "1 removed" in watcher.stdout.readline()
+            watcher.send_signal(signal.SIGINT)
+            assert watcher.wait(60) == 130
+        finally:
+            watcher.kill()
     with Gallery.open(tmp_path / "my.gallery") as opened:
         assert len(opened) == kills.PICTURES
 
