@@ -78,7 +78,7 @@ class Catalog:
             kept = known.get((digest, item.modality))
             if kept is None:
                 new.append((item, digest))
-            else:
+            elif item != kept:
                 copies.append((item, kept))
         return Catalog(
             (*self.items, *(item for item, _ in new)),
