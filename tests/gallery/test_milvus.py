@@ -35,14 +35,6 @@ ODD_NAMES = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def shared(server: MilvusServer) -> Iterator[Gallery]:
     with Gallery.create(f"milvus://127.0.0.1:{server.port}/shared", MODEL) as gallery:
         yield gallery

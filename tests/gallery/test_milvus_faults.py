@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import milvus_server
@@ -23,14 +22,6 @@ pytestmark = [
     pytest.mark.scale,
     pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing()),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
-    server.start()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
