@@ -1,10 +1,13 @@
 """Galleries on a real Milvus server: as the SQLite file does it, so does the server."""
 
+import itertools
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import milvus_server
 import numpy as np
@@ -176,6 +179,62 @@ def test_what_was_removed_is_seen_no_more(gallery: Gallery) -> None:
     assert gallery.store.remove(["/p/a"]) == 0
 
 
+def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(gallery, [facts("/p/a"), facts("/p/b"), facts("/p/c")], vectors(3))
+    store = gallery.store
+    assert isinstance(store, MilvusBackend)
+    shortlists = store._shortlists
+
+    def then_changed_by_another(*arguments: Any) -> Any:
+        found = shortlists(*arguments)
+        with Gallery.open(gallery.store.name, MODEL) as other:
+            put(other, [facts("/p/a", content="b")], vectors(1, seed=1))
+            other.store.remove(["/p/c"])
+        return found
+
+    monkeypatch.setattr(store, "_shortlists", then_changed_by_another)
+    (hits,) = gallery.search_embeddings(vectors(1, seed=1), 3)
+    assert [hit.path for hit in hits] == ["/p/a", "/p/b"]
+    assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it is now
+
+
+def replace_again_and_again(place: str, stop: Any) -> None:
+    """What another process does to the twenty pictures of the test below."""
+    with Gallery.open(place, MODEL) as gallery:
+        for content in itertools.cycle("bcde"):
+            if stop.is_set():
+                return
+            put(gallery, [facts(f"/p/{number}", content) for number in range(20)], vectors(20))
+
+
+@pytest.mark.scale
+def test_no_picture_is_missed_while_another_process_replaces_it(gallery: Gallery) -> None:
+    pictures = [facts(f"/p/{number}") for number in range(20)]
+    put(gallery, pictures, vectors(20))
+    ids = [hit.id for hit in gallery.search_embeddings(vectors(1), 20)[0]]
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    process = context.Process(target=replace_again_and_again, args=(gallery.store.name, stop))
+    process.start()
+    try:
+        while set(gallery.store.stamps(["/p/0"])["/p/0"].content_hash) == {"a"}:
+            assert process.is_alive()
+        for _ in range(40):
+            assert len(gallery) == 20
+            assert len(gallery.store.stamps([picture.path for picture in pictures])) == 20
+            assert len(gallery.store.items(ids)) == 20
+            assert len(gallery.search_embeddings(vectors(1), 20)[0]) == 20
+            assert len([*gallery.store.paths_under(Path("/p"))]) == 20
+            assert gallery.store.classes() == {"cat": 20}
+        assert process.is_alive()
+    finally:
+        stop.set()
+        process.join()
+    assert count_rows(gallery, "_embeddings") == 20
+
+
 def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
     names = ["/p/a", "/p/sub/b", "/p.x/c", '/q"/%_/d', "/q\\/e"]
     pictures = [
@@ -183,6 +242,7 @@ def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
     ]
     for place in (gallery, twin):
         put(place, pictures, vectors(len(names)))
+        assert place.store.classes() == {"cat": 2, "dog": 1, '"x"': 1, None: 1}
     now = datetime.now(UTC)
     hour = timedelta(hours=1)
     for where in (

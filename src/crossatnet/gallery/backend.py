@@ -135,6 +135,9 @@ class Backend(Protocol):
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths that lie in `folder` (absolute) or below it, ascending."""
 
+    def classes(self) -> dict[str | None, int]:
+        """The number of items of each class, under None those of no class; classes without items are left out."""
+
     def items(self, ids: Sequence[int]) -> dict[int, Item]:
         """The stored items among `ids`, by id."""
 

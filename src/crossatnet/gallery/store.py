@@ -186,6 +186,10 @@ class Store:
             yield from (row[0] for row in rows)
             last = rows[-1][0]
 
+    def classes(self) -> dict[str | None, int]:
+        """The number of items of each class, under None those of no class."""
+        return dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+
     def items(self, ids: Sequence[int]) -> dict[int, Item]:
         """The stored items among `ids`, by id."""
         columns = "id, path, class_name, size, mtime_ns, content_hash, width, height, added"
