@@ -87,8 +87,11 @@ def search(
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
         return
-    for rank, hit in enumerate(hits, 1):
-        print(f"{rank:3d}  {hit.score:6.3f}  {hit.path}")
+    if not hits:
+        print("nothing found: no picture of the gallery meets the conditions; see `crossatnet info`", file=sys.stderr)
+    column = _column([hit.class_name or "" for hit in hits])
+    for rank, (hit, shown) in enumerate(zip(hits, column, strict=True), 1):
+        print(f"{rank:3d}  {hit.score:6.3f}  {shown}{hit.path}")
 
 
 def remove(
@@ -132,9 +135,14 @@ def info(gallery: Place, as_json: Json = False) -> None:
 
     with Gallery.open(gallery) as opened:
         store = opened.store
+        counts = store.classes()
+        without_class = counts.pop(None, 0)
+        classes = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
         facts = {
             "gallery": store.name,
             "pictures": len(store),
+            "classes": classes,
+            "without_class": without_class,
             "checkpoint": store.checkpoint.source or store.checkpoint.name,
             "fingerprint": store.checkpoint.fingerprint,
             "dimension": store.checkpoint.dimension,
@@ -150,6 +158,9 @@ def info(gallery: Place, as_json: Json = False) -> None:
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
     for name, size in _sizes(gallery).items():
         print(f"  {name}: {size:,} bytes")
+    print_some("class", [f"{name} ({count:,})" for name, count in classes.items()])
+    if classes and without_class:
+        print(f"  without class: {without_class:,}")
 
 
 def _check_list(file: Path) -> None:
@@ -184,6 +195,14 @@ def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int) -> "Gal
             " --thumbnails, or index into another file"
         )
     return gallery
+
+
+def _column(values: list[str]) -> list[str]:
+    """Values filled up to one width, with a gap after them; nothing at all if they are all empty."""
+    from rich.cells import cell_len
+
+    width = max(map(cell_len, values), default=0)
+    return [value + " " * (width - cell_len(value) + 2) for value in values] if width else values
 
 
 def _complain(trouble: str) -> None:
@@ -225,10 +244,11 @@ def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_
     if as_json:
         print(json.dumps({"gallery": place, "size": size, **asdict(summary)}, indent=1), flush=True)
         return
-    rate = (summary.added + summary.updated) / summary.seconds if summary.seconds else 0.0
+    embedded = summary.added + summary.updated
+    rate = f", {embedded / summary.seconds:.0f}/s" if embedded and summary.seconds else ""
     print(
         f"{place}: {size} pictures ({summary.added} added, {summary.updated} updated, {summary.unchanged} unchanged,"
-        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s, {rate:.0f}/s",
+        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s{rate}",
         flush=True,
     )
     print_some("skipped", [reason if path in reason else f"{path}: {reason}" for path, reason in summary.skipped])

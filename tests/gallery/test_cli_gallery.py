@@ -136,6 +136,57 @@ def test_remove_compact_and_info(gallery: Path, folder: Path, run: Run) -> None:
     told = run("info", gallery).out
     assert f"{kills.PICTURES - 82:,} pictures, made with fake" in told
     assert "thumbnails: none" in told
+    counts = {"class1": kills.PICTURES // 3 - 2, "class2": kills.PICTURES // 3}
+    assert (facts["classes"], facts["without_class"]) == (counts, 0)
+    assert [*facts["classes"]] == ["class2", "class1"]  # most first
+    assert told.endswith(f"  class: class2 ({counts['class2']})\n  class: class1 ({counts['class1']})\n")
+
+
+def test_classes_stand_in_a_column_where_there_are_some(tmp_path: Path, run: Run) -> None:
+    folder, place = tmp_path / "pictures", tmp_path / "my.gallery"
+    drawn = {"loose.png": 10, "cat/a.png": 20, "漢字/b.png": 30}
+    for name, shade in drawn.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(folder / name)
+    run("index", folder, "-o", place, "-q")
+    lines = run("search", place, folder / "cat" / "a.png", "--photo").out.splitlines()
+    starts = {line[13 : line.index(str(folder))] for line in lines}
+    assert starts == {"      ", "cat   ", "漢字  "}  # two columns for each of the wide letters
+    assert "  without class: 1\n" in run("info", place).out
+    only = run("search", place, folder / "loose.png", "--photo", "-k", 1).out
+    assert only == f"  1   1.000  {folder / 'loose.png'}\n"
+
+
+def test_more_classes_than_are_listed(tmp_path: Path, run: Run) -> None:
+    for number in range(22):
+        path = tmp_path / "pictures" / f"class{number:02d}" / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    run("index", tmp_path / "pictures", "-o", tmp_path / "my.gallery", "-q")
+    assert run("info", tmp_path / "my.gallery").out.endswith(
+        "  class: class19 (1)\n  ... and 2 more; --json lists them all\n"
+    )
+    assert len(json.loads(run("info", tmp_path / "my.gallery", "--json").out)["classes"]) == 22
+
+
+def test_a_rate_is_told_where_something_was_embedded(tmp_path: Path, folder: Path, run: Run) -> None:
+    index = ("index", folder, "-o", tmp_path / "my.gallery", "-q")
+    assert run(*index).out.rstrip().endswith("/s")
+    assert run(*index).out.rstrip().endswith(" s")
+
+
+def test_nothing_found_is_told(gallery: Path, folder: Path, run: Run) -> None:
+    outcome = run("search", gallery, folder / "class0" / "000.png", "--photo", "--class", "nosuch")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.startswith("nothing found: no picture")
+
+
+def test_an_empty_path_forgets_nothing(gallery: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)  # which an empty path would mean: a shell's unset variable
+    assert_refused(run("remove", gallery, ""), "an empty path; nothing was removed")
+    assert_refused(run("remove", gallery, folder / "class1", ""), "an empty path; nothing was removed")
+    with Gallery.open(gallery) as opened:
+        assert len(opened) == kills.PICTURES
 
 
 def test_the_mistakes_of_the_new_commands(tmp_path: Path, folder: Path, run: Run) -> None:

@@ -123,6 +123,8 @@ class Gallery:
         """
         doomed: dict[str, None] = {}
         for path in paths:
+            if not str(path):  # the path of the current folder, but surely meant as something else
+                raise UserError("an empty path; nothing was removed")
             absolute = os.path.normpath(Path(path).absolute())  # not resolved: what is gone has no links any more
             names = {absolute, str(Path(path).resolve())}
             found = [
