@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -43,6 +44,19 @@ class SlowModel(FakeModel):
         return super().embed(pixels, modality)
 
 
+class UnknownModel(FakeModel):
+    """Of a module that workers lack, as on a node without crossatnet or with another version."""
+
+    def __reduce__(self) -> Any:
+        return _import_here_only, (os.getpid(),)
+
+
+def _import_here_only(pid: int) -> FakeModel:
+    if os.getpid() != pid:
+        raise ModuleNotFoundError("No module named 'crossatnet'")
+    return FakeModel()
+
+
 class RefusingModel(FakeModel):
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         raise UserError("the server stays away; start it")
@@ -55,6 +69,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    settings["PYTHONPATH"] = os.pathsep.join(sys.path)  # or workers find neither this file nor the small model
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
@@ -194,6 +209,13 @@ def test_what_a_worker_complains_of_reaches_the_user_in_a_line(cluster: Any, fol
     Gallery.create(place, FakeModel()).close()
     with pytest.raises(UserError, match=r"^the server stays away; start it$"):
         by_ray(place, RefusingModel(), folder)
+
+
+def test_a_node_that_cannot_load_the_model_is_told_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel()).close()
+    with pytest.raises(UserError, match=r"^node .* cannot load the model \(.*No module named 'crossatnet'\); install"):
+        by_ray(place, UnknownModel(), folder)
 
 
 def test_a_node_that_does_not_see_the_pictures(cluster: Any, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ from crossatnet.gallery.sidefile import STORED_FLOAT
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
 SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
 ROWS_A_CALL, VALUES_A_CALL = 1000, 10_000
-RERANK_FLOATS = 16_777_216  # 64 MiB of candidates' embeddings in memory at once, or those of one query if they are more
+# Of candidates' embeddings in memory at once: 32 MiB as halves, 64 MiB more while they are compared. Or those of one
+# query if they are more, as they are from some 1e7 items on; of 1e9 items of 512 bits they would be gigabytes.
+RERANK_FLOATS = 16_777_216
 LARGEST_ID = (1 << 63) - 1
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 

@@ -110,10 +110,14 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         import ray
 
+        node = os.uname().nodename
         if not settings.root.is_dir():
-            node = os.uname().nodename
             raise UserError(f"{settings.root}: not seen on node {node}; mount it there under the same path")
-        self._model: Embedder = ray.get(settings.model)
+        try:
+            self._model: Embedder = ray.get(settings.model)
+        except ray.exceptions.RaySystemError as error:  # Ray would try again for ever, and say nothing
+            reason = str(error).strip().rpartition("\n")[2]
+            raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
         self._reader = Reader(settings.root, self._model, settings.thumbnail_side)
         self._store = open_backend(settings.server) if settings.server else None
 
