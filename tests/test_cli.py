@@ -461,6 +461,19 @@ def test_explain_needs_the_name_of_a_picture(drawing: Path, tmp_path: Path, run:
     assert_refused(outcome, str(tmp_path / name), "not the name of a picture", "explained.png")
 
 
+def test_what_a_command_reads_is_not_overwritten(drawing: Path, tmp_path: Path, run: Run) -> None:
+    embeddings, photo, link = tmp_path / "mine.npz", tmp_path / "photo.png", tmp_path / "link.png"
+    classes = np.array(["a", "b"])
+    np.savez(embeddings, query=np.eye(2), query_class=classes, gallery=np.eye(2), gallery_class=classes)
+    shutil.copy(drawing, photo)
+    link.symlink_to(photo)
+    before = [path.read_bytes() for path in (embeddings, photo, drawing)]
+    assert_refused(run("evaluate", "--embeddings", embeddings, "-o", embeddings), "mine.npz: is read by this command")
+    for output in (photo, drawing, link):
+        assert_refused(run("explain", drawing, photo, "-o", output), f"{output}: is read by this command", "with -o")
+    assert [path.read_bytes() for path in (embeddings, photo, drawing)] == before
+
+
 def test_explain_without_matplotlib(drawing: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "crossatnet.explain", raising=False)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -179,6 +180,8 @@ def evaluate(
 
     if output and output.is_dir():
         raise UserError(f"{output} is a folder; give the name of a file with -o")
+    if output and embeddings:
+        _check_overwrites_none(output, [embeddings])
     if checkpoint and not embeddings:
         directions, settings = direction or ["sketch-to-photo"], setting or ["zero-shot"]
         check_names(directions, settings)
@@ -301,6 +304,7 @@ def explain(
 
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"{output}: not the name of a picture; give one such as explained.png with -o")
+    _check_overwrites_none(output, [sketch, *photos])
     run(CrossATNet.from_pretrained(checkpoint), sketch, photos).save(output)
     print(output)
 
@@ -324,6 +328,11 @@ def doctor(as_json: Json = False) -> None:
 def _complain(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _check_overwrites_none(output: Path, inputs: Sequence[Path]) -> None:
+    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
+        raise UserError(f"{output}: is read by this command; give another name with -o")
 
 
 def _print_results(results: "Results") -> None:
