@@ -227,6 +227,8 @@ def _where(
     from crossatnet.gallery.backend import Where
 
     prefix = ""
+    if under == "":
+        raise UserError("--under: an empty path; give a folder, or what paths begin with")
     if under is not None:
         is_folder = under.endswith(os.sep) or Path(under).is_dir()
         prefix = str(Path(under).resolve()).rstrip(os.sep) + (os.sep if is_folder else "")

@@ -86,6 +86,7 @@ def test_search_under_conditions(gallery: Path, folder: Path, run: Run, monkeypa
     assert len(paths(run(*search, "--since", "2020-01-01"))) == kills.PICTURES
     assert paths(run(*search, "--before", "2020-01-01")) == []
     assert run(*search, "--since", "yesterday").code == 2
+    assert_refused(run(*search, "--under", ""), "--under: an empty path; give a folder")
 
 
 def test_search_by_several_drawings(gallery: Path, folder: Path, run: Run) -> None:

@@ -111,6 +111,7 @@ def test_a_small_gallery_is_searched_exactly(gallery: Gallery) -> None:
     for hits, row in zip(gallery.search_embeddings(queries, 50), cosines, strict=True):
         assert [hit.path for hit in hits] == [f"/p/{number}" for number in np.argsort(-row)]
         np.testing.assert_allclose([hit.score for hit in hits], np.sort(row)[::-1], rtol=1e-5)
+    assert gallery.search_embeddings(queries, 10**20) == gallery.search_embeddings(queries, 50)
 
 
 def test_an_empty_gallery_finds_nothing(gallery: Gallery) -> None:

@@ -215,6 +215,7 @@ class MilvusBackend:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
         # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
         admitted = max(self._count(where, EVENTUAL), LONGEST_SHORTLIST)
+        k = min(k, admitted)  # whoever asks for all of them may ask for any number
         length = shortlist_length(k, self.checkpoint.code_bits, admitted)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
