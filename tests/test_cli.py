@@ -156,20 +156,20 @@ def test_version(run: Run) -> None:
     assert run("--version").out.strip() == __version__
 
 
-def test_search_prints_ten_hits_with_scores_and_paths(gallery: Path, drawing: Path, run: Run) -> None:
+def test_search_prints_ten_hits_with_scores_classes_and_paths(gallery: Path, drawing: Path, run: Run) -> None:
     outcome = run("search", gallery, drawing, "-k", 10)
-    lines = [line.split(maxsplit=2) for line in outcome.out.splitlines()]
+    lines = [line.split(maxsplit=3) for line in outcome.out.splitlines()]
     assert outcome.code == 0
-    assert [int(rank) for rank, _, _ in lines] == list(range(1, 11))
-    scores = [float(score) for _, score, _ in lines]
+    assert [int(rank) for rank, _, _, _ in lines] == list(range(1, 11))
+    scores = [float(score) for _, score, _, _ in lines]
     assert scores == sorted(scores, reverse=True)
     assert all(-1 <= score <= 1 for score in scores)
-    assert all(Path(path).is_file() for _, _, path in lines)
+    assert all(Path(path).is_file() and Path(path).parent.name == class_name for _, _, class_name, path in lines)
 
 
 def test_search_as_json_equals_the_printed_hits(gallery: Path, drawing: Path, run: Run) -> None:
     hits = json.loads(run("search", gallery, drawing, "--json").out)
-    printed = [line.split(maxsplit=2)[2] for line in run("search", gallery, drawing).out.splitlines()]
+    printed = [line.split(maxsplit=3)[3] for line in run("search", gallery, drawing).out.splitlines()]
     assert [hit["path"] for hit in hits] == printed
     assert set(hits[0]) == {"id", "path", "score", "class_name"}
     assert all(Path(hit["path"]).parent.name == hit["class_name"] for hit in hits)
@@ -191,7 +191,7 @@ def test_guided_search_prints_the_re_ranked_hits(guided_gallery: Path, drawing: 
     assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
     assert [hit["score"] for hit in hits] != pytest.approx([hit.score for hit in plain], abs=1e-5)
     printed = run("search", guided_gallery, drawing, "--guided", "-k", 5).out.splitlines()
-    assert [line.split(maxsplit=2)[2] for line in printed] == [hit.path for hit in expected]
+    assert [line.split(maxsplit=3)[3] for line in printed] == [hit.path for hit in expected]
 
 
 @pytest.mark.parametrize("name", ["explained.png", "explained.JPG", "explained.webp"])
