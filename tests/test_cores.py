@@ -3,13 +3,13 @@
 import threading
 
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
-from crossatnet.cores import on_cores
+from crossatnet.cores import blas, on_cores
 
 
 def blas_threads() -> list[int]:
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    return [library.num_threads for library in blas().lib_controllers]
 
 
 def test_every_part_is_worked_on_once_and_in_order() -> None:

@@ -29,7 +29,7 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
 
 def rows_at_once(rows: int, items: int = 61) -> int:
     """The memory with which so many queries are ranked at once by each thread."""
-    return 2 * ranking.THREADS * rows * items * ranking.STRIP_BYTES
+    return 4 * ranking.THREADS * rows * items * ranking.STRIP_BYTES
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Lock
 from typing import TypeVar
 
+import numpy  # noqa: F401 - it loads the BLAS that is looked for
 from threadpoolctl import ThreadpoolController
 
 Part = TypeVar("Part")
@@ -22,7 +24,12 @@ def on_cores(work: Callable[[Part], Result], parts: Iterable[Part], most: int) -
     OMP_NUM_THREADS or threadpoolctl say. Raises what `work` raises.
     """
     with _TURN:
-        blas = ThreadpoolController().select(user_api="blas")
-        granted = max((library.num_threads for library in blas.lib_controllers), default=os.cpu_count() or 1)
-        with blas.limit(limits=1), ThreadPoolExecutor(min(granted, most)) as pool:
+        granted = max((library.num_threads for library in blas().lib_controllers), default=os.cpu_count() or 1)
+        with blas().limit(limits=1), ThreadPoolExecutor(min(granted, most)) as pool:
             return list(pool.map(work, parts))
+
+
+@cache  # looking through all that is loaded takes milliseconds
+def blas() -> ThreadpoolController:
+    """The BLAS that NumPy was loaded with; empty if it is one whose threads cannot be set, such as Accelerate."""
+    return ThreadpoolController().select(user_api="blas")

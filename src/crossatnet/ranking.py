@@ -19,11 +19,12 @@ from crossatnet.errors import UserError
 from crossatnet.metrics import RetrievalScores, joined, score_counts, score_ranks
 
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
-THREADS = 8  # at most; they share the memory
+THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip
 BLOCK = 400  # queries of one matrix product: with fewer, packing the gallery for it costs more
 STRIP = 2**17  # pairs of a query and an item that are ranked at once: they fit a core's cache
 STRIP_BYTES = 100  # that ranking one such pair may need
 SCORE_BYTES = 80  # that scoring one rank may need
+ROWS = 2048  # embeddings that are normalised at once
 DECIMALS = 7  # to which similarities are compared
 
 Classes = Sequence[object] | NDArray[np.generic]
@@ -123,8 +124,9 @@ def evaluate_codes(
         values, curve = score_counts(items, hits, at)
         return RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at))
 
-    strip = _strip(len(gallery), memory // THREADS)
-    return joined(on_cores(score, _blocks(len(query), memory // THREADS // (SCORE_BYTES * distances)), THREADS))
+    share = memory // THREADS
+    strip = _strip(len(gallery), share // 4)
+    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (SCORE_BYTES * distances)), THREADS))
 
 
 class _Pairs:
@@ -179,8 +181,9 @@ def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int
         values, curves = score_ranks(ranks, at)
         return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
 
-    strip = _strip(items, share // 2)
-    return joined(on_cores(score, _blocks(pairs.shape[0], share // 2 // (8 * items + SCORE_BYTES * most)), THREADS))
+    strip = _strip(items, share // 4)
+    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
+    return joined(on_cores(score, blocks, THREADS))
 
 
 def _rank(
@@ -198,7 +201,7 @@ def _rank(
     cells = (height >> shift) + 1  # of a row
     steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # each row stands behind the last
     steps = steps.ravel()
-    cell = np.right_shift(steps, shift, dtype=np.int64)
+    cell = (steps >> shift).astype(np.int64)
     held = cell.take(relevant)
     counts = np.bincount(cell, minlength=queries * cells)
     counts[held] = 0
@@ -312,15 +315,18 @@ def _embeddings(rows: ArrayLike, name: str) -> Floats:
 def _cosine(query: Floats, gallery: Floats) -> Similarity:
     """The cosine similarities of some queries."""
     precision = np.result_type(query, gallery)
-    lengths = [np.sqrt(_squares(rows)) for rows in (query, gallery)]
-    for name, length in zip(("query", "gallery"), lengths, strict=True):
+    query_length, gallery_length = (np.sqrt(_squares(rows)) for rows in (query, gallery))
+    for name, length in (("query", query_length), ("gallery", gallery_length)):
         if not length.all():
             raise UserError(f"{name} row {int(length.argmin())} is all zeros, which has no direction; leave it out")
-    query, gallery = (
-        np.divide(rows, length[:, None], dtype=precision)
-        for rows, length in zip((query, gallery), lengths, strict=True)
-    )
-    return _product(query, gallery)
+    unit: Floats = np.empty(gallery.shape, precision)
+
+    def divide(rows: slice) -> None:
+        np.divide(gallery[rows], gallery_length[rows, None], out=unit[rows], dtype=precision)
+
+    on_cores(divide, _slices(slice(0, len(gallery)), ROWS), THREADS)
+    product = _product(unit)
+    return lambda rows: product(np.divide(query[rows], query_length[rows, None], dtype=precision))
 
 
 def _nearness(query: Floats, gallery: Floats) -> Similarity:
@@ -333,10 +339,10 @@ def _nearness(query: Floats, gallery: Floats) -> Similarity:
     query, gallery = query - mean, gallery - mean
     squares = [_squares(rows) for rows in (query, gallery)]
     unit = max(np.sqrt(square.max()) for square in squares) or 1.0
-    product = _product(query, gallery)
+    product = _product(gallery)
 
     def distance(rows: slice) -> Floats:
-        result = product(rows)
+        result = product(query[rows])
         result *= -2
         result += squares[0][rows, None]
         result += squares[1]
@@ -347,16 +353,16 @@ def _nearness(query: Floats, gallery: Floats) -> Similarity:
     return distance
 
 
-def _product(query: Floats, gallery: Floats) -> Similarity:
-    """Dot products of some queries with the gallery; those with copies of one row are equal.
+def _product(gallery: Floats) -> Callable[[Floats], Floats]:
+    """Dot products of some queries (b, D) with the gallery, (b, N); those with copies of one row are equal.
 
     They would not be in themselves: BLAS may sum the last columns of a matrix in another order than the first ones.
     """
     first = _first_copies(gallery)
     (copies,) = np.nonzero(first != np.arange(len(first)))
 
-    def product(rows: slice) -> Floats:
-        result: Floats = query[rows] @ gallery.T
+    def product(query: Floats) -> Floats:
+        result: Floats = query @ gallery.T
         result[:, copies] = result[:, first[copies]]
         return result
 
@@ -377,7 +383,11 @@ def _first_copies(rows: Floats) -> NDArray[np.int64]:
 
 def _squares(rows: Floats) -> NDArray[np.float64]:
     """Squared lengths (rows,), without a second matrix of them."""
-    return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)  # type: ignore[no-any-return]
+
+    def square(part: slice) -> NDArray[np.float64]:
+        return np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)  # type: ignore[no-any-return]
+
+    return np.concatenate(on_cores(square, _slices(slice(0, len(rows)), ROWS), THREADS))
 
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
