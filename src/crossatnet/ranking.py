@@ -50,7 +50,7 @@ def evaluate(
     Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
     `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
     bytes that may be used besides the embeddings and a normalised copy of them: fewer queries are ranked at once, but
-    at least one.
+    at least one by each thread.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
