@@ -23,16 +23,18 @@ def table(report: dict[str, Any]) -> str:
     for row in report["rows"]:
         cells = [figure(row, name) for name in names]
         lines.append(f"| {row['model']} | {row['dimension']} | {' | '.join(cells)} | {row['seeds']} |")
-    lines += [
-        "",
+    note = (
         f"{report['direction']}, {report['setting']}: {report['queries']} queries, gallery of {report['gallery']},"
         f" {report['classes']} classes. Mean and standard deviation over seeds; {report['epochs']} epochs, chosen on"
         f" held-out seen classes. {report['machine']}, {report['date']}, {report['software']};"
-        f" {seconds:.0f} s of training once features are cached.",
-        "",
-        f"`{report['command']}`",
-    ]
-    return "\n".join(lines)
+        f" {seconds:.0f} s of training once features are cached."
+    )
+    return closed(lines, note, report)
+
+
+def closed(lines: list[str], note: str, record: dict[str, Any]) -> str:
+    """A table with what is to be known about it and the command that measured it."""
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
 
 
 def evaluator_table(report: dict[str, Any]) -> str:
@@ -46,8 +48,7 @@ def evaluator_table(report: dict[str, Any]) -> str:
         size = f"{row['queries']:,} x {row['gallery']:,}"
         lines.append(f"| {size} | {row['kind']} | {' | '.join(cells)} | {row['ratio']:.1f} |")
     facts = f"{report['machine']}, {report['software']}, {report['date']}"
-    lines += ["", f"Peak memory is that of the process, arrays included. {facts}.", "", f"`{report['command']}`"]
-    return "\n".join(lines)
+    return closed(lines, f"Peak memory is that of the process, arrays included. {facts}.", report)
 
 
 def figure(row: dict[str, Any], name: str) -> str:
@@ -83,12 +84,11 @@ def search_table(record: dict[str, Any]) -> str:
             f" {row['opening_cold_s']:.2f} s | {row.get('own_mib', 0):,} MiB | {row['peak_mib']:,} MiB"
             f" | {row['fill_s'] + row['settle_s']:.0f} s |"
         )
-    lines += [
-        "",
+    note = (
         f"{record['data']}; {record['queries']} queries, one at a time, one thread. \\*: from fewer items, multiplied."
-        f" {record['machine']}; faiss {record['faiss']}, NumPy {record['numpy']}.",
-    ]
-    return "\n".join([*lines, "", f"`{record['command']}`"])
+        f" {record['machine']}; faiss {record['faiss']}, NumPy {record['numpy']}."
+    )
+    return closed(lines, note, record)
 
 
 def shortlist_table(record: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def shortlist_table(record: dict[str, Any]) -> str:
     note = (
         f"{record['queries']} queries; needed for a mean recall of {record['recall']}; {record['checkpoint']}'s codes."
     )
-    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+    return closed(lines, note, record)
 
 
 def ingest_table(record: dict[str, Any]) -> str:
@@ -115,7 +115,7 @@ def ingest_table(record: dict[str, Any]) -> str:
         for row in record["rows"]
     ]
     note = f"{record['checkpoint']}, {record['threads']} threads, {record['machine']}, torch {record['torch']}."
-    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+    return closed(lines, note, record)
 
 
 def kills_table(record: dict[str, Any]) -> str:
@@ -140,7 +140,7 @@ def milvus_table(record: dict[str, Any]) -> str:
                 f" {figures['p95_ms']:.1f} ms | {row['same_top_10']:.2f} |"
             )
     note = f"{record['data']}; {record['queries']} queries, one at a time; {record['machine']}."
-    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+    return closed(lines, note, record)
 
 
 KINDS = {

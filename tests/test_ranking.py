@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
+from threadpoolctl import threadpool_limits
 
 from crossatnet import ranking
 from crossatnet.errors import UserError
@@ -27,8 +28,8 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
 
 
 def rows_at_once(rows: int, items: int = 61) -> int:
-    """The memory with which so many queries are ranked at once."""
-    return 2 * rows * items * ranking.STRIP_BYTES
+    """The memory with which so many queries are ranked at once by each thread."""
+    return 4 * ranking.THREADS * rows * items * ranking.STRIP_BYTES
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -178,6 +179,23 @@ def test_does_not_depend_on_the_block(block: int) -> None:
     parts = evaluate(query, query_class, gallery, gallery_class, at=(5,), memory=rows_at_once(block))
     assert np.array_equal(whole.average_precision, parts.average_precision)
     assert np.array_equal(whole.precision_at[5], parts.precision_at[5])
+
+
+@pytest.mark.parametrize("queries", [1, 9, 1000])
+def test_does_not_depend_on_the_cores(queries: int) -> None:
+    """To the last bit, although float32 rounds otherwise in products of other shapes."""
+    random = np.random.default_rng(0)
+    query, gallery = (random.standard_normal((rows, 64)).astype(np.float32) for rows in (queries, 500))
+    codes = [np.packbits(rows > 0, axis=1) for rows in (query, gallery)]
+    query_class, gallery_class = np.arange(queries) % 7, np.arange(500) % 7
+    found = []
+    for threads in (1, 2, 5):
+        with threadpool_limits(threads, "blas"):
+            found.append(evaluate(query, query_class, gallery, gallery_class))
+            found.append(evaluate_codes(codes[0], query_class, codes[1], gallery_class))
+    for scores, alone in zip(found[2:], found[:2] * 2, strict=True):
+        assert all(np.array_equal(values, alone.values[name]) for name, values in scores.values.items())
+        assert np.array_equal(scores.precision_recall, alone.precision_recall)
 
 
 def test_classes_may_be_numbers_but_a_number_is_not_a_name() -> None:

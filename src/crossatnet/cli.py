@@ -168,33 +168,15 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on the unseen classes of a split, or a file of embeddings of any model."""
-    from crossatnet.evaluation import (
-        evaluate_embeddings,
-        evaluate_trials,
-        load_networks,
-        open_test,
-        results_json,
-        save_results,
-    )
-    from crossatnet.trials import check_names
+    from crossatnet.evaluation import evaluate_embeddings, results_json, save_results
 
     if output and output.is_dir():
         raise UserError(f"{output} is a folder; give the name of a file with -o")
     if output and embeddings:
         _check_overwrites_none(output, [embeddings])
     if checkpoint and not embeddings:
-        directions, settings = direction or ["sketch-to-photo"], setting or ["zero-shot"]
-        check_names(directions, settings)
-        networks = load_networks(checkpoint, baselines)
-        test = open_test(checkpoint, data, layout, split, quiet, seen_too=settings != ["zero-shot"])
-        evaluated = evaluate_trials(
-            *(networks, test.provenance, test.catalog, test.split),
-            quiet=quiet,
-            guided=guided,
-            directions=directions,
-            settings=settings,
-        )
-        results = [each.results for each in evaluated]
+        trials = (direction or ["sketch-to-photo"], setting or ["zero-shot"])
+        results = _evaluate_checkpoint(checkpoint, (data, layout, split), trials, baselines, guided, quiet)
     elif embeddings and not checkpoint:
         ignored: dict[str, object] = {"--data": data, "--layout": layout, "--split": split, "--direction": direction}
         ignored |= {"--setting": setting, "--baselines": baselines, "--guided": guided}
@@ -210,6 +192,31 @@ def evaluate(
         return
     for result in results:
         _print_results(result)
+
+
+def _evaluate_checkpoint(
+    checkpoint: str,
+    source: tuple[Path | None, str | None, str | None],
+    trials: tuple[list[str], list[str]],
+    baselines: bool,
+    guided: bool,
+    quiet: bool,
+) -> "list[Results]":
+    """The results in every direction and setting of `trials`, on the data, layout and split of `source`."""
+    from crossatnet.evaluation import evaluate_trials, load_networks, open_test
+    from crossatnet.trials import check_names
+
+    check_names(*trials)
+    networks = load_networks(checkpoint, baselines)
+    test = open_test(checkpoint, *source, quiet, seen_too=trials[1] != ["zero-shot"])
+    found = evaluate_trials(
+        *(networks, test.provenance, test.catalog, test.split),
+        quiet=quiet,
+        guided=guided,
+        directions=trials[0],
+        settings=trials[1],
+    )
+    return [each.results for each in found]
 
 
 @app.command()

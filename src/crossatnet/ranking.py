@@ -3,9 +3,9 @@
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `b` the
 queries of a block or a strip.
 
-A block is as many queries as one matrix product takes at its best; it is ranked in strips that fit a core's cache,
-while the product of the next block runs beside. All that is defined in `metrics.py` depends on the ranks of the
-relevant items alone, so nothing else leaves a block.
+A block is as many queries as one matrix product takes at its best, and each core takes block after block; it is ranked
+in strips that fit the core's cache. All that is defined in `metrics.py` depends on the ranks of the relevant items
+alone, so nothing else leaves a block. Blocks are the same however many cores there are, and so are the scores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,18 +14,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossatnet.data.prefetch import read_ahead
+from crossatnet.cores import on_cores
 from crossatnet.errors import UserError
 from crossatnet.metrics import RetrievalScores, joined, score_counts, score_ranks
 
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
-BLOCK = 256  # queries of one matrix product: with fewer, packing the gallery for it costs more
-STRIP = 2**16 - 1  # pairs of a query and an item that are ranked at once: they fit a core's cache, their cells 16 bits
+THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip
+BLOCK = 400  # queries of one matrix product: with fewer, packing the gallery for it costs more
+STRIP = 2**17  # pairs of a query and an item that are ranked at once: they fit a core's cache
 STRIP_BYTES = 100  # that ranking one such pair may need
 SCORE_BYTES = 80  # that scoring one rank may need
+ROWS = 2048  # embeddings that are normalised at once
 DECIMALS = 7  # to which similarities are compared
 
 Classes = Sequence[object] | NDArray[np.generic]
+Steps = NDArray[np.int32] | NDArray[np.int64]
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Similarity = Callable[[slice], Floats]
 """The similarities (b, N) of some queries, in an array that may be overwritten."""
@@ -47,7 +50,7 @@ def evaluate(
     Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
     `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
     bytes that may be used besides the embeddings and a normalised copy of them: fewer queries are ranked at once, but
-    at least one.
+    at least one by each thread.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
@@ -109,21 +112,21 @@ def evaluate_codes(
     distances = 8 * query.shape[1] + 1
     query_words, gallery_words = (_words(codes) for codes in (query, gallery))  # (words, Q), (words, N)
 
-    def count(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        rows = slice(start, stop)
+    def count(rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         cells = np.zeros((len(query_words[0, rows]), len(gallery)), dtype=np.int64)  # (b, N) Hamming distances
         for asking, searched in zip(query_words, gallery_words, strict=True):
             cells += np.bitwise_count(asking[rows, None] ^ searched)
         return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
 
-    most = max(1, min(BLOCK, memory // (SCORE_BYTES * distances)))
-    parts, strip = [], min(most, _strip(len(gallery), memory))
-    for block in _slices(len(query), most):
-        edges = [*range(block.start, block.stop, strip), block.stop]
-        items, hits = (np.concatenate(part) for part in zip(*map(count, edges[:-1], edges[1:]), strict=True))  # (b, T)
+    def score(block: slice) -> RetrievalScores:
+        counts = zip(*map(count, _slices(block, strip)), strict=True)
+        items, hits = (np.concatenate(part) for part in counts)  # (b, T)
         values, curve = score_counts(items, hits, at)
-        parts.append(RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at)))
-    return joined(parts)
+        return RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at))
+
+    share = memory // THREADS
+    strip = _strip(len(gallery), share // 4)
+    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (SCORE_BYTES * distances)), THREADS))
 
 
 class _Pairs:
@@ -141,17 +144,19 @@ class _Pairs:
         if self.same.min() < -1 or self.same.max() >= items:
             raise UserError(f"same must be -1 or rows of the gallery, which has {items}")
         own = (self.same >= 0) & (self.gallery_number[self.same] == self.query_number)
-        self.found = np.bincount(self.gallery_number)[self.query_number] - own  # (Q,), the relevant items of each query
+        sizes = np.bincount(self.gallery_number)
+        self.found = sizes[self.query_number] - own  # (Q,), the relevant items of each query
+        self.columns = np.split(np.argsort(self.gallery_number, kind="stable"), np.cumsum(sizes)[:-1])  # of each class
         if not self.found.all():
             row = int(self.found.argmin())
             name = self.query_class.tolist()[row]
             raise UserError(f"query {row} is itself the gallery's only item of class {name!r}; leave it out")
 
-    def relevant(self, rows: slice) -> NDArray[np.bool_]:
-        """Which items each query should find, (b, N): not itself."""
-        relevant: NDArray[np.bool_] = self.query_number[rows, None] == self.gallery_number
-        relevant[self.self_matches(rows)] = False
-        return relevant
+    def relevant(self, rows: slice) -> NDArray[np.int64]:
+        """Where in the raveled (b, N) the items are that each query should find, but itself: ascending."""
+        asked = zip(self.query_number[rows], self.same[rows], strict=True)
+        columns = [self.columns[number][self.columns[number] != same] for number, same in asked]
+        return np.concatenate([row * self.shape[1] + found for row, found in enumerate(columns)])
 
     def self_matches(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places of the queries themselves: row of the slice, and column."""
@@ -163,24 +168,26 @@ class _Pairs:
 
 
 def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int) -> RetrievalScores:
-    """Rank block after block and score the ranks, while BLAS computes the next block on what cores there are."""
-    queries, items = pairs.shape
-    strip, most = _strip(items, memory // 2), int(pairs.found.max())
-    blocks = list(_slices(queries, max(1, min(BLOCK, memory // 2 // (24 * items + SCORE_BYTES * most)))))
-    parts = []
-    for block, matrix in zip(blocks, read_ahead(similarity, blocks), strict=True):  # (b, N)
+    """Rank block after block and score the ranks."""
+    items, most, share = pairs.shape[1], int(pairs.found.max()), memory // THREADS
+
+    def score(block: slice) -> RetrievalScores:
+        matrix = similarity(block)  # (b, N)
         ranks = np.full((len(matrix), most), np.inf)
-        for rows in _slices(len(matrix), strip):
-            asked = slice(block.start + rows.start, block.start + rows.stop)
-            is_rank = np.arange(most) < pairs.found[asked, None]
-            ranks[rows][is_rank] = _rank(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
+        for rows in _slices(block, strip):
+            inside = slice(rows.start - block.start, rows.stop - block.start)
+            is_rank = np.arange(most) < pairs.found[rows, None]
+            ranks[inside][is_rank] = _rank(matrix[inside], pairs.relevant(rows), pairs.self_matches(rows))
         values, curves = score_ranks(ranks, at)
-        parts.append(RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at)))
-    return joined(parts)
+        return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
+
+    strip = _strip(items, share // 4)
+    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
+    return joined(on_cores(score, blocks, THREADS))
 
 
 def _rank(
-    similarity: Floats, relevant: NDArray[np.bool_], self_matches: tuple[NDArray[np.int64], ...]
+    similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], ...]
 ) -> NDArray[np.int64]:
     """The ranks that similarities (b, N), which are overwritten, give to relevant items: row by row, ascending.
 
@@ -189,47 +196,65 @@ def _rank(
     relevant one are sorted. A rank is the place among these, and the items of better cells without any.
     """
     queries, items = similarity.shape
-    similarity *= -(10**DECIMALS)
-    np.rint(similarity, out=similarity)
-    best, worst = float(similarity.min()), float(similarity.max())
-    if max(-best, worst) < 2**60:
-        steps = similarity.astype(np.int64)
-        steps -= int(best)
-    else:  # steps of the last decimal that are too large: the place among all values instead
-        steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
-    span = int(steps.max()) + 2
-    steps[self_matches] = span - 1  # behind all others
-    shift = max(0, span.bit_length() - min(items.bit_length() - 1, 15))  # cells of a strip are numbered by 16 bits
-    cells = (span >> shift) + 1
-    cell = (steps >> shift) + np.arange(0, queries * cells, cells)[:, None]  # (b, N)
-    held = cell[relevant]
-    counts = np.bincount(cell.ravel(), minlength=queries * cells)
+    steps, height = _steps(similarity, self_matches)
+    shift = max(0, height.bit_length() - items.bit_length() + 1)
+    cells = (height >> shift) + 1  # of a row
+    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # each row stands behind the last
+    steps = steps.ravel()
+    cell = (steps >> shift).astype(np.int64)
+    held = cell.take(relevant)
+    counts = np.bincount(cell, minlength=queries * cells)
     counts[held] = 0
     skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
     is_held = np.zeros(queries * cells, dtype=np.bool_)
     is_held[held] = True
     listed = np.flatnonzero(is_held.take(cell))  # in the gallery's order
-    own, fine = cell.ravel().take(listed), steps.ravel().take(listed) & ((1 << shift) - 1)
-    number = np.cumsum(is_held, dtype=np.uint16).take(own)
+    step = steps.take(listed)
     # NumPy sorts numbers of 16 bits by their digits, several times faster than it compares longer ones
-    order = np.lexsort((*((fine >> low).astype(np.uint16) for low in range(0, shift, 16)), number))
-    found = np.flatnonzero(relevant.ravel().take(listed).take(order))
-    own = own.take(order.take(found))
+    digits = [(step >> low).astype(np.uint16) for low in range(0, (queries * cells << shift).bit_length(), 16)]
+    listed = listed.take(np.lexsort(digits))
+    is_relevant = np.zeros(queries * items, dtype=np.bool_)
+    is_relevant[relevant] = True
+    found = np.flatnonzero(is_relevant.take(listed))
+    own = cell.take(listed.take(found))
     ranks: NDArray[np.int64] = found + 1 + skipped.take(own) - own // cells * items
     return ranks
+
+
+def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> tuple[Steps, int]:
+    """How many steps of the last decimal lie between the best similarity and each (b, N), and the most there are.
+
+    Queries themselves stand behind all others. In 32 bits if the steps of all rows together fit, which is faster.
+    """
+    steps: Steps
+    queries = len(similarity)
+    similarity *= -(10**DECIMALS)
+    np.rint(similarity, out=similarity)
+    best, worst = float(similarity.min()), float(similarity.max())
+    if max(-best, worst) * queries < 2**60:
+        height = int(worst) - int(best) + 1
+        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may stand half empty
+        steps = similarity.astype(np.int32) if fits else similarity.astype(np.int64)
+        steps -= int(best)
+    else:  # too many steps to be counted: the place among all values instead
+        steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
+        height = int(steps.max()) + 1
+    steps[self_matches] = height
+    return steps, height
 
 
 def _count(
     cells: NDArray[np.int64],
     distances: int,
-    relevant: NDArray[np.bool_],
+    relevant: NDArray[np.int64],
     self_matches: tuple[NDArray[np.int64], ...],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Items, and relevant ones, at each distance, (b, T) both, of distances (b, N), which are overwritten."""
     queries = len(cells)
     cells += np.arange(0, queries * distances, distances)[:, None]
     cells[self_matches] = queries * distances  # one more cell, for what does not count
-    items, hits = (np.bincount(part, minlength=queries * distances) for part in (cells.ravel(), cells[relevant]))
+    counted = (cells.ravel(), cells.take(relevant))
+    items, hits = (np.bincount(part, minlength=queries * distances) for part in counted)
     return items[: queries * distances].reshape(queries, distances), hits.reshape(queries, distances)
 
 
@@ -238,8 +263,14 @@ def _strip(items: int, memory: int) -> int:
     return max(1, min(STRIP, memory // STRIP_BYTES) // items)
 
 
-def _slices(rows: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+def _blocks(queries: int, most: int) -> Iterator[slice]:
+    """Blocks of about equal size, at most `most` queries and `BLOCK` each, as many for each thread."""
+    rounds = -(-queries // (THREADS * max(1, min(BLOCK, most))))
+    return _slices(slice(0, queries), -(-queries // (THREADS * rounds)))
+
+
+def _slices(rows: slice, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
 
 
 # What is compared
@@ -284,15 +315,18 @@ def _embeddings(rows: ArrayLike, name: str) -> Floats:
 def _cosine(query: Floats, gallery: Floats) -> Similarity:
     """The cosine similarities of some queries."""
     precision = np.result_type(query, gallery)
-    lengths = [np.sqrt(_squares(rows)) for rows in (query, gallery)]
-    for name, length in zip(("query", "gallery"), lengths, strict=True):
+    query_length, gallery_length = (np.sqrt(_squares(rows)) for rows in (query, gallery))
+    for name, length in (("query", query_length), ("gallery", gallery_length)):
         if not length.all():
             raise UserError(f"{name} row {int(length.argmin())} is all zeros, which has no direction; leave it out")
-    query, gallery = (
-        np.divide(rows, length[:, None], dtype=precision)
-        for rows, length in zip((query, gallery), lengths, strict=True)
-    )
-    return _product(query, gallery)
+    unit: Floats = np.empty(gallery.shape, precision)
+
+    def divide(rows: slice) -> None:
+        np.divide(gallery[rows], gallery_length[rows, None], out=unit[rows], dtype=precision)
+
+    on_cores(divide, _slices(slice(0, len(gallery)), ROWS), THREADS)
+    product = _product(unit)
+    return lambda rows: product(np.divide(query[rows], query_length[rows, None], dtype=precision))
 
 
 def _nearness(query: Floats, gallery: Floats) -> Similarity:
@@ -305,10 +339,10 @@ def _nearness(query: Floats, gallery: Floats) -> Similarity:
     query, gallery = query - mean, gallery - mean
     squares = [_squares(rows) for rows in (query, gallery)]
     unit = max(np.sqrt(square.max()) for square in squares) or 1.0
-    product = _product(query, gallery)
+    product = _product(gallery)
 
     def distance(rows: slice) -> Floats:
-        result = product(rows)
+        result = product(query[rows])
         result *= -2
         result += squares[0][rows, None]
         result += squares[1]
@@ -319,16 +353,16 @@ def _nearness(query: Floats, gallery: Floats) -> Similarity:
     return distance
 
 
-def _product(query: Floats, gallery: Floats) -> Similarity:
-    """Dot products of some queries with the gallery; those with copies of one row are equal.
+def _product(gallery: Floats) -> Callable[[Floats], Floats]:
+    """Dot products of some queries (b, D) with the gallery, (b, N); those with copies of one row are equal.
 
     They would not be in themselves: BLAS may sum the last columns of a matrix in another order than the first ones.
     """
     first = _first_copies(gallery)
     (copies,) = np.nonzero(first != np.arange(len(first)))
 
-    def product(rows: slice) -> Floats:
-        result: Floats = query[rows] @ gallery.T
+    def product(query: Floats) -> Floats:
+        result: Floats = query @ gallery.T
         result[:, copies] = result[:, first[copies]]
         return result
 
@@ -339,7 +373,8 @@ def _first_copies(rows: Floats) -> NDArray[np.int64]:
     """For every row the first one that equals it."""
     words = np.ascontiguousarray(rows).view(np.uint32)
     weights = np.random.default_rng(0).integers(2**32, size=words.shape[1], dtype=np.uint32)
-    _, number, counts = np.unique(words @ weights, return_inverse=True, return_counts=True)  # equal for equal rows
+    marks = np.einsum("nw,w->n", words, weights)  # equal for equal rows
+    _, number, counts = np.unique(marks, return_inverse=True, return_counts=True)
     first, seen = np.arange(len(rows)), dict[bytes, int]()
     for row in np.flatnonzero(counts[number] > 1).tolist():
         first[row] = seen.setdefault(rows[row].tobytes(), row)
@@ -348,7 +383,11 @@ def _first_copies(rows: Floats) -> NDArray[np.int64]:
 
 def _squares(rows: Floats) -> NDArray[np.float64]:
     """Squared lengths (rows,), without a second matrix of them."""
-    return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)  # type: ignore[no-any-return]
+
+    def square(part: slice) -> NDArray[np.float64]:
+        return np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)  # type: ignore[no-any-return]
+
+    return np.concatenate(on_cores(square, _slices(slice(0, len(rows)), ROWS), THREADS))
 
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
