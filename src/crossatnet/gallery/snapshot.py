@@ -113,21 +113,42 @@ class Snapshot:
 
         Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be.
         """
-        counts = [
-            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
-            for segment, mask in zip(self.segments, masks, strict=True)
-        ]
+        counts = self._counts(masks)
         length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
         width = min(k, length)
         ids = np.full((len(queries), width), NO_ITEM, np.int64)
         scores = np.full((len(queries), width), -np.inf, np.float32)
         if length:
-            for number, shortlist in enumerate(self._shortlists(masks, counts, packed, length)):
+            for number, shortlist in enumerate(self._shortlists(masks, counts, packed, length)[1]):
                 ids[number], scores[number] = best_hits(*self._scored(queries[number], shortlist), k)
         return Nearest(ids, scores)
 
-    def _shortlists(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
-        """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), of the rows that `masks` mark.
+
+        Exact, and equal distances by id: faiss lists them by row, and the rows of each segment are in the order of ids.
+        """
+        counts = self._counts(masks)
+        length = min(k, sum(counts))
+        if not length:
+            return Nearest(np.empty((len(packed), 0), np.int64), np.empty((len(packed), 0), np.float32))
+        distances, rows = self._shortlists(masks, counts, packed, length)
+        ids = np.concatenate([segment.ids for segment in self.segments])[rows]  # (Q, K)
+        order = np.lexsort((ids, distances))
+        scores = 1 - np.take_along_axis(distances, order, axis=1) / (8 * packed.shape[1])
+        return Nearest(np.take_along_axis(ids, order, axis=1), scores.astype(np.float32))
+
+    def _counts(self, masks: Masks) -> list[int]:
+        """How many rows of each segment count."""
+        return [
+            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
+            for segment, mask in zip(self.segments, masks, strict=True)
+        ]
+
+    def _shortlists(
+        self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int
+    ) -> tuple[NDArray[np.int32], Ids]:
+        """Distances and rows, counted through all segments, of the items nearest in Hamming distance: both (Q, S)."""
         distances, rows, offset = [], [], 0
         for segment, mask, count in zip(self.segments, masks, counts, strict=True):
             if count:
@@ -136,9 +157,10 @@ class Snapshot:
                 rows.append(nearest[1] + offset)
             offset += len(segment.ids)
         if len(rows) == 1:
-            return rows[0]
-        best = np.argsort(np.concatenate(distances, axis=1), axis=1, kind="stable")[:, :length]
-        return np.take_along_axis(np.concatenate(rows, axis=1), best, axis=1)
+            return distances[0], rows[0]
+        all_distances, all_rows = np.concatenate(distances, axis=1), np.concatenate(rows, axis=1)
+        best = np.argsort(all_distances, axis=1, kind="stable")[:, :length]
+        return np.take_along_axis(all_distances, best, axis=1), np.take_along_axis(all_rows, best, axis=1)
 
     def _scored(self, query: Floats, shortlist: Ids) -> tuple[Ids, Floats]:
         """Ids and cosines of the items in a shortlist (S,) for a query (D,), in no special order."""

@@ -178,6 +178,10 @@ class Store:
         rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
         return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
 
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+        return dict(self._rows_among("path, id", "path", paths))
+
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
         last, end = _range(str(folder).rstrip(os.sep) + os.sep)
@@ -201,6 +205,16 @@ class Store:
         rows = self._rows("SELECT jpeg FROM thumbnails WHERE id = ?", (item_id,))
         return rows[0][0] if rows else None
 
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one."""
+        rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
+        return np.frombuffer(rows[0][0], sidefile.STORED_FLOAT).astype(np.float32) if rows else None
+
+    def class_counts(self) -> dict[str, int]:
+        """How many items each class has, by name."""
+        statement = "SELECT class_name, count(*) FROM items WHERE class_name IS NOT NULL GROUP BY class_name"
+        return dict(self._rows(statement))
+
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
@@ -211,6 +225,11 @@ class Store:
         except sidefile.DamagedError:
             current = self._current(distrust_side_file=True)
             return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits."""
+        current = self._current()
+        return current.snapshot.nearest_codes(packed, k, self._masks(current, where))
 
     # The arrays that searches run on
 
