@@ -91,14 +91,15 @@ async def add_item(
     return await state.searches.run(lambda: item_answer(served, uploads.add(served, content, file_name, class_name)))
 
 
-@router.delete("/{gallery}/items/{item_id}", status_code=204, responses=documented(403, 404))
-async def delete_item(request: Request, gallery: str, item_id: str) -> None:
+@router.delete("/{gallery}/items/{item_id}", status_code=204, responses=documented(403, 404), response_class=Response)
+async def delete_item(request: Request, gallery: str, item_id: str) -> Response:
     """Forget a picture. Its file is deleted only if it was uploaded."""
     state = state_of(request)
     served = state.galleries.named(gallery)
     if served.uploads is None:
         raise ApiError(403, f"{served.name} cannot be changed: the server must be started with --uploads FOLDER")
     await state.pictures.run(lambda: uploads.remove(served, served.item(item_id)))
+    return Response(status_code=204)
 
 
 def item_answer(served: Served, item: Item) -> ItemAnswer:

@@ -14,10 +14,12 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from crossatnet.errors import UserError
 from crossatnet.server.errors import ApiError
 from crossatnet.server.limits import bounded_receive, largest_body, too_large
 from crossatnet.server.settings import LOOPBACK
 
+SHORTEST_TOKEN = 16
 COOKIE = "crossatnet"
 COOKIE_SECONDS = 30 * 24 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -74,6 +76,16 @@ class Token:
 
     def _signature(self, until: str) -> str:
         return hmac.new(self._secret, f"crossatnet cookie {until}".encode(), hashlib.sha256).hexdigest()
+
+
+def check_token(token: str, where: str) -> str:
+    """The token, if it cannot be guessed and fits into a header. Raises `UserError`, which does not repeat it."""
+    if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
+        raise UserError(
+            f"{where}: the token must have {SHORTEST_TOKEN} letters, digits or signs or more, without spaces; make one"
+            " with `openssl rand -hex 32`"
+        )
+    return token
 
 
 class Guard:

@@ -47,7 +47,7 @@ def remove(served: Served, item: Item) -> None:
     path = Path(item.facts.path)
     if not served.gallery.store.remove([item.facts.path]):
         raise ApiError(404, f"no picture of that id in {served.name}; it was just removed")
-    if served.uploads is not None and path.is_relative_to(served.uploads.resolve()) and not path.is_symlink():
+    if served.uploads is not None and path.parent.resolve().is_relative_to(served.uploads.resolve()):
         path.unlink(missing_ok=True)
 
 
