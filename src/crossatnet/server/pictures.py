@@ -37,10 +37,11 @@ def read_known(item: Item) -> bytes:
         descriptor = os.open(item.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise refusal from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.size or status.st_size > MAX_BYTES:
+        os.close(descriptor)
+        raise refusal
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.size or status.st_size > MAX_BYTES:
-            raise refusal
         try:
             content = file.read(stamp.size)
         except OSError as error:
