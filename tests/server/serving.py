@@ -48,9 +48,10 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
     """Send a request as it is, its path not made tidy, its body in the pieces given; read no more than is asked for."""
     pieces, given = iter(body), {"host": "localhost", **headers}
     sent: list[dict[str, Any]] = []
+    is_over = False
     scope = {
         "type": "http",
-        "asgi": {"version": "3.0"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
@@ -58,15 +59,17 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
         "raw_path": path.encode(),
         "query_string": path.partition("?")[2].encode(),
         "root_path": "",
-        "headers": [
-            (name.lower().encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()
-        ],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
 
     async def receive() -> dict[str, Any]:
+        nonlocal is_over
+        if is_over:
+            return {"type": "http.disconnect"}
         piece = next(pieces, None)
+        is_over = piece is None
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     async def send(message: dict[str, Any]) -> None:
