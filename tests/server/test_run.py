@@ -17,6 +17,7 @@ from PIL import Image
 from serving import HOUSE, picture
 
 from crossatnet import cli
+from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.model.network import CrossATNet
 from crossatnet.server import quickstart, run
@@ -209,8 +210,6 @@ def test_the_address_of_any_host_can_be_opened() -> None:
 
 def test_an_uploads_folder_is_made(tmp_path: Path, gallery: Gallery) -> None:
     settings = Settings((Place(gallery.store.name), Place(gallery.store.name)), uploads=tmp_path / "a" / "b")
-    from crossatnet.errors import UserError
-
     with pytest.raises(UserError):  # the gallery, twice, of a model that was not saved
         run.open_at(settings)
     assert (tmp_path / "a" / "b").is_dir()

@@ -1,5 +1,6 @@
 """The OpenAPI description holds: whatever is made up from it gets a documented answer, and never a 5xx."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -47,8 +49,6 @@ def test_every_made_up_request_gets_a_documented_answer(
     answers: Counter[int] = Counter()
     for found in schema.get_all_operations():
         operation = found.ok()
-        if mode == GenerationMode.NEGATIVE and not [*operation.body, *operation.query]:
-            continue  # there is nothing to be wrong
 
         def check(case: schemathesis.Case) -> None:
             if answers.total() % 4:  # made-up names and ids alone would hardly ever get past "not found"
@@ -59,7 +59,8 @@ def test_every_made_up_request_gets_a_documented_answer(
             answers[response.status_code] += 1
 
         drawn = given(case=operation.as_strategy(generation_mode=mode))(check)
-        BOUNDS(drawn)()
+        with contextlib.suppress(Unsatisfiable):  # a route without fields cannot be asked wrongly
+            BOUNDS(drawn)()
     if mode == GenerationMode.POSITIVE:
         assert answers[200] > 5 * EXAMPLES
     else:
