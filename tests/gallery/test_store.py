@@ -333,3 +333,13 @@ def test_closing_twice_does_no_harm(store: Store) -> None:
     store.close()
     with closing(Store.open(store.path)) as again:
         assert len(again) == held
+
+
+def test_the_number_of_items_follows_every_writer(store: Store) -> None:
+    codes, embeddings = vectors(3)
+    other = Store.open(store.path)
+    for writer, paths, expected in ((store, ["/p/a"], 1), (other, ["/p/b", "/p/c"], 3), (other, ["/p/a"], 3)):
+        writer.put([facts(path) for path in paths], codes[: len(paths)], embeddings[: len(paths)])
+        assert (len(store), len(other)) == (expected, expected)
+    assert store.remove(["/p/a"]) == 1
+    assert (len(store), len(other)) == (2, 2)

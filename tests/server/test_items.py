@@ -19,7 +19,9 @@ from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.store import Store
 from crossatnet.server.app import create_app
+from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import open_galleries
+from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.settings import Place, Settings
 
 
@@ -249,3 +251,14 @@ def test_a_gallery_that_fails_is_one_plain_answer(
     assert gallery.store.name in caplog.text
     assert_refused(client.get("/api/v1/ready"), 503, "unavailable")
     assert client.get("/api/v1/health").status_code == 200
+
+
+def test_only_the_thumbnails_used_last_are_kept(gallery: Gallery, folder: Path) -> None:
+    items = [*gallery.store.items([1, 2, 3]).values()]
+    thumbnails = Thumbnails(most=2)
+    made = [thumbnails.get(items[number]) for number in (0, 1, 0, 2)]  # the second goes
+    for item in items:
+        Path(item.facts.path).unlink()
+    assert [thumbnails.get(items[0]), thumbnails.get(items[2])] == [made[0], made[3]]
+    with pytest.raises(ApiError):
+        thumbnails.get(items[1])

@@ -73,6 +73,7 @@ class Store:
         self._file_state = _file_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
         self._latest: _Current | None = None
+        self._counted: tuple[tuple[object, ...], int] | None = None  # a version, and how many items it has
         self._put = 0  # items since the side file was last thought of
         self._snapshot_lock = threading.Lock()
         self.checkpoint, self.thumbnail_side = self._made_with()
@@ -105,8 +106,11 @@ class Store:
             self._connection.close()
 
     def __len__(self) -> int:
-        """Number of items."""
-        return int(self._rows("SELECT count(*) FROM items")[0][0])
+        """Number of items; counted again only after a change, for SQLite counts row by row."""
+        version = self.version()  # before it is counted: a change in between is then noticed next time
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, int(self._rows("SELECT count(*) FROM items")[0][0])
+        return self._counted[1]
 
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""

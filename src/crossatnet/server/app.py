@@ -15,6 +15,7 @@ from crossatnet.server.errors import add_handlers
 from crossatnet.server.galleries import Galleries
 from crossatnet.server.limits import Gate
 from crossatnet.server.metrics import Metrics, Watch
+from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.routes_system import STATIC
 from crossatnet.server.security import Guard, Token
 from crossatnet.server.settings import (
@@ -35,7 +36,7 @@ DESCRIPTION = (
 def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     """The API and the page over open galleries, which are closed when the app is done."""
     searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=lambda: torch.set_num_threads(1))
-    state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Metrics())
+    state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Thumbnails(), Metrics())
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

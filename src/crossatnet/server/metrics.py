@@ -46,7 +46,11 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self.refused = Counter("crossatnet_refused", "Requests refused as too many.", registry=self._registry)
+        self.refused = Counter(
+            "crossatnet_refused",
+            "Answers with 503: too much at once, or a gallery away.",
+            registry=self._registry,
+        )
         _forget_dead_workers()
 
     def searched(self, network: float, search: float) -> None:

@@ -8,7 +8,8 @@ import hashlib
 import io
 import os
 import stat
-from functools import lru_cache
+import threading
+from collections import OrderedDict
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +22,29 @@ from crossatnet.server.galleries import Served
 from crossatnet.server.settings import IMAGE_SIDE, THUMBNAIL_SIDE, THUMBNAILS_KEPT
 
 QUALITY = 88
+
+
+class Thumbnails:
+    """The thumbnails made last, by the hash of what they were made of; asked from several threads."""
+
+    def __init__(self, most: int = THUMBNAILS_KEPT) -> None:
+        self._most = most
+        self._made: OrderedDict[str, bytes] = OrderedDict()  # the latest used last
+        self._lock = threading.Lock()
+
+    def get(self, item: Item) -> bytes:
+        """The thumbnail of an item, made now if it is not among those kept. Raises as `read_known`."""
+        key = item.facts.stamp.content_hash
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        made = make_thumbnail(read_known(item), THUMBNAIL_SIDE)
+        with self._lock:
+            self._made[key] = made
+            if len(self._made) > self._most:
+                self._made.popitem(last=False)
+        return made
 
 
 def file_name(item: Item) -> str:
@@ -51,13 +75,13 @@ def read_known(item: Item) -> bytes:
     return content
 
 
-def thumbnail(served: Served, item: Item) -> bytes:
-    """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it fits, else made of the file and remembered a while."""
+def thumbnail(served: Served, item: Item, kept: Thumbnails) -> bytes:
+    """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it fits, else one made of the file."""
     stored = served.gallery.store.thumbnail(item.id)
     if stored is not None:
         is_small = served.gallery.store.thumbnail_side <= THUMBNAIL_SIDE
         return stored if is_small else make_thumbnail(stored, THUMBNAIL_SIDE)
-    return _made_thumbnail(_Remembered(item))
+    return kept.get(item)
 
 
 def image(item: Item) -> bytes:
@@ -72,26 +96,6 @@ def encoded(picture: Image.Image, form: str) -> bytes:
     made = io.BytesIO()
     picture.save(made, form, **({"quality": QUALITY} if form == "JPEG" else {}))
     return made.getvalue()
-
-
-class _Remembered:
-    """An item as the key of its thumbnail: that of the bytes that were indexed."""
-
-    def __init__(self, item: Item) -> None:
-        self.item = item
-
-    def __hash__(self) -> int:
-        return hash(self.item.facts.stamp.content_hash)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Remembered) and (
-            self.item.facts.stamp.content_hash == other.item.facts.stamp.content_hash
-        )
-
-
-@lru_cache(maxsize=THUMBNAILS_KEPT)
-def _made_thumbnail(remembered: _Remembered) -> bytes:
-    return make_thumbnail(read_known(remembered.item), THUMBNAIL_SIDE)
 
 
 def readable(item: Item) -> bytes:

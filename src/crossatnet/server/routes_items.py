@@ -58,7 +58,7 @@ async def get_thumbnail(request: Request, gallery: str, item_id: str, v: Version
 
     def made() -> tuple[Item, bytes]:
         item = served.item(item_id)
-        return item, pictures.thumbnail(served, item)
+        return item, pictures.thumbnail(served, item, state.thumbnails)
 
     return _jpeg(*await state.pictures.run(made), v)
 

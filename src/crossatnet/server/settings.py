@@ -18,7 +18,7 @@ BODY_SECONDS = 30.0  # from its first byte to its last
 JOB_SECONDS = 30.0  # from its place in the queue to the answer
 
 # How much is done at once, in each worker
-SEARCHES_WAITING = 32
+SEARCHES_WAITING = 64
 PICTURES_AT_ONCE, PICTURES_WAITING = 2, 256  # a page of hits asks for as many thumbnails
 RETRY_AFTER = 1  # seconds
 

@@ -8,15 +8,17 @@ from fastapi import Request
 from crossatnet.server.galleries import Galleries
 from crossatnet.server.limits import Gate
 from crossatnet.server.metrics import Metrics
+from crossatnet.server.pictures import Thumbnails
 
 
 @dataclass(frozen=True)
 class State:
-    """The galleries, the gates that searches and pictures pass, and what is counted."""
+    """The galleries, the gates that searches and pictures pass, thumbnails that were made, and what is counted."""
 
     galleries: Galleries
     searches: Gate
     pictures: Gate
+    thumbnails: Thumbnails
     metrics: Metrics
 
 
