@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,16 @@ from serving import BASE, HOUSE, assert_refused
 from crossatnet.server import limits, settings
 from crossatnet.server.errors import ApiError
 from crossatnet.server.limits import Gate
+
+SKETCH = {
+    "type": "http",
+    "http_version": "1.1",
+    "method": "POST",
+    "scheme": "http",
+    "path": f"{BASE}/search/sketch",
+    "query_string": b"",
+    "headers": [(b"host", b"localhost"), (b"content-type", b"image/png")],
+}
 
 
 def refused(error: ApiError) -> tuple[int, str, str | None]:
@@ -146,19 +157,27 @@ def test_a_body_that_does_not_come_is_given_up(client: TestClient, monkeypatch: 
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": f"{BASE}/search/sketch",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"image/png")],
-    }
-    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    asyncio.run(client.app(SKETCH, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]  # type: ignore[operator]
     assert json.loads(sent[1]["body"])["error"]["code"] == "too_slow"  # type: ignore[arg-type]
+
+
+def test_a_client_that_goes_away_is_no_failure(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    coming = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        return next(coming)
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    with caplog.at_level(logging.INFO, "crossatnet"):
+        asyncio.run(client.app(SKETCH, receive, send))  # type: ignore[arg-type]
+    assert sent == []
+    (record,) = caplog.records
+    assert (record.name, json.loads(record.getMessage())["status"]) == ("crossatnet.access", 499)
 
 
 def test_cores_are_shared_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossatnet.server.errors import ApiError
@@ -16,6 +17,7 @@ from crossatnet.server.security import SECURITY_HEADERS
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several workers count together
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+GONE = 499  # for the log and the counters, of a client that went away
 UNKNOWN = "unknown"  # in place of a route: addresses that nobody has are not counted one by one
 
 access_log = logging.getLogger("crossatnet.access")
@@ -95,6 +97,8 @@ class Watch:
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, watched)
+            except ClientDisconnect:  # in the middle of its body: nobody is left to be answered
+                status = GONE
             except Exception:
                 error_log.exception("a request failed: %s %s", scope["method"], _route(scope))
                 if not status:
