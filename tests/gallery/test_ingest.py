@@ -17,6 +17,7 @@ import pytest
 from fake_model import FakeModel
 from PIL import ExifTags, Image
 
+from crossatnet.data.images import ImageError
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery import ingest as ingest_module
@@ -420,3 +421,28 @@ def test_killed_run_goes_on_to_the_same_gallery(
         gallery.add_folder(folder)
     assert table(tmp_path / "cut.gallery") == table(tmp_path / "whole.gallery")
     assert len(table(tmp_path / "whole.gallery")) == 110
+
+
+def test_single_pictures_are_added_as_a_folder_run_adds_them(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+    with Gallery.create(tmp_path / "other.gallery", FakeModel()) as other:
+        for name, class_name in (("3.png", None), ("cat/1.png", "cat"), ("cat/2.JPG", "cat")):
+            item = other.add_picture(folder / name, class_name)
+            assert (item.facts.path, item.facts.class_name) == (str(folder / name), class_name)
+        gallery.add_folder(folder)
+        ids = [1, 2, 3]
+        assert [item.facts for item in other.store.items(ids).values()] == [
+            item.facts for item in gallery.store.items(ids).values()
+        ]
+        for key in ids:
+            np.testing.assert_allclose(other.store.embedding(key), gallery.store.embedding(key), atol=1e-2)
+        draw(folder / "3.png", seed=9)
+        changed = other.add_picture(folder / "3.png", "dog")
+        assert (changed.id, changed.facts.class_name, len(other)) == (1, "dog", 3)
+
+
+def test_a_single_picture_that_cannot_be_used_is_refused(gallery: Gallery, folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"no picture")
+    for name in ("bad.png", "none.png", "cat"):
+        with pytest.raises(ImageError, match=name):
+            gallery.add_picture(folder / name)
+    assert len(gallery) == 0

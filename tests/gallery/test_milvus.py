@@ -21,6 +21,7 @@ from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import EVERYTHING, Facts, GalleryMissingError, Stamp, Where
 from crossatnet.gallery.milvus import MilvusBackend
 from crossatnet.gallery.milvus_calls import Address
+from oracles.search import nearest_codes
 
 pytestmark = pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())
 
@@ -112,6 +113,30 @@ def test_a_small_gallery_is_searched_exactly(gallery: Gallery) -> None:
         assert [hit.path for hit in hits] == [f"/p/{number}" for number in np.argsort(-row)]
         np.testing.assert_allclose([hit.score for hit in hits], np.sort(row)[::-1], rtol=1e-5)
     assert gallery.search_embeddings(queries, 10**20) == gallery.search_embeddings(queries, 50)
+
+
+def test_codes_alone_rank_as_a_loop_does(gallery: Gallery) -> None:
+    embeddings, queries = vectors(50), vectors(3, seed=1)
+    put(gallery, [facts(f"/p/{number}", class_name=f"{number % 2}") for number in range(50)], embeddings)
+    ids = gallery.store.ids([f"/p/{number}" for number in range(50)])
+    codes = MODEL.hash(embeddings)
+    for where, numbers in ((EVERYTHING, range(50)), (Where(class_names=("1",)), range(1, 50, 2))):
+        kept = [ids[f"/p/{number}"] for number in numbers]
+        for code, hits in zip(
+            MODEL.hash(queries), gallery.search_embeddings(queries, 10, where, ranking="code"), strict=True
+        ):
+            expected = nearest_codes(kept, [codes[number] for number in numbers], code, 10)
+            assert [hit.id for hit in hits] == [key for key, _ in expected]
+            assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected])
+
+
+def test_an_embedding_is_told(gallery: Gallery) -> None:
+    put(gallery, [facts("/p/a"), facts("/p/b")], vectors(2))
+    key = gallery.store.ids(["/p/b", "/p/none"])["/p/b"]
+    embedding = gallery.store.embedding(key)
+    assert embedding is not None
+    assert embedding.tolist() == vectors(2)[1].astype(np.float16).tolist()
+    assert gallery.store.embedding(key + 1) is None
 
 
 def test_an_empty_gallery_finds_nothing(gallery: Gallery) -> None:

@@ -15,7 +15,7 @@ from crossatnet.gallery import snapshot as snapshot_module
 from crossatnet.gallery import store as store_module
 from crossatnet.gallery.backend import NO_ITEM, Checkpoint, Facts, Stamp, Where
 from crossatnet.gallery.store import Store
-from oracles.search import nearest
+from oracles.search import nearest, nearest_codes
 
 CHECKPOINT = Checkpoint("f" * 64, "/models/fake", "fake", dimension=8, code_bits=16)
 
@@ -50,6 +50,20 @@ def assert_finds_what_a_loop_finds(store: Store, queries: NDArray[np.float32], k
             expected = nearest([*kept], [*kept.values()], query, k)
             assert [key for key in row if key != NO_ITEM] == [key for key, _ in expected]
             assert values[: len(expected)] == pytest.approx([score for _, score in expected], abs=1e-6)
+        assert_codes_find_what_a_loop_finds(store, [*kept], queries, k, where)
+
+
+def assert_codes_find_what_a_loop_finds(
+    store: Store, kept: list[int], queries: NDArray[np.float32], k: int, where: Where
+) -> None:
+    """Codes of 16 bits tie everywhere, so this also sees that ties are in order and that pages fit together."""
+    with closing(sqlite3.connect(store.path)) as connection:
+        stored = {key: np.frombuffer(code, np.uint8) for key, code in connection.execute("SELECT id, code FROM items")}
+    ids, scores = store.nearest_codes(codes(queries), k, where)
+    for code, row, values in zip(codes(queries), ids.tolist(), scores.tolist(), strict=True):
+        expected = nearest_codes(kept, [stored[key] for key in kept], code, k)
+        assert row == [key for key, _ in expected]
+        assert values == pytest.approx([score for _, score in expected], abs=1e-6)
 
 
 @pytest.fixture

@@ -57,6 +57,18 @@ def test_what_is_put_can_be_got_after_reopening(store: Store) -> None:
     ]
 
 
+def test_ids_embeddings_and_classes_are_told(store: Store) -> None:
+    codes, embeddings = vectors(3)
+    store.put([facts("/p/a"), facts("/p/b"), replace(facts("/p/c"), class_name=None)], codes, embeddings)
+    assert store.ids(["/p/c", "/p/none", "/p/a"]) == {"/p/c": 3, "/p/a": 1}
+    assert store.classes() == {"cat": 2, None: 1}
+    embedding = store.embedding(2)
+    assert embedding is not None
+    assert embedding.dtype == np.float32
+    assert embedding.tolist() == embeddings[1].astype(np.float16).tolist()
+    assert store.embedding(4) is None
+
+
 def test_file_is_in_wal_mode_with_schema_version(store: Store) -> None:
     store.close()
     connection = sqlite3.connect(store.path)
@@ -321,3 +333,13 @@ def test_closing_twice_does_no_harm(store: Store) -> None:
     store.close()
     with closing(Store.open(store.path)) as again:
         assert len(again) == held
+
+
+def test_the_number_of_items_follows_every_writer(store: Store) -> None:
+    codes, embeddings = vectors(3)
+    other = Store.open(store.path)
+    for writer, paths, expected in ((store, ["/p/a"], 1), (other, ["/p/b", "/p/c"], 3), (other, ["/p/a"], 3)):
+        writer.put([facts(path) for path in paths], codes[: len(paths)], embeddings[: len(paths)])
+        assert (len(store), len(other)) == (expected, expected)
+    assert store.remove(["/p/a"]) == 1
+    assert (len(store), len(other)) == (2, 2)

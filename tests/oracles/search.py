@@ -20,3 +20,11 @@ def nearest(
         row = half.astype(np.float64)
         scored.append((number, float(row @ query) / float(np.linalg.norm(row) * np.linalg.norm(query))))
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def nearest_codes(
+    ids: Sequence[int], codes: Sequence[NDArray[np.uint8]], query: NDArray[np.uint8], k: int
+) -> list[tuple[int, float]]:
+    """(id, share of equal bits) of the `k` items whose codes differ least, equal distances by id."""
+    scored = [(number, 1 - hamming(code, query) / (8 * len(query))) for number, code in zip(ids, codes, strict=True)]
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]

@@ -4,6 +4,8 @@ Shapes: `S` the side of the network's square input.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # nothing else is decoded: fewer parsers face untrusted bytes
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
+UPLOADED = "the uploaded picture"  # what messages call one that has no path
 PAPER = (255, 255, 255)
 UPRIGHT = {  # EXIF orientation -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,6 +41,20 @@ class ImageError(UserError):
     """A picture that cannot be used; the message names it and says why."""
 
 
+class TooManyPixelsError(ImageError):
+    """A picture with more pixels than are allowed."""
+
+
+def check_picture(content: bytes, max_pixels: int) -> str:
+    """The format of a picture file's bytes, one of `FORMATS`, from its first bytes alone: nothing is decoded.
+
+    Raises `ImageError` for what is no picture, and `TooManyPixelsError` for one of more than `max_pixels`.
+    """
+    with _plain_errors(UPLOADED, max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_size(image, UPLOADED, max_pixels)
+        return str(image.format)
+
+
 def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -> Image.Image:
     """Read one picture as upright RGB on white paper.
 
@@ -50,8 +67,8 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    name = "the uploaded picture" if isinstance(source, bytes | Image.Image) else str(source)
-    try:
+    name = UPLOADED if isinstance(source, bytes | Image.Image) else str(source)
+    with _plain_errors(name, max_pixels):
         if isinstance(source, Image.Image):
             _check_size(source, name, max_pixels)
             return _to_rgb(source)
@@ -62,6 +79,13 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -
             if enough:
                 image.draft(None, (enough, enough))
             return _to_rgb(image)
+
+
+@contextmanager
+def _plain_errors(name: str, max_pixels: int) -> Iterator[None]:
+    """Turns whatever reading a picture may raise into `ImageError`."""
+    try:
+        yield
     except ImageError:
         raise
     except IsADirectoryError as error:
@@ -69,7 +93,7 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: more pixels than the limit of {max_pixels:,}; make it smaller") from error
+        raise TooManyPixelsError(f"{name}: more pixels than the limit of {max_pixels:,}; make it smaller") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a picture (readable: {', '.join(FORMATS)})") from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
@@ -89,7 +113,7 @@ def picture_size(content: bytes) -> tuple[int, int]:
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height}"
-        raise ImageError(f"{name}: {size} pixels, more than the limit of {max_pixels:,}; make it smaller")
+        raise TooManyPixelsError(f"{name}: {size} pixels, more than the limit of {max_pixels:,}; make it smaller")
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:

@@ -86,7 +86,7 @@ class Nearest(NamedTuple):
     """The best items of each query, best first and equal scores by id; `NO_ITEM` and -inf where there are fewer."""
 
     ids: NDArray[np.int64]  # (Q, K)
-    scores: NDArray[np.float32]  # (Q, K), cosines
+    scores: NDArray[np.float32]  # (Q, K), cosines, or shares of equal bits
 
 
 class Backend(Protocol):
@@ -132,6 +132,9 @@ class Backend(Protocol):
     def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
         """The stamps of those among `paths` that are stored."""
 
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths that lie in `folder` (absolute) or below it, ascending."""
 
@@ -144,6 +147,9 @@ class Backend(Protocol):
     def thumbnail(self, item_id: int) -> bytes | None:
         """The stored JPEG of an item, if there is one."""
 
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one; half precision has moved its length a little."""
+
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
@@ -151,6 +157,12 @@ class Backend(Protocol):
 
         The Hamming distance picks a shortlist among the items that `where` admits, the cosine orders it. Exact if no
         more items are admitted than the shortlist is long. Everything put and removed before the call counts.
+        """
+
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items of those that `where` admits whose codes differ least from each query's (Q, B).
+
+        A score is the share of equal bits, 1 - distance / bits. Everything put and removed before the call counts.
         """
 
     def settle(self) -> None:

@@ -9,13 +9,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import IMAGE_SUFFIXES
+from crossatnet.data.images import IMAGE_SUFFIXES, ImageError
 from crossatnet.errors import UserError
 from crossatnet.gallery.backend import Backend, Facts, Stamp
 from crossatnet.gallery.embedder import Embedder
@@ -66,6 +66,15 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     removed = remove_gone(store, root, files)
     store.settle()
     return tally.summary(removed, time.monotonic() - started)
+
+
+def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
+    """Add one picture file, or bring it up to date. Raises `ImageError` if it cannot be used, `UserError` as `put`."""
+    reading = Reader(path.parent, model, store.thumbnail_side).read(str(path), None)
+    if not isinstance(reading, Decoded):
+        raise ImageError(f"{path}: {reading.reason if isinstance(reading, Skipped) else 'nothing to store'}")
+    decoded = replace(reading, facts=replace(reading.facts, class_name=class_name))
+    store_batch(store, embed_chunk(model, Chunk(1, frozenset(), [decoded])))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from crossatnet.gallery.milvus_collections import (
     embeddings_name,
     read_checkpoint,
 )
-from crossatnet.gallery.shortlist import best_hits, cosines, shortlist_length
+from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
 from crossatnet.gallery.sidefile import STORED_FLOAT
 
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
@@ -193,6 +193,10 @@ class MilvusBackend:
         known = self._rows_of_paths(paths, ["size", "mtime_ns", "content_hash"])
         return {path: _stamp(row) for path, row in known.items()}
 
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+        return {path: row["id"] for path, row in self._rows_of_paths(paths, ["id"]).items()}
+
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending."""
         yield from sorted(self._values("path", Where(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
@@ -208,6 +212,13 @@ class MilvusBackend:
     def thumbnail(self, item_id: int) -> bytes | None:
         """None: thumbnails are not kept here."""
         return None
+
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one."""
+        pointers = [row["embedding_id"] for row in self._rows(self._codes, [item_id], ["embedding_id"]).values()]
+        rows = self._rows(self._embeddings, pointers, ["embedding"])
+        halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows.values()]
+        return halves[0].astype(np.float32) if halves else None
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
@@ -229,6 +240,21 @@ class MilvusBackend:
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
 
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits.
+
+        Which of many equally distant ones comes last is the server's choice, so more are asked for than are returned.
+        """
+        ids = np.full((len(packed), k), NO_ITEM, np.int64)
+        scores = np.full((len(packed), k), -np.inf, np.float32)
+        length = min(max(2 * k, SHORTEST), LONGEST_SHORTLIST)
+        self._catch_up(self._codes)
+        for number, hits in enumerate(self._hits(packed, length, _expression(where))):
+            best = sorted(hits, key=lambda hit: (hit["distance"], hit["id"]))[:k]
+            ids[number, : len(best)] = [hit["id"] for hit in best]
+            scores[number, : len(best)] = [1 - hit["distance"] / (8 * packed.shape[1]) for hit in best]
+        return Nearest(ids, scores)
+
     def _shortlists(self, packed: NDArray[np.uint8], length: int, where: Where) -> list[dict[int, int]]:
         """For each code (Q, B) the `length` nearest items that `where` admits: their ids, with their embeddings' keys.
 
@@ -246,7 +272,11 @@ class MilvusBackend:
         return shortlists
 
     def _search(self, packed: NDArray[np.uint8], length: int, where: str) -> list[dict[int, int]]:
-        answers = self._connection.call(
+        answers = self._hits(packed, length, where)
+        return [{hit["id"]: hit["entity"]["embedding_id"] for hit in answer} for answer in answers]
+
+    def _hits(self, packed: NDArray[np.uint8], length: int, where: str) -> list[list[dict[str, Any]]]:
+        answers: list[list[dict[str, Any]]] = self._connection.call(
             "search",
             self._codes,
             data=[code.tobytes() for code in packed],
@@ -257,7 +287,7 @@ class MilvusBackend:
             output_fields=["embedding_id"],
             consistency_level=EVENTUAL,
         )
-        return [{hit["id"]: hit["entity"]["embedding_id"] for hit in answer} for answer in answers]
+        return answers
 
     def _vectors(self, pointers: dict[int, int]) -> dict[int, bytes]:
         """The embeddings of items, by id, from ids with their embeddings' keys; without items removed meanwhile."""

@@ -9,7 +9,7 @@ cosine between embeddings orders it.
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.errors import UserError
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Where
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Item, Where
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest import BATCH, IngestSummary, Progress, add_folder
+from crossatnet.gallery.ingest import BATCH, IngestSummary, Progress, add_folder, add_picture
 from crossatnet.gallery.places import create_backend, open_backend
 from crossatnet.gallery.shortlist import unit_rows
 
@@ -32,13 +32,15 @@ GUIDED = 50  # hits that guided re-ranking looks at again, or as many as are ask
 Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
+Ranking = Literal["float", "code"]
 
 
 @dataclass(frozen=True)
 class Hit:
     """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute.
 
-    After guided re-ranking it is the mean of that cosine and the one with what the drawing sees in the picture.
+    After guided re-ranking it is the mean of that cosine and the one with what the drawing sees in the picture; ranked
+    by codes, the share of their bits that are equal, 0..1.
     """
 
     id: int
@@ -116,6 +118,15 @@ class Gallery:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest`."""
         return add_folder(self.store, self.model, Path(folder), progress)
 
+    def add_picture(self, path: Path, class_name: str | None = None) -> Item:
+        """Add one picture file by its absolute path, or bring it up to date; its stored item.
+
+        Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
+        """
+        add_picture(self.store, self.model, path, class_name)
+        key = self.store.ids([str(path)])[str(path)]
+        return self.store.items([key])[key]
+
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Forget pictures, and all below where a path is a folder's; the files stay. Returns how many were forgotten.
 
@@ -167,21 +178,26 @@ class Gallery:
             return self._combined(embeddings, k, where, combine)
         if not self.model.has_attention:
             raise UserError(f"{self.model.name} has no attention to guide: search without re-ranking")
-        return self._guided(pixels[0], self.search_embeddings(embeddings, max(k, GUIDED), where)[0])[:k]
+        return self.look_again(pixels[0], self.search_embeddings(embeddings, max(k, GUIDED), where)[0])[:k]
 
     def search_embeddings(
-        self, embeddings: NDArray[np.float32], k: int = 10, where: Where = EVERYTHING
+        self, embeddings: NDArray[np.float32], k: int = 10, where: Where = EVERYTHING, ranking: Ranking = "float"
     ) -> list[list[Hit]]:
         """The `k` nearest pictures of each of the queries (Q, D), best first, pictures of equal score by id.
 
-        Exact if no more pictures than the shortlist is long meet the conditions of `where`. Raises `UserError` if
-        k < 1 or the embeddings have another shape or hold anything but finite numbers.
+        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `where`; or, with
+        `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1 or the embeddings
+        have another shape or hold anything but finite numbers.
         """
         _check_k(k)
         queries = unit_rows(self._checked(embeddings))  # (Q, D)
         if not len(queries):
             return []
-        ids, scores = self.store.nearest(queries, self.model.hash(queries), k, where)
+        codes = self.model.hash(queries)  # (Q, B)
+        if ranking == "code":
+            ids, scores = self.store.nearest_codes(codes, k, where)
+        else:
+            ids, scores = self.store.nearest(queries, codes, k, where)
         items = self.store.items(np.unique(ids[ids != NO_ITEM]).tolist())
         return [
             [
@@ -204,14 +220,19 @@ class Gallery:
                 best[hit.id] = hit
         return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k]
 
-    def _guided(self, sketch: NDArray[np.uint8], hits: list[Hit]) -> list[Hit]:
-        """Hits in the order of their scores through the eyes of a sketch (S, S, 3); unreadable files keep theirs."""
+    def look_again(
+        self, sketch: NDArray[np.uint8], hits: list[Hit], read: Callable[[Hit], Picture] = lambda hit: hit.path
+    ) -> list[Hit]:
+        """Hits in the order of their scores through the eyes of a sketch (S, S, 3).
+
+        `read` gives the picture of a hit; one that raises `ImageError`, or cannot be read, keeps its score.
+        """
         rescored = []
         for part in (hits[start : start + BATCH] for start in range(0, len(hits), BATCH)):
             readable: dict[int, NDArray[np.uint8]] = {}
             for number, hit in enumerate(part):
                 with contextlib.suppress(ImageError):  # moved or damaged since it was indexed
-                    readable[number] = self.model.preprocess(hit.path, "photo")
+                    readable[number] = self.model.preprocess(read(hit), "photo")
             if readable:
                 seen = self.model.guide(sketch, np.stack([*readable.values()]))[0]
                 for number, similarity in zip(readable, seen.tolist(), strict=True):

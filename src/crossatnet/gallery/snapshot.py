@@ -8,8 +8,9 @@ It is a row of segments: first the mapped side file, if there is one, then what 
 that each segment is more than twice as long as the next. Items that were removed or changed are marked in place.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,10 +114,7 @@ class Snapshot:
 
         Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be.
         """
-        counts = [
-            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
-            for segment, mask in zip(self.segments, masks, strict=True)
-        ]
+        counts = self._counts(masks)
         length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
         width = min(k, length)
         ids = np.full((len(queries), width), NO_ITEM, np.int64)
@@ -126,19 +124,49 @@ class Snapshot:
                 ids[number], scores[number] = best_hits(*self._scored(queries[number], shortlist), k)
         return Nearest(ids, scores)
 
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), of the rows that `masks` mark.
+
+        Exact, and equal distances by id: of those faiss takes the first rows, and a segment's rows are in the order of
+        ids.
+        """
+        counts = self._counts(masks)
+        length = min(k, sum(counts))
+        if not length:
+            return Nearest(np.empty((len(packed), 0), np.int64), np.empty((len(packed), 0), np.float32))
+        found = [*self._in_segments(masks, counts, packed, length)]
+        distances = np.concatenate([each.distances for each in found], axis=1)
+        ids = np.concatenate([each.segment.ids[each.rows] for each in found], axis=1)
+        best = np.lexsort((ids, distances))[:, :length]  # (Q, K)
+        scores = 1 - np.take_along_axis(distances, best, axis=1) / (8 * packed.shape[1])
+        return Nearest(np.take_along_axis(ids, best, axis=1), scores.astype(np.float32))
+
+    def _counts(self, masks: Masks) -> list[int]:
+        """How many rows of each segment count."""
+        return [
+            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
+            for segment, mask in zip(self.segments, masks, strict=True)
+        ]
+
     def _shortlists(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
         """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
-        distances, rows, offset = [], [], 0
+        found = [*self._in_segments(masks, counts, packed, length)]
+        if len(found) == 1:
+            return found[0].rows + found[0].offset
+        distances = np.concatenate([each.distances for each in found], axis=1)
+        best = np.argsort(distances, axis=1, kind="stable")[:, :length]
+        return np.take_along_axis(np.concatenate([each.rows + each.offset for each in found], axis=1), best, axis=1)
+
+    def _in_segments(
+        self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int
+    ) -> Iterator["_InSegment"]:
+        """The up to `length` items of each segment that are nearest in Hamming distance to codes (Q, B)."""
+        offset = 0
         for segment, mask, count in zip(self.segments, masks, counts, strict=True):
             if count:
                 nearest = hamming_nearest(segment.codes, mask, packed, min(length, count))
-                distances.append(nearest[0])
-                rows.append(nearest[1] + offset)
+                yield _InSegment(segment, offset, *nearest)
             offset += len(segment.ids)
-        if len(rows) == 1:
-            return rows[0]
-        best = np.argsort(np.concatenate(distances, axis=1), axis=1, kind="stable")[:, :length]
-        return np.take_along_axis(np.concatenate(rows, axis=1), best, axis=1)
 
     def _scored(self, query: Floats, shortlist: Ids) -> tuple[Ids, Floats]:
         """Ids and cosines of the items in a shortlist (S,) for a query (D,), in no special order."""
@@ -152,6 +180,15 @@ class Snapshot:
                 start += len(part)
             offset += len(segment.ids)
         return ids, scores
+
+
+class _InSegment(NamedTuple):
+    """Items of a segment, and how many rows those before it have: distances and rows (Q, S), by distance."""
+
+    segment: Segment
+    offset: int
+    distances: NDArray[np.int32]
+    rows: Ids
 
 
 def _merged(segments: Iterable[Segment]) -> Segment:

@@ -73,6 +73,7 @@ class Store:
         self._file_state = _file_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
         self._latest: _Current | None = None
+        self._counted: tuple[tuple[object, ...], int] | None = None  # a version, and how many items it has
         self._put = 0  # items since the side file was last thought of
         self._snapshot_lock = threading.Lock()
         self.checkpoint, self.thumbnail_side = self._made_with()
@@ -105,8 +106,11 @@ class Store:
             self._connection.close()
 
     def __len__(self) -> int:
-        """Number of items."""
-        return int(self._rows("SELECT count(*) FROM items")[0][0])
+        """Number of items; counted again only after a change, for SQLite counts row by row."""
+        version = self.version()  # before it is counted: a change in between is then noticed next time
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, int(self._rows("SELECT count(*) FROM items")[0][0])
+        return self._counted[1]
 
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
@@ -178,6 +182,10 @@ class Store:
         rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
         return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
 
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+        return dict(self._rows_among("path, id", "path", paths))
+
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
         last, end = _range(str(folder).rstrip(os.sep) + os.sep)
@@ -205,6 +213,11 @@ class Store:
         rows = self._rows("SELECT jpeg FROM thumbnails WHERE id = ?", (item_id,))
         return rows[0][0] if rows else None
 
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one."""
+        rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
+        return np.frombuffer(rows[0][0], sidefile.STORED_FLOAT).astype(np.float32) if rows else None
+
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
     ) -> Nearest:
@@ -215,6 +228,11 @@ class Store:
         except sidefile.DamagedError:
             current = self._current(distrust_side_file=True)
             return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits."""
+        current = self._current()
+        return current.snapshot.nearest_codes(packed, k, self._masks(current, where))
 
     # The arrays that searches run on
 

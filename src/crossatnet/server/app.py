@@ -1,0 +1,73 @@
+"""The application: routes behind the guard, watched from outside."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import torch
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from PIL import Image
+
+from crossatnet import __version__
+from crossatnet.gallery import Gallery
+from crossatnet.server import routes_items, routes_search, routes_system
+from crossatnet.server.errors import add_handlers
+from crossatnet.server.galleries import Galleries
+from crossatnet.server.limits import Gate
+from crossatnet.server.metrics import Metrics, Watch
+from crossatnet.server.pictures import Thumbnails
+from crossatnet.server.routes_system import STATIC
+from crossatnet.server.security import Guard, Token
+from crossatnet.server.settings import (
+    LOOPBACK,
+    PICTURES_AT_ONCE,
+    PICTURES_WAITING,
+    SEARCHES_WAITING,
+    Settings,
+)
+from crossatnet.server.state import State
+
+DESCRIPTION = (
+    "Draw a thing, find its pictures. Every error is {error: {code, message}}; ids are text. Where the server has a"
+    " token, send it as Authorization: Bearer TOKEN."
+)
+
+
+def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
+    """The API and the page over open galleries, which are closed when the app is done."""
+    searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=lambda: torch.set_num_threads(1))
+    state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Thumbnails(), Metrics())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for served in galleries:
+            await searches.run(lambda served=served: _warm_up(served.gallery))  # type: ignore[misc]
+        yield
+        for gate in (state.searches, state.pictures):
+            gate.close()
+        galleries.close()
+
+    app = FastAPI(
+        title="crossatnet",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's own page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    token = Token(settings.token) if settings.token else None
+    app.state.crossatnet, app.state.token = state, token
+    add_handlers(app)
+    for router in (routes_search.router, routes_items.router, routes_system.router):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_middleware(Guard, token=token, is_loopback=settings.host in LOOPBACK)
+    app.add_middleware(Watch, metrics=state.metrics)
+    return app
+
+
+def _warm_up(gallery: Gallery) -> None:
+    """What only the first search would have to do: read the codes, let torch set itself up."""
+    pixels = gallery.model.preprocess(Image.new("RGB", (256, 256), "white"), "sketch")
+    gallery.search_embeddings(gallery.model.embed(pixels[None], "sketch"), 1)

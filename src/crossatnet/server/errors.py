@@ -1,0 +1,103 @@
+"""The one shape of every error answer, and what becomes one."""
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from crossatnet.data.images import ImageError, TooManyPixelsError
+from crossatnet.errors import UserError
+from crossatnet.server.schemas import ErrorAnswer
+from crossatnet.server.settings import RETRY_AFTER
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    500: "internal",
+    503: "unavailable",
+}
+MEANINGS = {
+    400: "The request cannot be read.",
+    401: "The token is missing or wrong.",
+    403: "This server does not allow that.",
+    404: "There is no such thing.",
+    405: "The method is not for this address.",
+    408: "The request's body came too slowly.",
+    409: "The picture's file is gone or has changed since it was indexed.",
+    413: "The request's body, or the picture in it, is too large.",
+    415: "The body is not of a type that is taken here.",
+    422: "A field is missing, unknown or out of range.",
+    503: "Too much is asked at once, or a gallery cannot be reached: try again after `Retry-After` seconds.",
+}
+ALWAYS = (400, 401, 503)  # whatever is asked for
+BLAMELESS = {404: "nothing is at this address: /docs lists what there is", 405: "this address takes another method"}
+
+log = logging.getLogger("crossatnet.server")
+
+
+class ApiError(HTTPException):
+    """An error answer. `message` says in one sentence what was wrong, where, and what to do next."""
+
+    def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
+        retry = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+        super().__init__(status, message, {**retry, **(headers or {})})
+        self.code = code or CODES.get(status, "error")
+
+    def response(self) -> JSONResponse:
+        """The answer itself."""
+        content = {"error": {"code": self.code, "message": self.detail}}
+        return JSONResponse(content, self.status_code, headers=self.headers)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The error answers of a route, for its documentation; those that any route may give are added."""
+    return {status: {"model": ErrorAnswer, "description": MEANINGS[status]} for status in sorted({*ALWAYS, *statuses})}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Have every exception of a route answered in the one shape."""
+
+    @app.exception_handler(ApiError)
+    async def _api_error(request: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return ApiError(422, _first_complaint(error)).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+        message = BLAMELESS.get(error.status_code) or str(error.detail)
+        return ApiError(error.status_code, message, headers=error.headers).response()
+
+    @app.exception_handler(UserError)
+    async def _user_error(request: Request, error: UserError) -> JSONResponse:
+        return of_user_error(error).response()
+
+
+def of_user_error(error: UserError) -> ApiError:
+    """A bad picture is the client's mistake. Anything else is the server's own trouble, and may name its files."""
+    if isinstance(error, TooManyPixelsError):
+        return ApiError(413, str(error))
+    if isinstance(error, ImageError):
+        return ApiError(400, str(error), "bad_picture")
+    log.error("%s", error)
+    return ApiError(503, "the gallery cannot be used now: try again later; the server's log says why")
+
+
+def _first_complaint(error: RequestValidationError) -> str:
+    """What is wrong with the first field that is, without repeating what was sent."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}"

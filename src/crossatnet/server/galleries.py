@@ -1,0 +1,124 @@
+"""The galleries that are served, by the names that stand in addresses."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossatnet.errors import UserError
+from crossatnet.gallery import Gallery
+from crossatnet.gallery.backend import Item
+from crossatnet.gallery.embedder import Embedder
+from crossatnet.server.errors import ApiError
+from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
+from crossatnet.server.settings import Place
+
+LARGEST_ID = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Served:
+    """An open gallery under its name. `uploads` is where pictures that are sent to it are kept, None to take none."""
+
+    name: str
+    title: str
+    gallery: Gallery
+    credits: str | None = None
+    uploads: Path | None = None
+
+    def item(self, item_id: str) -> Item:
+        """A stored item by its id as it stands in addresses. Raises `ApiError` 404."""
+        if re.fullmatch(r"[0-9]{1,19}", item_id, re.ASCII) and (key := int(item_id)) <= LARGEST_ID:
+            items = self.gallery.store.items([key])
+            if key in items:
+                return items[key]
+        raise ApiError(404, f"no picture of that id in {self.name}; it may have been removed: search again")
+
+    def answer(self) -> GalleryAnswer:
+        """What is told of the gallery in a list."""
+        return GalleryAnswer(**self._facts())
+
+    def statistics(self) -> GalleryStatistics:
+        """All that is told of the gallery."""
+        store = self.gallery.store
+        files = [Path(store.name + suffix) for suffix in ("", "-wal", "-index")]
+        sizes = [file.stat().st_size for file in files if file.is_file()]
+        return GalleryStatistics(
+            **self._facts(),
+            dimension=store.checkpoint.dimension,
+            fingerprint=store.checkpoint.fingerprint,
+            thumbnail_side=store.thumbnail_side,
+            bytes=sum(sizes) if sizes else None,
+            class_counts={name: count for name, count in store.classes().items() if name is not None},
+        )
+
+    def _facts(self) -> dict[str, object]:
+        checkpoint = self.gallery.store.checkpoint
+        return {
+            "name": self.name,
+            "title": self.title,
+            "pictures": len(self.gallery),
+            "checkpoint": checkpoint.name,
+            "guided": self.gallery.model.has_attention,
+            "code_bits": checkpoint.code_bits,
+            "uploads": self.uploads is not None,
+            "credits": self.credits,
+        }
+
+
+class Galleries:
+    """All galleries of a server, the first being the default."""
+
+    def __init__(self, served: Sequence[Served]) -> None:
+        self._by_name = {each.name: each for each in served}
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._by_name.values())
+
+    def named(self, name: str) -> Served:
+        """The gallery of a name. Raises `ApiError` 404."""
+        if name not in self._by_name:
+            raise ApiError(404, f"no gallery of that name; there are: {', '.join(self._by_name)}")
+        return self._by_name[name]
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for served in self:
+            served.gallery.close()
+
+
+def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: Embedder | None = None) -> Galleries:
+    """Open the galleries at these places, each with the checkpoint that made it, or all with `model`.
+
+    Raises `UserError` for a place that has none, whose checkpoint cannot be loaded, or which is given twice.
+    """
+    served: list[Served] = []
+    models: dict[str, Embedder] = {}  # by fingerprint: galleries of one checkpoint share it
+    for place in places:
+        gallery = Gallery.open(place.place, model)
+        fingerprint = gallery.store.checkpoint.fingerprint
+        if fingerprint in models:
+            gallery.close()
+            gallery = Gallery.open(place.place, models[fingerprint])
+        models[fingerprint] = gallery.model
+        name = _unique_name(_stem(place.place), [each.name for each in served])
+        folder = uploads / name if uploads else None
+        served.append(Served(name, place.title or _stem(place.place), gallery, place.credits, folder))
+    if len({each.gallery.store.name for each in served}) < len(served):
+        raise UserError("a gallery is given twice; give each once")
+    return Galleries(served)
+
+
+def _stem(place: str) -> str:
+    """What a gallery is called by the last part of its place."""
+    return Path(place).stem or "gallery"
+
+
+def _unique_name(stem: str, taken: Sequence[str]) -> str:
+    """A name of letters, digits and dashes that no other gallery has."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-").lower() or "gallery"
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    return name

@@ -1,0 +1,98 @@
+"""Bounds on what is done at once and on how much of a request is read, so that a flood is refused."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.types import Message, Receive, Scope
+
+from crossatnet.server.errors import ApiError
+from crossatnet.server.settings import BODY_SECONDS, JOB_SECONDS, LOGIN_BYTES, PICTURE_BYTES, STROKES_BYTES
+
+Result = TypeVar("Result")
+
+
+class Gate:
+    """Runs jobs on a bounded number of threads with a short queue before them; what is beyond is refused at once.
+
+    A job cannot be stopped once it runs: one that takes too long keeps its place until it is done, though its request
+    is answered before.
+    """
+
+    def __init__(
+        self, at_once: int, waiting: int, prepare: Callable[[], object] = lambda: None, seconds: float = JOB_SECONDS
+    ) -> None:
+        """`prepare` is called once in each thread, before its first job."""
+        self._threads = ThreadPoolExecutor(at_once, initializer=prepare)
+        self._most = at_once + waiting
+        self._seconds = seconds
+        self._inside = 0
+        self._lock = threading.Lock()  # of the count: jobs leave from their threads
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """What the job returns or raises. Raises `ApiError` 503 if there is no room, or no answer in time."""
+        with self._lock:
+            if self._inside >= self._most:
+                raise ApiError(503, "the server is busy: try again in a moment", "overloaded")
+            self._inside += 1
+        future = self._threads.submit(job)
+        future.add_done_callback(self._leave)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds)
+        except TimeoutError as error:
+            raise ApiError(503, f"no answer within {self._seconds:g} s: ask for less, or later", "timeout") from error
+
+    def close(self) -> None:
+        """Let go of the threads once their jobs are done; jobs that wait are dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _leave(self, future: "Future[Result]") -> None:
+        with self._lock:
+            self._inside -= 1
+
+
+def largest_body(path: str) -> int:
+    """How many bytes a request to this path may have."""
+    if path.endswith("/strokes"):
+        return STROKES_BYTES
+    if path.endswith(("/sketch", "/photo", "/items")):
+        return PICTURE_BYTES
+    return LOGIN_BYTES
+
+
+def bounded_receive(scope: Scope, receive: Receive) -> Receive:
+    """`receive` that raises `ApiError` once a body turns out to be too large, or does not come in time.
+
+    The connection is closed then: what else comes is not read.
+    """
+    most = largest_body(scope["path"])
+    loop = asyncio.get_running_loop()
+    read = 0
+    deadline: float | None = loop.time() + BODY_SECONDS
+
+    async def bounded() -> Message:
+        nonlocal read, deadline
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise _closing(408, f"the body did not come within {BODY_SECONDS:g} s; send it faster") from error
+        if not message.get("more_body", False):
+            deadline = None  # what is waited for after the body is that the client goes away
+        read += len(message.get("body", b""))
+        if read > most:
+            raise too_large(most)
+        return message
+
+    return bounded
+
+
+def too_large(most: int) -> ApiError:
+    """The refusal of a body of more than so many bytes."""
+    return _closing(413, f"a body of more than {most:,} bytes is not taken here; make it smaller")
+
+
+def _closing(status: int, message: str) -> ApiError:
+    return ApiError(status, message, headers={"Connection": "close"})

@@ -1,0 +1,156 @@
+"""Running the server: one process, or several that share a socket and watch over one another.
+
+uvicorn serves; its supervisor starts a worker anew when one dies. The settings go to workers through a pipe, so that a
+token stands in no command line.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import webbrowser
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from crossatnet.errors import UserError
+from crossatnet.model.network import CrossATNet
+from crossatnet.server.galleries import Galleries, open_galleries
+from crossatnet.server.settings import Settings
+
+GRACE_SECONDS = 10  # for requests under way when the server is stopped
+HUNG_SECONDS = 30  # a worker that says nothing for so long is replaced
+BACKLOG = 512  # connections that wait to be taken
+
+
+def serve(settings: Settings, announce: Callable[[str], None], open_browser: bool = False) -> None:
+    """Serve until stopped by Ctrl-C or SIGTERM; requests under way are answered first.
+
+    `announce` is told the address once the socket is bound. Raises `UserError` if the port is taken or a gallery
+    cannot be opened.
+    """
+    listening = _bind(settings.host, settings.port)
+    galleries = open_at(settings)  # a mistake is told here, once, not by every worker
+    address = _address(settings.host, listening.getsockname()[1])
+    announce(address)
+    if open_browser:
+        threading.Thread(target=_open_when_ready, args=(address,), daemon=True).start()
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        if settings.workers == 1:
+            _serve_here(settings, galleries, listening)
+        else:
+            galleries.close()
+            _serve_with_workers(settings, listening)
+
+
+def open_at(settings: Settings) -> Galleries:
+    """The galleries that the settings name. Raises `UserError` if one cannot be opened, or pictures not be kept."""
+    if settings.uploads is not None:
+        settings.uploads.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.uploads, os.W_OK | os.X_OK):
+            raise UserError(f"{settings.uploads}: cannot be written; give a folder of yours with --uploads")
+    model = CrossATNet.from_pretrained(settings.checkpoint) if settings.checkpoint else None
+    return open_galleries(settings.places, settings.uploads, model)
+
+
+def _worker_app(settings: Settings) -> FastAPI:
+    """What a worker serves, made in its own process."""
+    return _app(settings, open_at(settings))
+
+
+def _app(settings: Settings, galleries: Galleries) -> FastAPI:
+    from crossatnet.server.app import create_app
+
+    _log_to_stderr(settings.access_log)
+    return create_app(galleries, settings)
+
+
+def _serve_here(settings: Settings, galleries: Galleries, listening: socket.socket) -> None:
+    server = uvicorn.Server(_config(partial(_app, settings, galleries), 1))
+    server.run(sockets=[listening])
+    if not server.started:
+        raise UserError("the server could not start; its log says why")
+
+
+def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
+    with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
+        _log_to_stderr(settings.access_log)
+        Multiprocess(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+
+
+def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=True,
+        workers=workers,
+        log_config=None,
+        access_log=False,  # `metrics.Watch` writes it
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=HUNG_SECONDS,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `UserError` if the address is not ours or taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _open_when_ready(address: str, seconds: float = 60.0) -> None:
+    """Open the page in the browser once the server answers."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/v1/health", timeout=5):
+            webbrowser.open(address)
+            return
+        time.sleep(0.2)
+
+
+def _log_to_stderr(access_log: bool) -> None:
+    """Warnings of all and the server's own log as lines on the error stream; the access log is JSON already."""
+    own = logging.StreamHandler(sys.stderr)
+    own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)
+    plain = logging.StreamHandler(sys.stderr)
+    requests = logging.getLogger("crossatnet.access")
+    requests.handlers, requests.propagate = [plain], False
+    requests.setLevel(logging.INFO if access_log else logging.WARNING)
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token from a file, or from CROSSATNET_TOKEN; None if there is neither. Raises `UserError` for a weak one."""
+    from crossatnet.server.security import check_token
+
+    if file is None:
+        text, where = os.environ.get("CROSSATNET_TOKEN", ""), "CROSSATNET_TOKEN"
+    else:
+        try:
+            text, where = file.read_text(encoding="utf-8"), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise UserError(f"{file}: the token cannot be read ({reason}); give a file of one line") from error
+        if not text.strip():
+            raise UserError(f"{file}: empty; write a token into it, such as `openssl rand -hex 32` prints")
+    return check_token(text.strip(), where) if text.strip() else None

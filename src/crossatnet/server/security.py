@@ -1,0 +1,155 @@
+"""Who may ask: host, origin and token are checked before any route is looked for, so that none can be forgotten.
+
+See docs/security.md for what each check is against.
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crossatnet.errors import UserError
+from crossatnet.server.errors import ApiError
+from crossatnet.server.limits import bounded_receive, largest_body, too_large
+from crossatnet.server.settings import LOOPBACK
+
+SHORTEST_TOKEN = 16
+COOKIE = "crossatnet"
+COOKIE_SECONDS = 30 * 24 * 3600
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = frozenset({"/api/v1/health", "/login", "/plain.css"})  # all that needs no token
+PAGES = frozenset({"/", "/docs"})  # where a person is sent to the login page, and a program is refused
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "manifest-src 'self'",
+    )
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Token:
+    """A shared secret, and the cookies that stand for it: signed with it, so that they do not give it away."""
+
+    def __init__(self, secret: str, now: Callable[[], float] = time.time) -> None:
+        self._secret = secret.encode()
+        self._now = now
+
+    def is_right(self, given: str) -> bool:
+        """Whether this is the token, in a time that does not depend on what is given."""
+        return hmac.compare_digest(_digest(given.encode("utf-8", "surrogatepass")), _digest(self._secret))
+
+    def cookie(self) -> str:
+        """A cookie's value that is good for `COOKIE_SECONDS`."""
+        until = str(int(self._now()) + COOKIE_SECONDS)
+        return f"{until}.{self._signature(until)}"
+
+    def is_good_cookie(self, value: str) -> bool:
+        """Whether a cookie's value was made with this token, and its time is not over."""
+        until, _, signature = value.partition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(until).encode()):
+            return False
+        return int(until) > self._now()  # what is signed is a number
+
+    def _signature(self, until: str) -> str:
+        return hmac.new(self._secret, f"crossatnet cookie {until}".encode(), hashlib.sha256).hexdigest()
+
+
+def check_token(token: str, where: str) -> str:
+    """The token, if it cannot be guessed and fits into a header. Raises `UserError`, which does not repeat it."""
+    if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
+        raise UserError(
+            f"{where}: the token must have {SHORTEST_TOKEN} letters, digits or signs or more, without spaces; make one"
+            " with `openssl rand -hex 32`"
+        )
+    return token
+
+
+class Guard:
+    """ASGI middleware: refuses requests of foreign hosts and pages, those without the token, and endless bodies."""
+
+    def __init__(self, app: ASGIApp, token: Token | None, is_loopback: bool) -> None:
+        self._app = app
+        self._token = token
+        # Where a token is asked for, another host name is no way in: a browser sends the cookie to ours only.
+        self._checks_host = is_loopback and token is None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with a refusal."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, bounded_receive(scope, receive), send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        if self._checks_host and _host_name(headers.get("host", "")) not in LOOPBACK:
+            return ApiError(400, "this server answers to localhost only: open it by that name", "bad_host").response()
+        if method not in SAFE_METHODS and not _is_of_this_origin(headers):
+            return ApiError(403, "a page of another site may not ask this: open the server's own page").response()
+        if self._token is not None and path not in OPEN_PATHS and not self._has_token(self._token, headers):
+            if path in PAGES and method == "GET":
+                return RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
+            message = "the token is missing or wrong: send it as Authorization: Bearer TOKEN"
+            return ApiError(401, message, headers={"WWW-Authenticate": "Bearer"}).response()
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > (most := largest_body(path)):
+            return too_large(most).response()
+        return None
+
+    def _has_token(self, token: Token, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token.is_right(given.strip()):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and token.is_good_cookie(cookie.value)
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port and brackets; empty if it cannot be read."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_of_this_origin(headers: Headers) -> bool:
+    """Whether no browser says that the request comes from another site's page. Programs send no Origin."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()  # of one length, whatever the length given

@@ -1,0 +1,27 @@
+"""What the routes of one app share."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+
+from crossatnet.server.galleries import Galleries
+from crossatnet.server.limits import Gate
+from crossatnet.server.metrics import Metrics
+from crossatnet.server.pictures import Thumbnails
+
+
+@dataclass(frozen=True)
+class State:
+    """The galleries, the gates that searches and pictures pass, thumbnails that were made, and what is counted."""
+
+    galleries: Galleries
+    searches: Gate
+    pictures: Gate
+    thumbnails: Thumbnails
+    metrics: Metrics
+
+
+def state_of(request: Request) -> State:
+    """The state of the app that a request is for."""
+    return cast(State, request.app.state.crossatnet)

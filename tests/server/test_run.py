@@ -1,0 +1,215 @@
+"""`crossatnet serve`: mistakes in one line, and workers that are replaced when one is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+from serving import HOUSE, picture
+
+from crossatnet import cli
+from crossatnet.errors import UserError
+from crossatnet.gallery import Gallery
+from crossatnet.model.network import CrossATNet
+from crossatnet.server import quickstart, run
+from crossatnet.server.settings import Place, Settings
+
+PATIENCE = 120  # seconds, for machines that are busy
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What would be served, in place of serving it."""
+    kept: list[Settings] = []
+    monkeypatch.setattr(run, "serve", lambda settings, announce, open_browser: kept.append(settings))
+    monkeypatch.delenv("CROSSATNET_TOKEN", raising=False)
+    return kept
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs `crossatnet serve` in this process: exit code and what the error stream says."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["crossatnet", "serve", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "pictures.example", "127.0.0.2", ""])
+def test_other_machines_are_let_in_with_a_token_only(
+    command: Callable[..., tuple[int, str]], served: list[Settings], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, error = command("my.gallery", "--host", host)
+    assert (code, len(error.splitlines()), served) == (2, 1, [])
+    assert "--token-file" in error
+    monkeypatch.setenv("CROSSATNET_TOKEN", "a" * 16)
+    assert command("my.gallery", "--host", host)[0] == 0
+    assert served[0].token == "a" * 16
+
+
+def test_tokens_come_from_a_file(
+    command: Callable[..., tuple[int, str]], served: list[Settings], tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    for content, part in (
+        (None, "cannot be read"),
+        (b"", "empty"),
+        (b"short\n", "16 letters"),
+        (b"\xff" * 20, "not text"),
+    ):
+        if content is not None:
+            file.write_bytes(content)
+        code, error = command("my.gallery", "--token-file", file)
+        assert (code, len(error.splitlines())) == (2, 1)
+        assert part in error
+    file.write_text("correct-horse-battery-staple\n", encoding="utf-8")
+    assert command("my.gallery", "--token-file", file, "--workers", 3)[0] == 0
+    assert (served[0].token, served[0].workers) == ("correct-horse-battery-staple", 3)
+
+
+def test_mistakes_are_one_line(command: Callable[..., tuple[int, str]], gallery: Gallery, tmp_path: Path) -> None:
+    place = gallery.store.name
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with run._bind("127.0.0.1", 0) as taken:
+        for arguments, part in (
+            ((tmp_path / "none.gallery",), "no gallery there"),
+            ((place,), "was not saved"),  # the small model
+            ((place, "--port", taken.getsockname()[1]), "give another --port"),
+            ((place, "--host", "pictures.invalid", "--token-file", tmp_path / "file"), "16 letters"),
+        ):
+            code, error = command(*arguments, *(() if "--port" in arguments else ("--port", 0)))
+            assert (code, len(error.splitlines())) == (2, 1), error
+            assert part in error
+
+
+def test_the_quickstart_gallery_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "quickstart"
+    for name in ("owl", "teapot"):
+        for kind, hand in (("sketches", "openmoji"), ("photos", "openmoji"), ("photos", "twemoji")):
+            (data / kind / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (name == "owl" and "red") or "blue").save(data / kind / name / f"{hand}.png")
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path))
+    monkeypatch.setattr(quickstart, "build_quickstart", lambda folder, progress: folder)
+    place = quickstart.quickstart_place(quiet=True)
+    with Gallery.open(place.place) as gallery:
+        items = gallery.store.items([1, 2]).values()
+        assert sorted((item.facts.class_name, Path(item.facts.path).name) for item in items) == [
+            ("owl", "owl.png"),
+            ("teapot", "teapot.png"),
+        ]
+        assert gallery.store.thumbnail(1)
+        assert len(gallery) == 2  # nothing by the hand that drew the sketches
+    assert "Twemoji" in (place.credits or "")
+    before = Path(place.place).stat().st_mtime_ns
+    assert quickstart.quickstart_place(quiet=True) == place
+    assert Path(place.place).stat().st_mtime_ns == before
+
+
+class Server:
+    """`crossatnet serve` in processes of its own."""
+
+    def __init__(self, *arguments: object, log: Path) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "crossatnet.cli", "serve", *map(str, arguments), "--port", "0"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.match(r"(http://127\.0\.0\.1:\d+) \(Ctrl-C stops\)", line)
+        assert found, (line, log.read_text(encoding="utf-8"))
+        self.address = found[1]
+
+    def search(self) -> int:
+        """The status of a search on a connection of its own."""
+        asked = f"{self.address}/api/v1/galleries/pets/search/strokes"
+        return httpx2.post(asked, json={"strokes": HOUSE, "k": 3}, timeout=PATIENCE).status_code
+
+    def workers(self) -> Counter[int]:
+        """Searches answered, by process."""
+        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line[:1] == "{"]
+        return Counter(line["worker"] for line in lines)
+
+    def stop(self, how: signal.Signals) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A gallery of a real checkpoint."""
+    for number in range(4):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(picture(number))
+    with Gallery.create(tmp_path / "pets.gallery", CrossATNet.from_pretrained("crossatnet-quickstart")) as gallery:
+        gallery.add_folder(tmp_path / "pictures")
+    return tmp_path / "pets.gallery"
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers, and ends what is left of them."""
+    started: list[Server] = []
+
+    def start(*arguments: object) -> Server:
+        started.append(Server(*arguments, log=tmp_path / f"{len(started)}.log"))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.process.kill()
+        server.process.wait(PATIENCE)
+
+
+def test_one_process_serves_and_stops(pets: Path, servers: Callable[..., Server]) -> None:
+    server = servers(pets)
+    assert server.search() == 200
+    assert [*server.workers()] == [server.process.pid]
+    assert server.stop(signal.SIGINT) == 0
+
+
+def test_a_killed_worker_is_replaced(pets: Path, servers: Callable[..., Server]) -> None:
+    server = servers(pets, "--workers", 2)
+    deadline = time.monotonic() + PATIENCE
+    while len(server.workers()) < 2:
+        assert server.search() == 200
+        assert time.monotonic() < deadline
+    first, second = server.workers()
+    os.kill(first, signal.SIGKILL)
+    while not {*server.workers()} - {first, second}:
+        try:
+            assert server.search() == 200
+        except httpx2.TransportError:  # on a connection that the dead one had taken
+            assert time.monotonic() < deadline
+        assert time.monotonic() < deadline
+    assert server.stop(signal.SIGTERM) == 0
+
+
+def test_the_address_of_any_host_can_be_opened() -> None:
+    assert run._address("0.0.0.0", 1) == "http://127.0.0.1:1"
+    assert run._address("::1", 1) == "http://[::1]:1"
+    assert run._address("pictures.example", 1) == "http://pictures.example:1"
+
+
+def test_an_uploads_folder_is_made(tmp_path: Path, gallery: Gallery) -> None:
+    settings = Settings((Place(gallery.store.name), Place(gallery.store.name)), uploads=tmp_path / "a" / "b")
+    with pytest.raises(UserError):  # the gallery, twice, of a model that was not saved
+        run.open_at(settings)
+    assert (tmp_path / "a" / "b").is_dir()
