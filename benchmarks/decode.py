@@ -121,7 +121,7 @@ def main() -> None:
 
 def compared(model: CrossATNet, contents: list[bytes], ways: dict[str, Way], repeats: int) -> list[dict[str, Any]]:
     """A row for each way, in turns within each picture, so that all are disturbed alike."""
-    side = len(model.shape(Image.new("RGB", (9, 9)), "photo"))
+    side = len(model.preprocess(contents[0], "photo"))
     seconds = {name: np.full(len(contents), np.inf) for name in ways}
     squares: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in ways}
     for number, content in enumerate(contents):

@@ -146,14 +146,13 @@ def decode_table(record: dict[str, Any]) -> str:
 def train_table(record: dict[str, Any]) -> str:
     """Training beside the device's own rate on one batch."""
     lines = [
-        "| views | precision | device alone | training | of it | first epoch of a new cache |",
+        "| views | precision | device alone | training | of it | before training |",
         "|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
-        extraction = f"{row['extract_s']:.1f} s more" if row["extract_s"] else "none"
         lines.append(
-            f"| {row['views']} | {row['precision']} | {row['device_per_s']:.1f}/s | {row['train_per_s']:.1f}/s"
-            f" | {row['ratio']:.2f} | {extraction} |"
+            f"| {row['views'] or 'none kept'} | {row['precision']} | {row['device_per_s']:.1f}/s"
+            f" | {row['train_per_s']:.1f}/s | {row['ratio']:.2f} | {row['prepare_s']:.0f} s |"
         )
     note = (
         f"Pictures a second, sketches and photos together; batches of {record['batch']} pairs;"
