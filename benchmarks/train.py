@@ -14,6 +14,7 @@ Prints a table and writes `benchmarks/results/train.json`.
 
 import argparse
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -66,6 +67,7 @@ def main() -> None:
     if options.epochs < 2 or options.steps < 2:
         parser.error("--epochs and --steps: give at least 2, the first is not counted")
     warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     given = {"data.root": options.data and str(options.data), "data.split": options.split}
     given = {key: value for key, value in given.items() if value is not None}
     kept = load_config(options.config, given).train.views
