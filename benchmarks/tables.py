@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling")))
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "speed")))
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 METRICS = ("mAP@all", "P@10", "P@100")
 
@@ -108,13 +108,57 @@ def shortlist_table(record: dict[str, Any]) -> str:
 
 def ingest_table(record: dict[str, Any]) -> str:
     """Indexing beside the network alone."""
-    lines = ["| pictures | decoding one | network alone | index | of it |", "|---|---|---|---|---|"]
+    lines = [
+        "| pictures | network alone | index | of it | bound | decode and resize | network | all else |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        cpu = row["cpu_ms"]
+        main = [cpu[name] for name in ("decode and resize", "network")]
+        times = [f"{milliseconds:.1f} ms" for milliseconds in (*main, sum(cpu.values()) - sum(main))]
+        lines.append(
+            f"| {row['pictures']} | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s | {row['ratio']:.2f}"
+            f" | {row['bound']:.2f} | {' | '.join(times)} |"
+        )
+    note = (
+        "Milliseconds are of processor time a picture; the bound is the network's share of all of it."
+        f" {record['checkpoint']}, {record['threads']} threads, {record['machine']}, torch {record['torch']}."
+    )
+    return closed(lines, note, record)
+
+
+def decode_table(record: dict[str, Any]) -> str:
+    """Ways to make the network's input, beside one another."""
+    lines = [
+        "| JPEG files | way | processor time | images/s of one core | times faster | cosine, mean | least |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
-        f"| {row['pictures']} | {row['decode_ms']:.1f} ms | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s"
-        f" | {row['ratio']:.2f} |"
+        f"| {row['pictures']}, {row['mean_bytes'] / 1000:.0f} kB | {row['way']} | {row['cpu_ms']:.2f} ms"
+        f" | {row['per_s']:,.0f} | {row['times_faster']:.2f} | {row['mean_cosine']:.5f} | {row['least_cosine']:.5f} |"
         for row in record["rows"]
     ]
-    note = f"{record['checkpoint']}, {record['threads']} threads, {record['machine']}, torch {record['torch']}."
+    packages = ", ".join(f"{name} {number}" for name, number in record["packages"].items())
+    note = f"{record['checkpoint']}; {record['machine']}; {packages}."
+    return closed(lines, note, record)
+
+
+def train_table(record: dict[str, Any]) -> str:
+    """Training beside the device's own rate on one batch."""
+    lines = [
+        "| views | precision | device alone | training | of it | before training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        lines.append(
+            f"| {row['views'] or 'none kept'} | {row['precision']} | {row['device_per_s']:.1f}/s"
+            f" | {row['train_per_s']:.1f}/s | {row['ratio']:.2f} | {row['prepare_s']:.0f} s |"
+        )
+    note = (
+        f"Pictures a second, sketches and photos together; batches of {record['batch']} pairs;"
+        f" {record['config']}, the last {record['trainable_units']} units trained; {record['pictures']:,} pictures."
+        f" {record['device']}; {record['machine']}; torch {record['torch']}."
+    )
     return closed(lines, note, record)
 
 
@@ -148,6 +192,8 @@ KINDS = {
     "search": search_table,
     "shortlist": shortlist_table,
     "ingest": ingest_table,
+    "decode": decode_table,
+    "train": train_table,
     "kills": kills_table,
     "milvus": milvus_table,
 }

@@ -27,7 +27,7 @@ from crossatnet.data.extra import seen_catalog
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines
 from crossatnet.sources import class_features, seen_features
-from crossatnet.training import fit, fit_hash, whiten
+from crossatnet.training import fit, fit_hash, training_embeddings, whiten
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE = "CrossATNet"
@@ -84,9 +84,10 @@ class Runs:
             network, _ = self.fit(config, self.seen, (), epochs)
             seconds = time.monotonic() - begin
             sources = class_features(self.views(config), self.seen)
-            whiten(network, config, sources)
+            embeddings, labels = training_embeddings(network, config, sources)
+            embeddings = whiten(network, config, embeddings, labels)
             if variant == WHOLE:  # hash codes are told of the whole model
-                fit_hash(network, config, sources)
+                fit_hash(network, config, embeddings, labels)
             network.name = variant
             provenance = Provenance(
                 data=self.catalog.root.name,

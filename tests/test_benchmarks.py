@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from crossatnet.errors import UserError
+from gallery.fake_model import FakeModel
 
 TABLES = Path(__file__).parents[1] / "benchmarks" / "tables.py"
 
@@ -64,3 +68,53 @@ def test_both_ways_find_the_same() -> None:
         arrays[part] = np.packbits(arrays[part][:, :64] > 0, axis=1)
     ours, whole = (module["METHODS"][method]["codes"]()(**arrays) for method in ("ours", "whole matrix"))
     assert ours["mAP@all (pessimistic)"] <= whole["mAP@all"] <= ours["mAP@all (optimistic)"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of five JPEG files of smooth colours."""
+    (tmp_path / "photos").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(5):
+        patches = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        patches.resize((90, 70)).save(tmp_path / "photos" / f"{number}.jpg", quality=95)
+    return tmp_path / "photos"
+
+
+def test_every_way_to_decode_makes_the_same_picture(photos: Path) -> None:
+    module = runpy.run_path(str(TABLES.parent / "decode.py"))
+    ways = {name: way for name, way in module["WAYS"].items() if way is not module["opencv"]}
+    contents = module["enlarged"](sorted(map(str, photos.iterdir())), "300x200")
+    rows = module["compared"](FakeModel(), contents, ways, 1)
+    assert [row["way"] for row in rows] == list(ways)
+    assert {row["count"] for row in rows} == {5}
+    assert all(row["cpu_ms"] > 0 for row in rows)
+    assert all(0.95 < row["least_cosine"] <= row["mean_cosine"] < 1.00001 for row in rows), rows
+    assert rows[0]["least_cosine"] == pytest.approx(1, abs=1e-5)
+    record = {"rows": rows, "packages": {"pillow": "13"}, "checkpoint": "any", "machine": "m", "command": "python x"}
+    lines = runpy.run_path(str(TABLES))["decode_table"]({**record, "rows": [{"pictures": "300x200", **rows[0]}]})
+    assert f"| Pillow, whole | {rows[0]['cpu_ms']:.2f} ms |" in lines
+    assert lines.endswith("any; m; pillow 13.\n\n`python x`")
+
+
+def test_indexing_is_compared_with_the_network_alone(photos: Path) -> None:
+    module = runpy.run_path(str(TABLES.parent / "ingest.py"))
+    row = module["compared"](FakeModel(), photos, 1)
+    assert row["count"] == 5
+    assert row["ratio"] == pytest.approx(row["index_per_s"] / row["network_per_s"], abs=0.001)
+    assert row["bound"] == pytest.approx(row["cpu_ms"]["network"] / row["index_cpu_ms"], abs=0.05)
+    record = {"rows": [{"pictures": "p", **row}], "checkpoint": "any", "threads": 2, "machine": "m", "torch": "2"}
+    lines = runpy.run_path(str(TABLES))["ingest_table"]({**record, "command": "python x"}).splitlines()
+    assert lines[2].startswith(f"| p | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s |")
+    (photos / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="not a picture"):
+        module["compared"](FakeModel(), photos, 1)
+
+
+def test_trainings_table_tells_whether_views_are_kept() -> None:
+    row = {"precision": "32-true", "device_per_s": 30.0, "train_per_s": 27.04, "ratio": 0.9, "prepare_s": 12.4}
+    facts = {"batch": 16, "config": "sketchy", "trainable_units": 8, "pictures": 400, "device": "CPU", "machine": "m"}
+    report = {**facts, "torch": "2", "command": "python x", "rows": [{"views": 2, **row}, {"views": 0, **row}]}
+    lines = runpy.run_path(str(TABLES))["train_table"](report).splitlines()
+    assert lines[2] == "| 2 | 32-true | 30.0/s | 27.0/s | 0.90 | 12 s |"
+    assert lines[3].startswith("| none kept | 32-true |")

@@ -561,15 +561,15 @@ def test_without_refit_the_best_epochs_weights_are_kept(
         weights.append(module.network.projection.weight.detach().clone())
         return score
 
-    hashed: list[dict[Modality, Source]] = []
+    embedded: list[dict[Modality, Source]] = []
 
-    def note(network: CrossATNet, config: Config, sources: dict[Modality, Source]) -> None:
-        hashed.append(sources)
-        fit_hash(network, config, sources)
+    def note(network: CrossATNet, config: Config, sources: dict[Modality, Source]) -> tuple[Tensor, Tensor]:
+        embedded.append(sources)
+        return training_embeddings(network, config, sources)
 
     config = tiny_config(root, refit=False, epochs=4)
     monkeypatch.setattr(Training, "validation_map", validation_map)
-    monkeypatch.setattr(training, "fit_hash", note)
+    monkeypatch.setattr(training, "training_embeddings", note)
     with pytest.raises(KilledError):
         train(config, tmp_path / "begun", quiet=True)
     (tmp_path / "begun").rename(tmp_path / "run")
@@ -583,10 +583,10 @@ def test_without_refit_the_best_epochs_weights_are_kept(
     assert len(provenance.training_classes) == len(SEEN) - 2
     assert [record["epoch"] for record in history(tmp_path / "run")] == [1, 2, 3, 4]
     expected = class_features(features_of(config), provenance.training_classes)
-    assert len(hashed) == 1
-    for modality in MODALITIES:  # the codes know nothing of held-out classes, neither
-        assert torch.equal(hashed[0][modality].maps, expected[modality].maps)
-        assert len(hashed[0][modality].label) == 4 * (len(SEEN) - 2)
+    assert len(embedded) == 1
+    for modality in MODALITIES:  # codes and whitening know nothing of held-out classes, neither
+        assert torch.equal(embedded[0][modality].maps, expected[modality].maps)
+        assert len(embedded[0][modality].label) == 4 * (len(SEEN) - 2)
 
 
 def test_the_best_epoch_is_delivered_as_it_was_scored(
@@ -808,7 +808,7 @@ def test_hash_codes_of_every_length_are_fitted_on_plain_views_of_both_modalities
         return weight, offset
 
     monkeypatch.setattr(training, hashing, note)
-    fit_hash(network, config, sources)
+    fit_hash(network, config, *training_embeddings(network, config, sources))
     rows, labels = [], []
     for part in sources.values():
         for item, label in zip(part.maps[:, 0].float(), part.label.tolist(), strict=True):  # the plain view only
@@ -844,7 +844,8 @@ def test_hash_codes_are_fitted_through_what_is_fine_tuned(root: Path, monkeypatc
         network = start_network(config).eval()
         for weight in network.encoder("photo").chain()[-1].parameters():
             weight.data.mul_(1.5)
-        fit_hash(network, config, class_features(features_of(config), SEEN[:2]))
+        sources = class_features(features_of(config), SEEN[:2])
+        fit_hash(network, config, *training_embeddings(network, config, sources))
         networks.append(network)
     paths = [
         [root / folder / name / f"{number}.png" for name in sorted(SEEN[:2]) for number in range(4)]
@@ -970,8 +971,9 @@ def test_whitening_turns_embeddings_of_both_modalities_by_one_matrix(shared: boo
         torch.nn.init.normal_(network.projector("sketch").weight)
     sources: dict[Modality, Source] = {"sketch": random_source((2, 1)), "photo": random_source((20, 30), seed=1)}
     before, label = training_embeddings(network, config, sources)
-    whiten(network, config, sources)
+    told = whiten(network, config, before, label)
     after, _ = training_embeddings(network, config, sources)
+    torch.testing.assert_close(told, after, atol=1e-5, rtol=0)  # so that nothing need be embedded again
     expected = before @ whitening(before, label, 0.25)
     torch.testing.assert_close(after, expected / expected.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
     assert not torch.allclose(after, before, atol=1e-3)
@@ -981,7 +983,8 @@ def test_no_whitening_leaves_the_network_as_it_is() -> None:
     config = tiny_config(Path("unused"), {"image_size": 32, "dimension": 8})
     network = CrossATNet(config.model).eval()
     weight = network.projection.weight.detach().clone()
-    whiten(network, config, {"sketch": random_source((2,)), "photo": random_source((2,))})
+    embeddings = torch.randn(4, 8)
+    assert whiten(network, config, embeddings, torch.tensor([0, 0, 1, 1])) is embeddings
     assert torch.equal(network.projection.weight, weight)
 
 
@@ -990,9 +993,9 @@ def test_the_space_is_whitened_before_hash_codes_are_fitted_and_it_is_saved(
 ) -> None:
     fitted: list[Tensor] = []
 
-    def note(network: CrossATNet, config: Config, sources: dict[Modality, Source]) -> None:
+    def note(network: CrossATNet, config: Config, embeddings: Tensor, labels: Tensor) -> None:
         fitted.append(network.projection.weight.detach().clone())
-        fit_hash(network, config, sources)
+        fit_hash(network, config, embeddings, labels)
 
     monkeypatch.setattr(training, "fit_hash", note)
     train(tiny_config(root, whitening=0.25), tmp_path / "run", quiet=True)

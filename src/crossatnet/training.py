@@ -21,6 +21,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -211,8 +212,9 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         network, refit = fit(config, features, seen, (), output / "run" / "refit", epochs, quiet)
         history = [{"phase": "selection", **record} for record in selection]
         history += [{"phase": "refit", **record} for record in refit]
-    whiten(network, config, class_features(features, training_classes))
-    fit_hash(network, config, class_features(features, training_classes))
+    embeddings, labels = training_embeddings(network, config, class_features(features, training_classes))
+    embeddings = whiten(network, config, embeddings, labels)
+    fit_hash(network, config, embeddings, labels)
     provenance = Provenance(
         data=catalog.root.name,
         extra_data=tuple(extra.root.name for extra in config.data.extra),
@@ -286,9 +288,8 @@ def fit(
     return delivered, module.history
 
 
-def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
-    """Fit the hyperplanes of every code length on the training embeddings of both modalities."""
-    embeddings, labels = training_embeddings(network, config, sources)
+def fit_hash(network: CrossATNet, config: Config, embeddings: Tensor, labels: Tensor) -> None:
+    """Fit the hyperplanes of every code length on the training embeddings (N, D) of both modalities; labels (N,)."""
     for bits in network.config.code_lengths:
         if network.config.hashing == "itq":
             planes = itq(embeddings, bits, seed=config.train.seed, directions=directions_of(bits))
@@ -298,13 +299,17 @@ def fit_hash(network: CrossATNet, config: Config, sources: Sources) -> None:
 
 
 @torch.no_grad()
-def whiten(network: CrossATNet, config: Config, sources: Sources) -> None:
-    """Whiten the space by `train.whitening`; the matrix goes into the projections, so a checkpoint has nothing more."""
+def whiten(network: CrossATNet, config: Config, embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Whiten the space by `train.whitening`; the matrix goes into the projections, so a checkpoint has nothing more.
+
+    Takes the training embeddings (N, D) of both modalities and their labels (N,); returns what they are from now on.
+    """
     if not config.train.whitening:
-        return
-    matrix = whitening(*training_embeddings(network, config, sources), config.train.whitening)  # (D, D)
+        return embeddings
+    matrix = whitening(embeddings, labels, config.train.whitening)  # (D, D), symmetric
     for projection in {network.projector(modality) for modality in MODALITIES}:  # one, or one a modality
         projection.weight.copy_(matrix @ projection.weight)
+    return functional.normalize(embeddings @ matrix, dim=1)  # (N, D); that they were of length 1 before changes nothing
 
 
 def training_embeddings(network: CrossATNet, config: Config, sources: Sources) -> tuple[Tensor, Tensor]:

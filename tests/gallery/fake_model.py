@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality, Picture, load_image, prepare
 
 SIDE = 8
+PIECE = 8
 
 
 class FakeModel:
@@ -33,6 +34,7 @@ class FakeModel:
         self.source = source
         self.name = f"fake-{seed}"
         self.has_attention = has_attention
+        self.piece = PIECE
         generator = np.random.default_rng(seed)
         self._projection = generator.standard_normal((SIDE * SIDE * 3, dimension))
         self._planes = generator.standard_normal((dimension, code_bits))
@@ -44,9 +46,6 @@ class FakeModel:
         return prepare(load_image(picture), modality, SIDE)
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
-        if self._batches_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._batches_left -= 1
         self.batch_sizes.append(len(pixels))
         flat = pixels.reshape(len(pixels), -1) / 127.5 - 1.0
         embeddings = flat @ self._projection + 0.01 * flat.mean()
@@ -66,4 +65,7 @@ class FakeModel:
         return similarity.astype(np.float32), maps.astype(np.float32)
 
     def hash(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        if self._batches_left == 0:  # here, for a batch is hashed when those before it are stored
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._batches_left -= 1
         return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)

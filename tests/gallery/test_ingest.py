@@ -9,15 +9,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
+import torch
+from fake_model import PIECE, FakeModel
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from crossatnet.data.images import ImageError
+from crossatnet.data.images import ImageError, Modality
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery import ingest as ingest_module
@@ -211,10 +214,12 @@ def test_batches_are_cut_by_position_in_the_whole_list(gallery: Gallery, model: 
     for number in range(70):
         draw(root / f"{number:03}.png", seed=number)
     gallery.add_folder(root)
+    assert sorted(model.batch_sizes) == [6, *8 * [PIECE]]  # of 32, 32 and 6 pictures
+    model.batch_sizes.clear()
     draw(root / "000.png", seed=100)
     draw(root / "040.png", seed=101)
     gallery.add_folder(root)
-    assert model.batch_sizes == [32, 32, 6, 1, 1]
+    assert model.batch_sizes == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -371,7 +376,7 @@ def test_a_file_that_keeps_changing_is_left_for_another_time(
 
 RUN = """
 import sqlite3, sys, os, signal
-from fake_model import FakeModel
+from fake_model import PIECE, FakeModel
 from crossatnet.gallery import Gallery
 path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 gallery = Gallery.open(path, FakeModel(die_at_batch=die_at_batch))
@@ -446,3 +451,65 @@ def test_a_single_picture_that_cannot_be_used_is_refused(gallery: Gallery, folde
         with pytest.raises(ImageError, match=name):
             gallery.add_picture(folder / name)
     assert len(gallery) == 0
+
+
+# Workers
+
+
+def test_workers_compute_on_one_core_each_and_leave_the_caller_its_own(
+    gallery: Gallery, model: FakeModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, int] = {}
+    embed = model.embed
+
+    def watched(pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        seen[threading.current_thread().name] = torch.get_num_threads()
+        return embed(pixels, modality)
+
+    monkeypatch.setattr(model, "embed", watched)
+    monkeypatch.setattr(model, "piece", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gallery.add_folder(folder)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert threading.current_thread().name not in seen
+    assert set(seen.values()) == {1}
+    assert after == 2
+
+
+def test_several_pictures_are_embedded_at_the_same_time(
+    gallery: Gallery, model: FakeModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=30)  # broken, with an error, unless two wait at it
+    embed = model.embed
+
+    def meeting(pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        together.wait()
+        return embed(pixels, modality)
+
+    draw(folder / "4.png", seed=4)
+    monkeypatch.setattr(model, "embed", meeting)
+    monkeypatch.setattr(model, "piece", 1)
+    assert gallery.add_folder(folder).added == 4
+
+
+def test_a_run_that_is_stopped_reads_no_more(
+    gallery: Gallery, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "many"
+    for number in range(40):
+        draw(root / f"{number:03}.png", seed=number)
+    monkeypatch.setattr(ingest_module, "BATCH", 2)
+    monkeypatch.setattr(model, "piece", 1)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gallery.add_folder(root, progress=stop)
+    assert len(gallery) == 2
+    assert len(model.batch_sizes) < 40
+    assert gallery.add_folder(root).added == 38

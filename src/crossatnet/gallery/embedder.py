@@ -38,11 +38,15 @@ class Embedder(Protocol):
     def has_attention(self) -> bool:
         """Whether `guide` can be asked."""
 
+    @property
+    def piece(self) -> int:
+        """How many pictures at a time `embed` takes fastest, called by several threads."""
+
     def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:
         """One picture as the network's input, (S, S, 3). Raises `ImageError` if it cannot be read."""
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality, /) -> NDArray[np.float32]:
-        """Pixels (N, S, S, 3) to L2-normalised embeddings (N, D)."""
+        """Pixels (N, S, S, 3) to L2-normalised embeddings (N, D); called from several threads at once."""
 
     def guide(
         self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8], /

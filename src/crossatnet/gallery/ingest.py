@@ -1,14 +1,20 @@
 """Filling a gallery from a folder, so that it can be stopped at any moment and run again.
 
-Pictures are embedded in batches, and a batch is stored in one transaction. The batches are cut from the sorted list of
-all files, before those already stored are dropped: a run that goes on after a crash then forms the very batches that
-were missing, and as an embedding's last bits may depend on its batch, the gallery comes out the same byte for byte.
+A batch of pictures is stored in one transaction. The batches are cut from the sorted list of all files, before those
+already stored are dropped: a run that goes on after a crash then forms the very batches that were missing, and as an
+embedding's last bits may depend on the pictures beside it, the gallery comes out the same byte for byte.
+
+Decoding and, without a GPU, the network want the same cores. So there are no readers that feed a network, which would
+wait for one another: each worker takes a few files, reads, decodes and embeds them on one core, and takes the next.
 """
 
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +28,7 @@ from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 
 BATCH = 32
-DECODERS = min(4, os.cpu_count() or 1)  # threads; more only wait for the network
+WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk
 
 Progress = Callable[[int, int], None]
 """Called with (files done, files in all) after each batch."""
@@ -56,9 +62,8 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
     tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for chunk in _read_ahead(pool, files, store, reader):
-            batch = embed_chunk(model, chunk)
+    with closing(embed_parts(reader, _parts(files, store), WORKERS)) as batches:
+        for batch in batches:
             store_batch(store, batch)
             tally.count(batch)
             if progress is not None:
@@ -70,25 +75,24 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
 
 def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
     """Add one picture file, or bring it up to date. Raises `ImageError` if it cannot be used, `UserError` as `put`."""
-    reading = Reader(path.parent, model, store.thumbnail_side).read(str(path), None)
-    if not isinstance(reading, Decoded):
-        raise ImageError(f"{path}: {reading.reason if isinstance(reading, Skipped) else 'nothing to store'}")
-    decoded = replace(reading, facts=replace(reading.facts, class_name=class_name))
-    store_batch(store, embed_chunk(model, Chunk(1, frozenset(), [decoded])))
+    piece = _embed_piece(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
+    batch = _joined(model, Part([str(path)], {}), [piece])
+    if batch.skipped:
+        raise ImageError(f"{path}: {batch.skipped[0][1]}")
+    store_batch(store, replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts]))
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What was read of some files in a row: `size` of them, of which those in `stored` were known before."""
+class Part:
+    """Files of one batch, with what is stored of them."""
 
-    size: int
-    stored: frozenset[str]
-    readings: list[Reading]
+    paths: Sequence[str]
+    stamps: Mapping[str, Stamp]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a chunk's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
+    """What a part's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
 
     size: int
     stored: frozenset[str]
@@ -127,24 +131,91 @@ class Tally:
         return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
 
 
-def embed_chunk(model: Embedder, chunk: Chunk) -> Batch:
-    """Embed what was decoded of a chunk, all at once."""
-    decoded = [reading for reading in chunk.readings if isinstance(reading, Decoded)]
+@dataclass(frozen=True)
+class Piece:
+    """What was read of a few files, and the `embeddings` (N, D) of those among them that were decoded."""
+
+    readings: list[Reading]
+    embeddings: NDArray[np.float32]
+
+
+def embed_parts(reader: Reader, parts: Iterable[Part], workers: int) -> Generator[Batch]:
+    """The batch of each part, in order. The next ones are read and embedded, by so many threads, at the same time."""
+    model = reader.model
+    ahead = 1 + workers * model.piece // BATCH  # parts that keep all workers busy while the caller stores one
+    started: deque[tuple[Part, list[Future[Piece]]]] = deque()
+    with _one_core_a_thread(), _workers(workers) as pool:
+        for part in parts:
+            files = [(path, part.stamps.get(path)) for path in part.paths]
+            files = [(path, stamp) for path, stamp in files if not is_unchanged(path, stamp)]
+            pieces = [files[start : start + model.piece] for start in range(0, len(files), model.piece)]
+            started.append((part, [pool.submit(_embed_piece, reader, piece) for piece in pieces]))
+            if len(started) > ahead:
+                yield _finished(model, *started.popleft())
+        while started:
+            yield _finished(model, *started.popleft())
+
+
+def _embed_piece(reader: Reader, files: Sequence[tuple[str, Stamp | None]]) -> Piece:
+    readings = [reader.read(path, stamp) for path, stamp in files]
+    pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
+    if not pixels:
+        return Piece(readings, np.empty((0, reader.model.dimension), np.float32))
+    return Piece(readings, reader.model.embed(np.stack(pixels), "photo"))
+
+
+def _finished(model: Embedder, part: Part, started: Sequence[Future[Piece]]) -> Batch:
+    """Wait for a part's pieces and join them."""
+    return _joined(model, part, [piece.result() for piece in started])
+
+
+def _joined(model: Embedder, part: Part, pieces: Sequence[Piece]) -> Batch:
+    readings = [reading for piece in pieces for reading in piece.readings]
+    decoded = [reading for reading in readings if isinstance(reading, Decoded)]
     embeddings = np.empty((0, model.dimension), np.float32)
     packed = np.empty((0, model.code_bits // 8), np.uint8)
     if decoded:
-        embeddings = model.embed(np.stack([picture.pixels for picture in decoded]), "photo")  # (N, D)
+        embeddings = np.concatenate([piece.embeddings for piece in pieces])  # (N, D)
         packed = model.hash(embeddings)  # (N, B)
     return Batch(
-        chunk.size,
-        chunk.stored,
+        len(part.paths),
+        frozenset(part.stamps),
         [picture.facts for picture in decoded],
         packed,
         embeddings,
         [picture.thumbnail for picture in decoded if picture.thumbnail],
-        [(reading.path, reading.stamp) for reading in chunk.readings if isinstance(reading, Touched)],
-        [(reading.path, reading.reason) for reading in chunk.readings if isinstance(reading, Skipped)],
+        [(reading.path, reading.stamp) for reading in readings if isinstance(reading, Touched)],
+        [(reading.path, reading.reason) for reading in readings if isinstance(reading, Skipped)],
     )
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads; what has not begun when it ends is dropped, so that a run that is stopped stops soon."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_core_a_thread() -> Iterator[None]:
+    """While it lasts, each thread that is started computes on one core, where it is torch that computes.
+
+    By itself torch spreads each operation over all cores, and its threads wait for the slowest. On cores that decode as
+    well there always is a slow one.
+    """
+    torch = sys.modules.get("torch")  # not imported here: a model may do without
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this thread, and of those that are new to torch from now on
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def store_batch(store: Backend, batch: Batch) -> None:
@@ -237,23 +308,7 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _read_ahead(pool: ThreadPoolExecutor, files: Sequence[str], store: Backend, reader: Reader) -> Iterator[Chunk]:
-    """The files in chunks of `BATCH`, in order; while the caller embeds one, the next is decoded."""
-    waiting: tuple[int, frozenset[str], list[Future[Reading]]] | None = None
+def _parts(files: Sequence[str], store: Backend) -> Iterator[Part]:
     for start in range(0, len(files), BATCH):
         paths = files[start : start + BATCH]
-        stamps = store.stamps(paths)
-        started = [
-            pool.submit(reader.read, path, stamps.get(path))
-            for path in paths
-            if not is_unchanged(path, stamps.get(path))
-        ]
-        if waiting is not None:
-            yield _finished(*waiting)
-        waiting = (len(paths), frozenset(stamps), started)
-    if waiting is not None:
-        yield _finished(*waiting)
-
-
-def _finished(size: int, stored: frozenset[str], started: Sequence[Future[Reading]]) -> Chunk:
-    return Chunk(size, stored, [future.result() for future in started])
+        yield Part(paths, store.stamps(paths))

@@ -10,7 +10,6 @@ import os
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -20,17 +19,16 @@ from typing import Any
 import numpy as np
 
 from crossatnet.errors import UserError
-from crossatnet.gallery.backend import Backend, Stamp
+from crossatnet.gallery.backend import Backend
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest import (
     BATCH,
-    DECODERS,
     Batch,
-    Chunk,
     IngestSummary,
+    Part,
     Progress,
     Tally,
-    embed_chunk,
+    embed_parts,
     list_pictures,
     remove_gone,
     store_batch,
@@ -40,16 +38,9 @@ from crossatnet.gallery.places import open_backend
 from crossatnet.gallery.reading import Reader, is_unchanged
 
 BATCHES_A_TASK = 8  # a task is what is done again when a node is lost, and one look-up in a server
+THREADS_A_WORKER = 2  # on its one core: one may be waiting for the disk
 TASKS_A_ROUND = 400  # so that the driver holds the stamps of some 100,000 files at once, however many there are
 OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; results are about 3 KB a picture and are taken at once
-
-
-@dataclass(frozen=True)
-class Part:
-    """Files of one batch, with what is stored of them."""
-
-    paths: list[str]
-    stamps: dict[str, Stamp]
 
 
 @dataclass(frozen=True)
@@ -123,17 +114,11 @@ class Worker:
 
     def do(self, task: Sequence[Part]) -> list[Batch]:
         """Read and embed; and store, if that is for workers to do: then without codes and embeddings."""
-        with ThreadPoolExecutor(DECODERS) as pool:
-            batches = [embed_chunk(self._model, self._read(pool, part)) for part in task]
+        batches = [*embed_parts(self._reader, task, THREADS_A_WORKER)]
         if self._store is not None:
             store_batch(self._store, _joined(batches))
             batches = [replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0]) for batch in batches]
         return batches
-
-    def _read(self, pool: ThreadPoolExecutor, part: Part) -> Chunk:
-        changed = [path for path in part.paths if not is_unchanged(path, part.stamps.get(path))]
-        readings = pool.map(self._reader.read, changed, [part.stamps.get(path) for path in changed])
-        return Chunk(len(part.paths), frozenset(part.stamps), [*readings])
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import REDUCING_GAP, ImageError, Modality, Picture, load_image, prepare
+from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
+from crossatnet.data.photos import read_photo
 from crossatnet.errors import UserError
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
 from crossatnet.model.backbone import Backbone, make_backbone
@@ -164,8 +165,9 @@ class CrossATNet(nn.Module):
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
         check_modality(modality)
-        enough = round(REDUCING_GAP * self._side(modality)) if modality == "photo" else 0  # thin strokes stay whole
-        return self.shape(load_image(picture, enough=enough), modality)
+        if modality == "photo":
+            return read_photo(picture, self._side(modality))
+        return self.shape(load_image(picture), modality)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
@@ -173,6 +175,14 @@ class CrossATNet(nn.Module):
 
     def _side(self, modality: Modality) -> int:
         return (self.config.photo_size if modality == "photo" else 0) or self.config.image_size
+
+    @property
+    def piece(self) -> int:
+        """How many pictures at a time `embed` takes fastest, called by several threads.
+
+        On a CPU few: the maps of more outgrow its caches, and are so large that the system makes them anew each time.
+        """
+        return 4 if self.device.type == "cpu" else 32
 
     @torch.inference_mode()
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
