@@ -93,6 +93,8 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         app,
         factory=True,
         workers=workers,
+        loop="crossatnet.server.loop:FairLoop",
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,  # `metrics.Watch` writes it
         server_header=False,
