@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -12,12 +13,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.gallery.backend import Facts, Stamp
@@ -150,6 +152,12 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers() -> No
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_collections_of_garbage_pass_over_what_was_there_at_the_start(serve: Callable[..., TestClient]) -> None:
+    assert not gc.get_freeze_count()
+    serve()
+    assert gc.get_freeze_count() > len(gc.get_objects())  # all that was imported, torch with it, is put aside
 
 
 def post(connection: http.client.HTTPConnection) -> int:
