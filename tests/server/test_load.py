@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastapi.testclient import TestClient
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.gallery.backend import Facts, Stamp
-from crossatnet.server import run
+from crossatnet.server import loop, run
 from crossatnet.server.settings import SEARCHES_WAITING
 
 SEARCH = "/api/v1/galleries/made/search/strokes"
@@ -145,6 +146,47 @@ def test_a_killed_worker_takes_only_its_own_requests(server: Running) -> None:
     assert set(answered) == {200}
     assert answered[200] > before
     assert server.ask("/api/v1/ready") == 200
+
+
+def connected(clients: int) -> list[int]:
+    """How many of so many connections each of two servers took: two of one loop on one socket, in place of workers."""
+    counts = [0, 0]
+
+    class Counting(asyncio.Protocol):
+        def __init__(self, worker: int) -> None:
+            self.worker = worker
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            counts[self.worker] += 1
+
+    async def count() -> None:
+        here = asyncio.get_running_loop()
+        with run._bind("127.0.0.1", 0) as first, first.dup() as second, contextlib.ExitStack() as stack:
+            servers = [
+                await here.create_server(partial(Counting, worker), sock=sock, backlog=clients)
+                for worker, sock in enumerate((first, second))
+            ]
+            for _ in range(clients):
+                stack.enter_context(socket.create_connection(first.getsockname()))
+            async with asyncio.timeout(PATIENCE_S):
+                while sum(counts) < clients:
+                    await asyncio.sleep(0.001)
+            for server in servers:
+                server.close()
+
+    with asyncio.Runner(loop_factory=loop.FairLoop) as runner:
+        runner.run(count())
+    return counts
+
+
+def test_a_worker_that_has_a_connection_leaves_the_next_to_one_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SHYNESS_S", 3600.0)  # an hour: nobody takes a second one
+    monkeypatch.setattr(loop, "MOST_S", 3600.0)
+    assert connected(2) == [1, 1]
+
+
+def test_all_connections_are_taken() -> None:
+    assert sum(connected(40)) == 40
 
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers() -> None:

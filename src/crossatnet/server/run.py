@@ -93,7 +93,7 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         app,
         factory=True,
         workers=workers,
-        loop="crossatnet.server.loop:FairLoop",
+        loop="crossatnet.server.loop:FairLoop" if workers > 1 else "asyncio",
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # `metrics.Watch` writes it
