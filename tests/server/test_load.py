@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
+from uvicorn.supervisors.multiprocess import Process
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.gallery.backend import Facts, Stamp
@@ -146,6 +148,16 @@ def test_a_killed_worker_takes_only_its_own_requests(server: Running) -> None:
     assert set(answered) == {200}
     assert answered[200] > before
     assert server.ask("/api/v1/ready") == 200
+
+
+def test_a_worker_that_dies_while_it_is_asked_for_a_sign_of_life_is_noticed_at_once() -> None:
+    worker = Process(uvicorn.Config("none:app"), [])  # never started: nobody else holds its end of the pipe
+    supervisor = run._Supervisor.__new__(run._Supervisor)
+    supervisor.processes, supervisor.should_exit = [worker], threading.Event()
+    supervisor.should_exit.set()  # nothing is to be started anew
+    supervisor.keep_subprocess_alive()
+    assert worker.child_conn.closed
+    assert not worker.ping(PATIENCE_S)
 
 
 def connected(clients: int) -> list[int]:

@@ -85,7 +85,17 @@ def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
         _log_to_stderr(settings.access_log)
-        Multiprocess(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+        _Supervisor(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+
+
+class _Supervisor(Multiprocess):
+    """Notices a killed worker at once, also while it waits for that worker's sign of life."""
+
+    def keep_subprocess_alive(self) -> None:
+        """As uvicorn's, which holds the worker's end of the pipe open, and so would wait for `HUNG_SECONDS`."""
+        for process in self.processes:
+            process.child_conn.close()  # here only: the worker has its own
+        super().keep_subprocess_alive()
 
 
 def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
