@@ -45,8 +45,9 @@ RESULTS = HERE / "results" / "serve.json"
 HITS = 24
 ROWS = (  # workers, searches at once in each (0: its share of the cores), connections, impatient
     *((workers, 0, connections, False) for workers in (1, 2) for connections in (1, 8, 64)),
-    (1, 0, 64, True),
-    (1, 64, 64, False),  # a thread for each request
+    (1, 0, 256, False),  # more than find room
+    (1, 0, 256, True),
+    (1, 256, 256, False),  # a thread for each request
 )
 WARM_UP_S = 1.0
 PARTS = ("network", "search", "queue", "http")
