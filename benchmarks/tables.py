@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "speed")))
+DOCUMENTS = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "server", "speed")),
+)
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 METRICS = ("mAP@all", "P@10", "P@100")
 
@@ -187,6 +190,69 @@ def milvus_table(record: dict[str, Any]) -> str:
     return closed(lines, note, record)
 
 
+def serve_table(record: dict[str, Any]) -> str:
+    """How many searches a server answers and how fast, and how it bore load, hours and a killed worker."""
+    makers = {"throughput": load_table, "thumbnails": pages_table, "soak": soak_text, "kill": killed_worker_text}
+    parts = []
+    for part, make in makers.items():
+        if part in record:
+            facts = record[part]
+            where = f"{', '.join(facts['checkpoints'])}; {facts['items']:,} items"
+            note = f"{where}; {facts['machine']}, torch {facts['torch']}, {facts['date']}."
+            parts += [make(facts), note, f"`{facts['command']}`"]
+    return "\n\n".join(parts)
+
+
+def load_table(part: dict[str, Any]) -> str:
+    """Rates and times under load, and where a mean answer's time went."""
+    lines = [
+        "| checkpoint | workers | connections | answered | p50, p95, p99 | refused, in (p50) | network | search | queue"
+        " | HTTP | cores: server, load |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in part["rows"]:
+        searches = f", {row['searches']} searches at once" if row["searches"] else ""
+        impatient = ", impatient" if row["impatient"] else ""
+        times = ", ".join(f"{row[f'p{percent}_ms']:.0f}" for percent in (50, 95, 99))
+        refused = f"{row['refused_per_s']:.1f}/s, {row['refused_p50_ms']:.1f} ms" if row["refused"] else "none"
+        shares = " | ".join(f"{row[f'{name}_ms']:.1f} ms" for name in ("network", "search", "queue", "http"))
+        cores = f"{row['server_cpu_share']:.2f}, {row['load_cpu_share']:.2f}"
+        lines.append(
+            f"| {row['checkpoint']} | {row['workers']}{searches} | {row['connections']}{impatient}"
+            f" | {row['per_s']:.1f}/s | {times} ms | {refused} | {shares} | {cores} |"
+        )
+    return "\n".join(lines)
+
+
+def pages_table(part: dict[str, Any]) -> str:
+    """How soon a page of thumbnails is there."""
+    lines = ["| 24 thumbnails, 6 connections | median | longest |", "|---|---|---|"]
+    lines += [
+        f"| {row['thumbnails']} | {row['median_ms']:.0f} ms | {row['longest_ms']:.0f} ms |" for row in part["rows"]
+    ]
+    return "\n".join(lines)
+
+
+def soak_text(part: dict[str, Any]) -> str:
+    """Memory over a soak."""
+    first, last, slope = part["first"]["anonymous"], part["last"]["anonymous"], part["slope_mib_min"]["anonymous"]
+    answers = sum(count for statuses in part["counts"].values() for count in statuses.values())
+    return (
+        f"{part['minutes']:g} minutes of mixed load on two workers, {answers:,} answers, {part['broken']} broken: the"
+        f" server's own memory was {first:,.0f} MiB after the warm-up and {last:,.0f} MiB at the end,"
+        f" {slope:+.2f} MiB a minute."
+    )
+
+
+def killed_worker_text(part: dict[str, Any]) -> str:
+    """What a killed worker took with it."""
+    return (
+        f"One of two workers killed (`kill -9`) with {part['connections']} of 8 connections, each with a request under"
+        f" way: {part['failed']} requests failed, {part['answered']:,} were answered, {part['refused'] + part['other']}"
+        f" were refused or went wrong otherwise; a new worker answered after {part['replaced_s']:.1f} s."
+    )
+
+
 KINDS = {
     "evaluate": evaluator_table,
     "search": search_table,
@@ -196,6 +262,7 @@ KINDS = {
     "train": train_table,
     "kills": kills_table,
     "milvus": milvus_table,
+    "serve": serve_table,
 }
 
 

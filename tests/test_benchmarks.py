@@ -58,6 +58,27 @@ def test_the_evaluators_table_tells_both_ways() -> None:
     assert lines[-1] == "`python x`"
 
 
+def test_the_servers_table_tells_of_the_parts_that_were_measured() -> None:
+    row = {
+        **{"checkpoint": "small", "workers": 1, "searches": 0, "connections": 64, "impatient": True, "per_s": 51.26},
+        **{"p50_ms": 17.6, "p95_ms": 20.2, "p99_ms": 31.0, "refused": 3, "refused_per_s": 1.5, "refused_p50_ms": 2.25},
+        **{"network_ms": 15.0, "search_ms": 1.25, "queue_ms": 0.5, "http_ms": 0.96},
+        **{"server_cpu_share": 0.9, "load_cpu_share": 0.05},
+    }
+    facts = {"command": "python x", "machine": "any", "date": "2026-01-02", "torch": "2", "checkpoints": ["small"]}
+    kill = {"connections": 5, "failed": 4, "answered": 1000, "refused": 0, "other": 0, "replaced_s": 3.14}
+    record = {"throughput": {**facts, "items": 1000, "rows": [row]}, "kill": {**facts, "items": 1000, **kill}}
+    text = runpy.run_path(str(TABLES))["serve_table"](record)
+    assert (
+        "| small | 1 | 64, impatient | 51.3/s | 18, 20, 31 ms | 1.5/s, 2.2 ms"
+        " | 15.0 ms | 1.2 ms | 0.5 ms | 1.0 ms | 0.90, 0.05 |" in text
+    )
+    assert "with 5 of 8 connections" in text
+    assert ": 4 requests failed, 1,000 were answered, 0 were refused" in text
+    assert "thumbnails" not in text
+    assert text.count("`python x`") == 2
+
+
 def test_both_ways_find_the_same() -> None:
     """A small run of the benchmark: mAP@all of embeddings agrees; of codes it lies between the extremes."""
     module = runpy.run_path(str(TABLES.parent / "evaluate.py"))

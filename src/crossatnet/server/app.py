@@ -1,6 +1,7 @@
 """The application: routes behind the guard, watched from outside."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 
 import torch
@@ -42,7 +43,11 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for served in galleries:
             await searches.run(lambda served=served: _warm_up(served.gallery))  # type: ignore[misc]
+        # What is loaded by now stays: a full collection that looks through it all stops every request for 0.14 s.
+        gc.collect()
+        gc.freeze()
         yield
+        gc.unfreeze()
         for gate in (state.searches, state.pictures):
             gate.close()
         galleries.close()

@@ -35,7 +35,10 @@ class Gate:
         """What the job returns or raises. Raises `ApiError` 503 if there is no room, or no answer in time."""
         with self._lock:
             if self._inside >= self._most:
-                raise ApiError(503, "the server is busy: try again in a moment", "overloaded")
+                # a client that comes back over a new connection may meet another worker
+                raise ApiError(
+                    503, "the server is busy: try again in a moment", "overloaded", headers={"Connection": "close"}
+                )
             self._inside += 1
         future = self._threads.submit(job)
         future.add_done_callback(self._leave)

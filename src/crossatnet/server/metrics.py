@@ -18,6 +18,7 @@ from crossatnet.server.security import SECURITY_HEADERS
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several workers count together
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 GONE = 499  # for the log and the counters, of a client that went away
+ANSWERS_TO_MOVE = 100  # every so many a connection is closed: where several workers serve, it may go to an idler one
 UNKNOWN = "unknown"  # in place of a route: addresses that nobody has are not counted one by one
 
 access_log = logging.getLogger("crossatnet.access")
@@ -75,6 +76,7 @@ class Watch:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._answers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; nothing that goes wrong in it gets out."""
@@ -90,6 +92,9 @@ class Watch:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                self._answers += 1
+                if self._answers % ANSWERS_TO_MOVE == 0:
+                    headers.setdefault("Connection", "close")
                 headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
             sent += len(message.get("body", b""))
             await send(message)

@@ -85,7 +85,17 @@ def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
         _log_to_stderr(settings.access_log)
-        Multiprocess(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+        _Supervisor(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+
+
+class _Supervisor(Multiprocess):
+    """Notices a killed worker at once, also while it waits for that worker's sign of life."""
+
+    def keep_subprocess_alive(self) -> None:
+        """As uvicorn's, which holds the worker's end of the pipe open, and so would wait for `HUNG_SECONDS`."""
+        for process in self.processes:
+            process.child_conn.close()  # here only: the worker has its own
+        super().keep_subprocess_alive()
 
 
 def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
@@ -93,6 +103,8 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         app,
         factory=True,
         workers=workers,
+        loop="crossatnet.server.loop:FairLoop" if workers > 1 else "asyncio",
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,  # `metrics.Watch` writes it
         server_header=False,
@@ -109,6 +121,9 @@ def _bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
+    # Connections inherit it. asyncio sets it only where a socket was made with its protocol named; without it the body
+    # of an answer waits some 40 ms for the client to acknowledge the headers.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.set_inheritable(True)
     return listening
 
