@@ -27,7 +27,7 @@ from tiny_data import SEEN, UNSEEN, draw, write_tiny
 
 def pictures(modality: str, side: int, count: int) -> np.ndarray:
     random = np.random.default_rng(3)
-    drawn = [draw((SEEN + UNSEEN)[number], modality, random) for number in range(count)]
+    drawn = [draw((*SEEN, *UNSEEN)[number - 3], modality, random) for number in range(count)]
     return np.stack([prepare(image, modality, side, fit_strokes=True) for image in drawn])
 
 

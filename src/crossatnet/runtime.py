@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet import Runtime
-from crossatnet.checkpoint import load_checkpoint, locate
+from crossatnet.checkpoint import load_checkpoint, locate, source_of
 from crossatnet.config import cache_directory
 from crossatnet.data.names import did_you_mean
 from crossatnet.errors import UserError
@@ -45,18 +45,20 @@ def load_model(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
     """The model of a checkpoint, computed as asked. Raises `UserError` for what is missing, damaged or unknown."""
     if runtime not in get_args(Runtime):
         raise UserError(f"unknown runtime '{runtime}'; {did_you_mean(runtime, get_args(Runtime))}")
-    if runtime == "auto" and not has_form(locate(source)):
+    folder = locate(source)
+    found = source_of(source, folder)  # so that a hub is asked once
+    if runtime == "auto" and not has_form(folder):
         runtime = "torch"
     if runtime.startswith("torch"):
-        return _torch_model(source, runtime)
+        return _torch_model(found, runtime)
     from crossatnet.model.onnx_model import OnnxModel
 
     if runtime == "auto":
-        return OnnxModel(source, faster_photo_part)
-    return OnnxModel(source, "photo-int8" if runtime == "onnx-int8" else "photo")
+        return OnnxModel(found, faster_photo_part)
+    return OnnxModel(found, "photo-int8" if runtime == "onnx-int8" else "photo")
 
 
-def _torch_model(source: str | Path, runtime: Runtime) -> PictureModel:
+def _torch_model(source: str, runtime: Runtime) -> PictureModel:
     if importlib.util.find_spec("torch") is None:
         raise UserError(
             f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or where"
