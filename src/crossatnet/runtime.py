@@ -12,6 +12,7 @@
 All give a model of one fingerprint: a gallery made by one is searched by any other.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -136,7 +137,8 @@ def remember(key: str, result: dict[str, float]) -> None:
         unfinished.write_text(json.dumps({**_choices(), key: result}, indent=1) + "\n", encoding="utf-8")
         unfinished.replace(path)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def _choices() -> dict[str, dict[str, Any]]:

@@ -3,10 +3,11 @@
 Letters: `B` batch, `S` side of the input.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import onnx
@@ -33,7 +34,7 @@ from crossatnet.export.graphs import linked, traced
 from crossatnet.export.int8 import quantised
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, Part, digest_of
+from crossatnet.model.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, Part, read_weights
 from crossatnet.model.onnx_model import open_session
 from crossatnet.runtime import PROBES, probes
 
@@ -59,47 +60,67 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     graphs disagree with torch.
     """
     folder = locate(source)
-    network, checkpoint = load_checkpoint(source), read_config(folder)
-    _copy(folder, output)
-    (output / FORM).unlink(missing_ok=True)
-    weights = digest_of(output / WEIGHTS)
+    _check_output(folder, output)
+    network, checkpoint, weights = load_checkpoint(source), read_config(folder), read_weights(folder)
     graphs: dict[Part, onnx.ModelProto] = {}
     for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):
-        graphs[part] = linked(traced(network, part), output / WEIGHTS)
-    error = max(compared(network, graphs, output).values())
+        graphs[part] = linked(traced(network, part), weights)
+    error = max(compared(network, graphs, weights).values())
     outcome = None
     if calibration is not None:
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
-        graphs["photo-int8"] = quantised(graphs["photo"], output, pixels)
-        outcome = agreement(graphs, output, calibration, len(pixels))
-    files: dict[Part, OnnxFile] = {}
+        graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
+        outcome = agreement(graphs, weights, calibration, len(pixels))
+    digest = hashlib.sha256(weights).hexdigest()
     for part, graph in graphs.items():
-        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, weights))
+        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, digest))
         graph.producer_name, graph.producer_version = "crossatnet", __version__
-        path = output / f"{part}.onnx"
-        path.write_bytes(graph.SerializeToString(deterministic=True))
-        onnx.checker.check_model(path)
-        files[part] = OnnxFile(sha256=digest_of(path), bytes=path.stat().st_size)
-    for stale in output.glob("*.onnx"):
-        if stale.stem not in files:
-            stale.unlink()
+    contents = {part: graph.SerializeToString(deterministic=True) for part, graph in graphs.items()}
     form = OnnxForm(
         fingerprint=network.fingerprint,
         model=network.config,
-        weights=weights,
+        weights=digest,
         opset=OPSET,
-        files=files,
+        files={
+            part: OnnxFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+            for part, content in contents.items()
+        },
         largest_error=error,
         int8=outcome,
         written_with=f"crossatnet {__version__}",
     )
-    unfinished = output / f"{FORM}.unfinished"
-    unfinished.write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(output / FORM)
+    _write(folder, output, form, contents)
     return form
 
 
-def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights: str) -> dict[str, str]:
+def _check_output(folder: Path, output: Path) -> None:
+    """Raise `UserError` if the output is no folder, or holds another checkpoint."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: a file; give a folder with -o")
+    if (output / CONFIG).exists() and (output / CONFIG).read_bytes() != (folder / CONFIG).read_bytes():
+        raise UserError(f"{output}: holds another checkpoint; give a new folder with -o")
+
+
+def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, bytes]) -> None:
+    """Write the checkpoint's files and those of its form, in place of an earlier form."""
+    output.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() != output.resolve():
+        for name in (WEIGHTS, CARD, HISTORY, RECORD, CONFIG):
+            if (folder / name).is_file():
+                shutil.copy(folder / name, output / name)
+    (output / FORM).unlink(missing_ok=True)
+    for part in get_args(Part):
+        path = output / f"{part}.onnx"
+        path.unlink(missing_ok=True)
+        if part in contents:
+            path.write_bytes(contents[part])
+            onnx.checker.check_model(path)
+    unfinished = output / f"{FORM}.unfinished"
+    unfinished.write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(output / FORM)
+
+
+def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, digest: str) -> dict[str, str]:
     """What a file says of itself, as ONNX metadata: texts, or JSON."""
     config, provenance = network.config, checkpoint.provenance
     mean, std = network.backbone.statistics
@@ -119,7 +140,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights
         "part": part,
         "name": checkpoint.name,
         "fingerprint": network.fingerprint,
-        "weights_sha256": weights,
+        "weights_sha256": digest,
         "preprocessing": json.dumps(shaping),
         "code_bits": str(network.code_bits),
         "data": json.dumps([provenance.data, *provenance.extra_data]),
@@ -131,10 +152,10 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights
     }
 
 
-def compared(network: CrossATNet, graphs: dict[Part, onnx.ModelProto], folder: Path) -> dict[str, float]:
+def compared(network: CrossATNet, graphs: dict[Part, onnx.ModelProto], weights: bytes) -> dict[str, float]:
     """The largest differences between graphs and network, on batches of 1 and 3. Raises `UserError` beyond bounds."""
     errors: dict[str, float] = {}
-    sessions = {part: open_session(graph.SerializeToString(), folder, part, 1) for part, graph in graphs.items()}
+    sessions = {part: open_session(graph.SerializeToString(), weights, part, 1) for part, graph in graphs.items()}
 
     def note(what: str, ours: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
         same = ours.shape == expected.shape and bool(np.isfinite(ours).all())
@@ -158,7 +179,7 @@ def compared(network: CrossATNet, graphs: dict[Part, onnx.ModelProto], folder: P
         if not error <= TOLERANCE:
             raise UserError(
                 f"{network.name}: {what} of its ONNX form differ from torch's by {error:.2g}, more than {TOLERANCE};"
-                " nothing was finished - please report it, with the versions that crossatnet doctor prints"
+                " nothing was written - please report it, with the versions that crossatnet doctor prints"
             )
     return errors
 
@@ -168,16 +189,16 @@ def _check_code(network: CrossATNet, rows: NDArray[np.float32], code: NDArray[np
     differ = np.unpackbits(code ^ network.hash(rows), axis=1).astype(bool)  # (B, R)
     margin = np.abs(rows @ weight.T - offset)  # (B, R)
     if (differ & (margin > NEAR_PLANE * np.linalg.norm(weight, axis=1))).any():
-        raise UserError(f"{network.name}: hash codes of its ONNX {part} part are not torch's; nothing was finished")
+        raise UserError(f"{network.name}: hash codes of its ONNX {part} part are not torch's; nothing was written")
 
 
-def agreement(graphs: dict[Part, onnx.ModelProto], folder: Path, pictures: Pictures, used: int) -> Calibration:
+def agreement(graphs: dict[Part, onnx.ModelProto], weights: bytes, pictures: Pictures, used: int) -> Calibration:
     """How well the 8-bit form agrees with the other on the pictures after the first `used`. Raises `UserError`."""
     made_up = probes(PROBES, pictures.pixels[0].shape[1])
     pixels = [*pictures.pixels[used:], *(made_up[row : row + 1] for row in range(PROBES))]
     rows = []
     for part in ("photo", "photo-int8"):
-        session = open_session(graphs[part].SerializeToString(), folder, part, 1)
+        session = open_session(graphs[part].SerializeToString(), weights, part, 1)
         rows.append(np.concatenate([session.run(["embedding"], {"pixels": one})[0] for one in pixels]))
     both = (rows[0] * rows[1]).sum(1)
     cosine, probe_cosine = both[:-PROBES], both[-PROBES:]
@@ -224,17 +245,3 @@ def training_photos(source: str | Path, data: Path | None, layout: str | None, q
     side = side_of(checkpoint.model, "photo")
     pixels = [prepare(open_item(item), "photo", side)[None] for item in items]
     return Pictures(pixels, catalog.root.name, tuple(sorted({item.class_name for item in items})))
-
-
-def _copy(folder: Path, output: Path) -> None:
-    """The checkpoint's files into another folder. Raises `UserError` if that holds another checkpoint."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: a file; give a folder with -o")
-    if folder.resolve() == output.resolve():
-        return
-    if (output / CONFIG).exists() and (output / CONFIG).read_bytes() != (folder / CONFIG).read_bytes():
-        raise UserError(f"{output}: holds another checkpoint; give a new folder with -o")
-    output.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, CARD, HISTORY, RECORD, CONFIG):
-        if (folder / name).is_file():
-            shutil.copy(folder / name, output / name)

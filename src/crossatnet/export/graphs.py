@@ -5,12 +5,9 @@ Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the sh
 
 import contextlib
 import io
-import json
 import logging
-import struct
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +21,7 @@ from crossatnet.checkpoint import WEIGHTS
 from crossatnet.errors import UserError
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.onnx_files import OPSET, Part
+from crossatnet.model.onnx_files import OPSET, Part, halves, stored_tensors
 
 
 class Photo(nn.Module):
@@ -49,15 +46,14 @@ class Sketch(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pictures = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
-        feature = self._feature(pictures)  # (B, C)
-        embedding = self.network.embed_pooled(feature, "sketch")  # (B, D)
         if self.network.config.mirror_sketches:
-            mirrored = self.network.embed_pooled(self._feature(pictures.flip(3)), "sketch")
-            embedding = functional.normalize(embedding + mirrored, dim=1)
+            pictures = torch.cat([pictures, pictures.flip(3)])  # (2 B, 3, S, S)
+        feature = self.network.pool(self.network.encoder("sketch")(pictures), "sketch").feature  # (2 B or B, C)
+        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D)
+        if self.network.config.mirror_sketches:
+            feature = feature.unflatten(0, (2, -1))[0]  # (B, C)
+            embedding = functional.normalize(embedding.unflatten(0, (2, -1)).sum(0), dim=1)  # (B, D)
         return embedding, packed_code(self.network, embedding), feature
-
-    def _feature(self, pictures: Tensor) -> Tensor:
-        return self.network.pool(self.network.encoder("sketch")(pictures), "sketch").feature
 
 
 class GuidedPhoto(nn.Module):
@@ -169,40 +165,25 @@ def with_padding(convolution: onnx.NodeProto, pad: onnx.NodeProto, constants: di
     return joined
 
 
-class Place(NamedTuple):
-    """Where a tensor's bytes lie in the file of weights."""
-
-    offset: int
-    length: int
-
-
-def stored_halves(weights: Path) -> dict[tuple[tuple[int, ...], bytes], Place]:
-    """The float16 tensors of a safetensors file: shape and bytes as float32 -> place."""
-    content = weights.read_bytes()
-    start = 8 + struct.unpack("<Q", content[:8])[0]
-    found = {}
-    for name, facts in json.loads(content[8:start]).items():
-        if name != "__metadata__" and facts["dtype"] == "F16":
-            first, last = facts["data_offsets"]
-            values = np.frombuffer(content[start + first : start + last], np.float16)
-            found[(tuple(facts["shape"]), values.astype(np.float32).tobytes())] = Place(start + first, last - first)
-    return found
-
-
-def linked(model: onnx.ModelProto, weights: Path) -> onnx.ModelProto:
+def linked(model: onnx.ModelProto, weights: bytes) -> onnx.ModelProto:
     """The graph with its weights taken from the checkpoint's file: float16 there, made float32 when it is loaded.
 
     Tensors are found by their values, for an exporter and a backbone may name them as they like; what the file does
     not have stays inside.
     """
-    graph, halves = model.graph, stored_halves(weights)
+    graph = model.graph
+    places = {
+        (stored.shape, halves(weights, stored).tobytes()): stored
+        for stored in stored_tensors(weights).values()
+        if stored.kind == "F16"
+    }
     used = {name for node in graph.node for name in node.input}
     initialisers, casts = [], []
     for initialiser in graph.initializer:
         if initialiser.name not in used:
             continue
         values = numpy_helper.to_array(initialiser)
-        place = halves.get((values.shape, values.tobytes())) if values.dtype == np.float32 else None
+        place = places.get((values.shape, values.tobytes())) if values.dtype == np.float32 else None
         if place is None:
             initialisers.append(initialiser)
             continue

@@ -8,7 +8,6 @@ The rounded weights are not stored: the graph rounds those of the checkpoint whe
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,20 +34,20 @@ class Range(NamedTuple):
 
 def quantised(
     model: onnx.ModelProto,
-    folder: Path,
+    weights: bytes,
     pixels: Sequence[NDArray[np.uint8]],
     float_convolutions: int = FLOAT_CONVOLUTIONS,
 ) -> onnx.ModelProto:
     """A copy of a photo graph in 8 bits, with ranges from pictures (1, S, S, 3) of the training set.
 
-    `folder` holds the file of weights. The first `float_convolutions` stay in floating point.
+    `weights` are the bytes of the checkpoint's file. The first `float_convolutions` stay in floating point.
     """
     plan = Plan(model, float_convolutions)
-    folded = outputs_of(model, folder, [name for node in plan.convolutions for name in node.input[1:3]], pixels[:1])
+    folded = outputs_of(model, weights, [name for node in plan.convolutions for name in node.input[1:3]], pixels[:1])
     constants = {name: values[0] for name, values in folded.items()}
     ranges = {
         name: Range(min(0.0, *(float(v.min()) for v in values)), max(0.0, *(float(v.max()) for v in values)))
-        for name, values in outputs_of(model, folder, plan.activations, pixels, summarised=True).items()
+        for name, values in outputs_of(model, weights, plan.activations, pixels, summarised=True).items()
     }
     return Rewriter(plan, constants, ranges).rewritten(model)
 
@@ -71,7 +70,7 @@ class Plan:
 
 def outputs_of(
     model: onnx.ModelProto,
-    folder: Path,
+    weights: bytes,
     names: Sequence[str],
     pixels: Sequence[NDArray[np.uint8]],
     summarised: bool = False,
@@ -81,7 +80,7 @@ def outputs_of(
     opened.CopyFrom(model)
     del opened.graph.output[:]
     opened.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    session = open_session(opened.SerializeToString(), folder, "photo", 1)
+    session = open_session(opened.SerializeToString(), weights, "photo", 1)
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     for picture in pixels:
         for name, values in zip(names, session.run(None, {"pixels": picture}), strict=True):

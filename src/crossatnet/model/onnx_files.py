@@ -14,8 +14,10 @@ few hundred kilobytes and cannot go with other weights. onnx.json is the list of
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossatnet.checkpoint import FORM, WEIGHTS
@@ -75,10 +77,10 @@ def has_form(folder: Path) -> bool:
     return (folder / FORM).is_file()
 
 
-def read_form(folder: Path, model: ModelConfig) -> OnnxForm:
-    """Read onnx.json of a checkpoint with these settings, and check that it is of these weights.
+def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
+    """Read onnx.json and the weights of a checkpoint with these settings, and check that they belong together.
 
-    Raises `UserError` if it is damaged, of another version or of another checkpoint.
+    Raises `UserError` for what is damaged, of another version or of another checkpoint.
     """
     path = folder / FORM
     try:
@@ -92,9 +94,10 @@ def read_form(folder: Path, model: ModelConfig) -> OnnxForm:
         raise UserError(f"'{folder}' has no ONNX form; make it: crossatnet export {folder} -o {folder}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {AGAIN}") from error
-    if form.model != model or form.weights != digest_of(folder / WEIGHTS):
+    weights = read_weights(folder)
+    if form.model != model or form.weights != hashlib.sha256(weights).hexdigest():
         raise UserError(f"{path}: belongs to other weights or settings than lie beside it; {AGAIN}")
-    return form
+    return form, weights
 
 
 def read_part(folder: Path, form: OnnxForm, part: Part) -> bytes:
@@ -126,10 +129,40 @@ def check(found: Declared, form: OnnxForm) -> None:
         raise WireError("it is of another checkpoint")
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file. Raises `UserError` if it cannot be read."""
+def read_weights(folder: Path) -> bytes:
+    """The bytes of a checkpoint's file of weights. Raises `UserError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return (folder / WEIGHTS).read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: damaged or missing ({error}); copy the checkpoint again") from error
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+
+
+class Stored(NamedTuple):
+    """A tensor in a file of weights: its number format there (such as F16), shape, and where its bytes are."""
+
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def stored_tensors(weights: bytes) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name."""
+    start = 8 + int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8:start])
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(
+            facts["dtype"],
+            tuple(facts["shape"]),
+            start + facts["data_offsets"][0],
+            facts["data_offsets"][1] - facts["data_offsets"][0],
+        )
+        for name, facts in header.items()
+    }
+
+
+def halves(weights: bytes, stored: Stored) -> NDArray[np.float32]:
+    """The values of a float16 tensor of a file of weights."""
+    values = np.frombuffer(weights, np.float16, stored.length // 2, stored.offset)
+    return values.astype(np.float32).reshape(stored.shape)

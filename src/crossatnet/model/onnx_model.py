@@ -7,19 +7,19 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from crossatnet.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.onnx_files import AGAIN, Part, read_form, read_part
+from crossatnet.model.onnx_files import AGAIN, Part, Stored, halves, read_form, read_part, stored_tensors
 
 PhotoPart = Part  # "photo" or "photo-int8"
 LOG_ERRORS_ONLY = 3
@@ -37,15 +37,30 @@ class OnnxModel(PictureModel):
         checkpoint = read_config(self._folder)
         self.config, self.name = checkpoint.model, checkpoint.name
         self.source = source_of(source, self._folder)
-        self.form = read_form(self._folder, self.config)
+        self.form, self._weights = read_form(self._folder, self.config)
         self._choice = photo
+        self._graphs: dict[Part, bytes] = {}
+        self._start()
+        if isinstance(photo, str):
+            self._graph(photo)  # what was asked for by name is refused at once
+
+    def _start(self) -> None:
         self._sessions: dict[Part, onnxruntime.InferenceSession] = {}
-        self._hyperplanes: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.RLock()
         self._threads = threads()
         self._pool = ThreadPoolExecutor(self._threads, "photos")
-        if isinstance(photo, str):
-            read_part(self._folder, self.form, photo)  # what was asked for by name is refused at once
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other machines: all files, and the choice that was made here, so that all compute alike."""
+        chosen = self.photo_part
+        for part in self.form.files:
+            self._graph(part)
+        kept = {name: value for name, value in vars(self).items() if name not in ("_sessions", "_lock", "_pool")}
+        return {**kept, "_choice": chosen}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
 
     @property
     def fingerprint(self) -> str:
@@ -83,14 +98,13 @@ class OnnxModel(PictureModel):
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
-        with self._lock:
-            if bits not in self._hyperplanes:
-                with safe_open(self._folder / WEIGHTS, "numpy") as weights:
-                    self._hyperplanes[bits] = (
-                        weights.get_tensor(f"hashing.weight_{bits}").astype(np.float32),
-                        weights.get_tensor(f"hashing.offset_{bits}").astype(np.float32),
-                    )
-            return self._hyperplanes[bits]
+        tensors = self._tensors
+        weight, offset = (halves(self._weights, tensors[f"hashing.{name}_{bits}"]) for name in ("weight", "offset"))
+        return weight, offset
+
+    @cached_property
+    def _tensors(self) -> dict[str, Stored]:
+        return stored_tensors(self._weights)
 
     def _each(self, part: Part, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
         """One output for each picture (N, S, S, 3), several at work at once, each on one core.
@@ -108,24 +122,30 @@ class OnnxModel(PictureModel):
     def _session(self, part: Part) -> onnxruntime.InferenceSession:
         with self._lock:
             if part not in self._sessions:
-                content = read_part(self._folder, self.form, part)
                 cores = 1 if part.startswith("photo") else self._threads
-                self._sessions[part] = open_session(content, self._folder, part, cores)
+                where = str(self._folder / f"{part}.onnx")
+                self._sessions[part] = open_session(self._graph(part), self._weights, where, cores)
             return self._sessions[part]
 
+    def _graph(self, part: Part) -> bytes:
+        with self._lock:
+            if part not in self._graphs:
+                self._graphs[part] = read_part(self._folder, self.form, part)
+            return self._graphs[part]
 
-def open_session(content: bytes, folder: Path, name: str, cores: int) -> onnxruntime.InferenceSession:
-    """A session for the bytes of a graph whose weights lie in `folder`. Raises `UserError` where ORT refuses it."""
+
+def open_session(graph: bytes, weights: bytes, where: str, cores: int) -> onnxruntime.InferenceSession:
+    """A session for the bytes of a graph and of its weights. Raises `UserError`, naming `where`, if ORT refuses it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores
     options.log_severity_level = LOG_ERRORS_ONLY
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])  # no file is opened
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave cores to decoding
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder / name}.onnx: ONNX Runtime cannot load it ({reason}); {AGAIN}") from error
+        raise UserError(f"{where}: ONNX Runtime cannot load it ({reason}); {AGAIN}") from error
 
 
 def threads() -> int:
