@@ -61,9 +61,13 @@ def load_model(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
 
 def _torch_model(source: str, runtime: Runtime) -> PictureModel:
     if importlib.util.find_spec("torch") is None:
+        way = (
+            "take --runtime onnx"
+            if has_form(locate(source))
+            else "give it an ONNX form where torch is: crossatnet export"
+        )
         raise UserError(
-            f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or where"
-            " torch is, give the checkpoint an ONNX form: crossatnet export"
+            f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or {way}"
         )
     network = load_checkpoint(source)
     network.use(runtime)
