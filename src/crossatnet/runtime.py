@@ -31,10 +31,10 @@ from crossatnet.config import cache_directory
 from crossatnet.data.names import did_you_mean
 from crossatnet.errors import UserError
 from crossatnet.model.interface import PictureModel, side_of
-from crossatnet.model.onnx_files import has_form
+from crossatnet.model.onnx_files import PhotoPart, has_form
 
 if TYPE_CHECKING:
-    from crossatnet.model.onnx_model import OnnxModel, PhotoPart
+    from crossatnet.model.onnx_model import OnnxModel
 
 CHOICES = "runtimes.json"  # in the cache folder
 PROBES = 6  # photos that are embedded to measure a runtime
@@ -74,7 +74,7 @@ def _torch_model(source: str, runtime: Runtime) -> PictureModel:
     return network
 
 
-def faster_photo_part(model: "OnnxModel") -> "PhotoPart":
+def faster_photo_part(model: "OnnxModel") -> PhotoPart:
     """The file of an ONNX form that embeds photos fastest here: measured once, then remembered for this machine.
 
     8 bits are taken only if they were true to floating point on export, are so on this processor - some without

@@ -7,7 +7,7 @@ Letters: `N` pictures, `S` side of the input, `D` the shared space, `M` attentio
 """
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,7 +31,7 @@ class Guided(NamedTuple):
     attention: NDArray[np.float32]  # (N, M, h, w); every head sums to 1 over the map
 
 
-class PictureModel:
+class PictureModel(ABC):
     """A trained CrossATNet: `CrossATNet.from_pretrained(...)` gives one."""
 
     config: ModelConfig

@@ -30,6 +30,7 @@ OPSET = 20
 MAX_BYTES = 200_000_000  # of one file: other backbones may bring weights that model.safetensors has in another shape
 
 Part = Literal["photo", "photo-int8", "sketch", "guided"]
+PhotoPart = Literal["photo", "photo-int8"]
 AGAIN = "copy the checkpoint again, or make its ONNX form anew: crossatnet export"
 
 

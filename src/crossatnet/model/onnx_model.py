@@ -19,9 +19,8 @@ from crossatnet.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.onnx_files import AGAIN, Part, Stored, halves, read_form, read_part, stored_tensors
+from crossatnet.model.onnx_files import AGAIN, Part, PhotoPart, Stored, halves, read_form, read_part, stored_tensors
 
-PhotoPart = Part  # "photo" or "photo-int8"
 LOG_ERRORS_ONLY = 3
 
 
