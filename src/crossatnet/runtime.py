@@ -4,7 +4,7 @@
 |---|---|
 | torch | the network as it was trained, float32, channels last |
 | torch-bf16 | its backbone in bfloat16 |
-| torch-compile | its backbone compiled; needs a C++ compiler, and a minute at the start |
+| torch-compile | its backbone compiled; needs a C++ compiler, and minutes at the start |
 | onnx | the checkpoint's ONNX form in float32, without torch |
 | onnx-int8 | the same; photos in 8 bits |
 | auto | the ONNX form if there is one, photos by whichever of its files is faster on this machine; else torch |
