@@ -253,7 +253,57 @@ def killed_worker_text(part: dict[str, Any]) -> str:
     )
 
 
+def embed_table(record: dict[str, Any]) -> str:
+    """Every way to embed photos, beside plain torch and the processor's ceiling."""
+    lines = [
+        "| | from JPEG | times naive, batch 1 | network alone | share of the ceiling |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['way']} | {row['jpeg_per_s']:.1f}/s | {row['times_naive']:.1f} | {row['network_per_s']:.1f}/s"
+        f" | {100 * row['of_ceiling']:.0f}% of {row['format']} |"
+        for row in record["rows"]
+    ]
+    ceilings = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in record["ceilings_gflops"].items())
+    lines += [
+        "",
+        f"{record['checkpoint']}, {record['pictures']} photos, {record['side']} px, {record['gflop']:.2f} GFLOP each;"
+        f" ceilings in GFLOP/s: {ceilings}. {record['threads']} threads, {record['machine']}, torch {record['torch']},"
+        f" ONNX Runtime {record['onnxruntime']}.",
+    ]
+    if record["map"]:
+        first, second = record["map"]["onnx"], record["map"]["onnx-int8"]
+        lines += ["", f"mAP@all on unseen classes: {first:.4f}, with photos in 8 bits {second:.4f}."]
+    return "\n".join([*lines, "", f"`{record['command']}`"])
+
+
+def latency_table(record: dict[str, Any]) -> str:
+    """From a drawing to hits, part by part."""
+    lines = ["| part | p50 | p95 |", "|---|---|---|"]
+    lines += [f"| {part} | {each['p50']:.1f} ms | {each['p95']:.1f} ms |" for part, each in record["parts_ms"].items()]
+    note = (
+        f"{record['items']:,} items (synthetic), {record['queries']} drawings, one at a time, warm;"
+        f" {record['checkpoint']}, {record['threads']} threads, {record['machine']},"
+        f" ONNX Runtime {record['onnxruntime']}."
+    )
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
+def startup_table(record: dict[str, Any]) -> str:
+    """A search from a cold shell, and its heaviest imports."""
+    lines = ["| runtime | time | of the processor | modules | heaviest imports, ms |", "|---|---|---|---|---|"]
+    for row in record["rows"]:
+        heaviest = ", ".join(f"{name} {spent:.0f}" for name, spent in row["heaviest_ms"].items())
+        times = f"{row['median_s']:.2f} s | {row['processor_s']:.2f} s"
+        lines.append(f"| {row['runtime']} | {times} | {row['modules']} | {heaviest} |")
+    note = f"Medians of {len(record['rows'][0]['all_s'])} processes; {record['checkpoint']}, {record['machine']}."
+    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+
+
 KINDS = {
+    "embed": embed_table,
+    "latency": latency_table,
+    "startup": startup_table,
     "evaluate": evaluator_table,
     "search": search_table,
     "shortlist": shortlist_table,

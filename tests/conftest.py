@@ -1,5 +1,30 @@
 """One thread for matrix products, set before torch starts: on busy cores two wait for each other, 4 times as long."""
 
 import os
+import shutil
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint with its ONNX form, 8 bits included; not to be changed: `exported` is a copy."""
+    from crossatnet.export import export_checkpoint, training_photos
+    from tiny_checkpoint import save_tiny_checkpoint
+    from tiny_data import write_tiny
+
+    root = tmp_path_factory.mktemp("export")
+    write_tiny(root / "data", pictures=8)
+    save_tiny_checkpoint(root / "plain")
+    photos = training_photos(root / "plain", root / "data", None, quiet=True)
+    export_checkpoint(root / "plain", root / "whole", photos)
+    return root / "whole"
+
+
+@pytest.fixture
+def exported(tiny_export: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_export` that a test may damage."""
+    return Path(shutil.copytree(tiny_export, tmp_path / "exported"))

@@ -79,6 +79,32 @@ def test_the_servers_table_tells_of_the_parts_that_were_measured() -> None:
     assert text.count("`python x`") == 2
 
 
+def test_the_tables_of_speed_tell_what_was_measured() -> None:
+    tables = runpy.run_path(str(TABLES))
+    facts = {"command": "python x", "machine": "any", "checkpoint": "one", "threads": 2, "onnxruntime": "1"}
+    way = {
+        "way": "onnx",
+        "format": "float32",
+        "jpeg_per_s": 40.04,
+        "network_per_s": 50.0,
+        "times_naive": 4.96,
+        "of_ceiling": 0.314,
+    }
+    record = {"rows": [way], "pictures": 9, "side": 256, "gflop": 1.0, "ceilings_gflops": {"float32": 99.6}}
+    record |= {**facts, "torch": "2", "map": {"onnx": 0.6021, "onnx-int8": 0.60077}}
+    lines = tables["embed_table"](record).splitlines()
+    assert lines[2] == "| onnx | 40.0/s | 5.0 | 50.0/s | 31% of float32 |"
+    assert "ceilings in GFLOP/s: float32 100." in lines[4]
+    assert lines[6] == "mAP@all on unseen classes: 0.6021, with photos in 8 bits 0.6008."
+    record = {"items": 1_000_000, "queries": 5, "parts_ms": {"network": {"p50": 9.04, "p95": 12.0}}, **facts}
+    assert tables["latency_table"](record).splitlines()[2] == "| network | 9.0 ms | 12.0 ms |"
+    row = {"runtime": "onnx", "median_s": 0.904, "processor_s": 0.85, "modules": 589, "heaviest_ms": {"faiss": 90.4}}
+    record = {"rows": [{**row, "all_s": [0.9] * 3}], **facts}
+    lines = tables["startup_table"](record).splitlines()
+    assert lines[2] == "| onnx | 0.90 s | 0.85 s | 589 | faiss 90 |"
+    assert lines[4] == "Medians of 3 processes; one, any."
+
+
 def test_both_ways_find_the_same() -> None:
     """A small run of the benchmark: mAP@all of embeddings agrees; of codes it lies between the extremes."""
     module = runpy.run_path(str(TABLES.parent / "evaluate.py"))

@@ -19,6 +19,7 @@ from crossatnet import checkpoint as checkpoint_module
 from crossatnet.checkpoint import (
     CARD,
     CONFIG,
+    FORM,
     HISTORY,
     RECORD,
     WEIGHTS,
@@ -361,7 +362,7 @@ def test_loads_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     network = load_checkpoint("someone/shapes")
-    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY, RECORD]))]
+    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY, RECORD, FORM, "*.onnx"]))]
     assert network.fingerprint == load_checkpoint(saved).fingerprint
     assert network.source == str(saved.resolve())  # where it can be loaded from again without the hub
 

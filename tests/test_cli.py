@@ -279,7 +279,8 @@ def test_doctor_tells_what_is_there_and_what_is_missing(
     monkeypatch.setenv("CROSSATNET_DATA", str(tmp_path / "nowhere"))
     findings = {finding["what"]: finding for finding in json.loads(run("doctor", "--json").out)}
     assert __version__ in findings["crossatnet"]["found"]
-    assert findings["torch"]["is_fine"]
+    assert findings["onnxruntime"]["is_fine"]
+    assert findings["runtimes by torch"]["found"] == f"torch {torch.__version__}"
     assert str(tmp_path / "cache") in findings["cache"]["found"]
     assert not findings["benchmark data"]["is_fine"]
     assert "no such folder" in findings["benchmark data"]["found"]

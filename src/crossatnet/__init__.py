@@ -1,23 +1,25 @@
 """Draw a thing, find its pictures: zero-shot sketch-based image retrieval with CrossATNet."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 __version__ = "0.1.0"
 
+Runtime = Literal["auto", "torch", "torch-bf16", "torch-compile", "onnx", "onnx-int8"]  # see `crossatnet.runtime`
+
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery
-    from crossatnet.model.network import CrossATNet
+    from crossatnet.model.interface import PictureModel as CrossATNet
     from crossatnet.ranking import evaluate
 
-__all__ = ["CrossATNet", "Gallery", "__version__", "evaluate"]
+__all__ = ["CrossATNet", "Gallery", "Runtime", "__version__", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that `import crossatnet` and `--help` do not load torch."""
     if name == "CrossATNet":
-        from crossatnet.model.network import CrossATNet
+        from crossatnet.model.interface import PictureModel
 
-        return CrossATNet
+        return PictureModel
     if name == "Gallery":
         from crossatnet.gallery import Gallery
 

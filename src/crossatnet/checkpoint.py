@@ -1,13 +1,16 @@
-"""A checkpoint is a folder: config.json, model.safetensors, card.md, history.json and, unless older, record.json."""
+"""A checkpoint is a folder: config.json, model.safetensors, card.md, history.json and, unless older, record.json.
+
+Its ONNX form, if it has one, lies beside them: see `crossatnet.model.onnx_files`. torch is imported only where the
+network itself is saved or loaded.
+"""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from crossatnet import __version__
 from crossatnet.config import ModelConfig
@@ -15,11 +18,14 @@ from crossatnet.data.fingerprints import ClassPictures, mark
 from crossatnet.data.names import did_you_mean
 from crossatnet.data.splits import EVERYTHING
 from crossatnet.errors import UserError
-from crossatnet.model.network import CrossATNet
+
+if TYPE_CHECKING:
+    from crossatnet.model.network import CrossATNet
 
 PACKAGED = Path(__file__).parent / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
 RECORD = "record.json"
+FORM = "onnx.json"  # of the ONNX form, whose graphs are *.onnx
 FORMAT = 2  # 1 had no attention, and codes that were signs of the embedding
 RECORD_FORMAT = 1
 
@@ -106,7 +112,7 @@ class CheckpointConfig(BaseModel):
 
 def save_checkpoint(
     folder: Path,
-    network: CrossATNet,
+    network: "CrossATNet",
     name: str,
     provenance: Provenance,
     history: list[dict[str, Any]],
@@ -114,8 +120,10 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole.
 
-    Without a `record` the folder has none: one that lay there belongs to other weights.
+    Without a `record` the folder has none: one that lay there belongs to other weights, as does an ONNX form.
     """
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -124,6 +132,7 @@ def save_checkpoint(
     config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
     save_file(weights, folder / WEIGHTS)
     (folder / RECORD).unlink(missing_ok=True)
+    (folder / FORM).unlink(missing_ok=True)
     if record is not None:
         bound = record.model_copy(update={"weights": weights_mark(folder)})
         (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
@@ -155,8 +164,12 @@ def card(config: CheckpointConfig) -> str:
     )
 
 
-def load_checkpoint(source: str | Path) -> CrossATNet:
+def load_checkpoint(source: str | Path) -> "CrossATNet":
     """Load the network of a checkpoint, in evaluation mode. Raises `UserError` for anything missing or damaged."""
+    from safetensors.torch import load_file
+
+    from crossatnet.model.network import CrossATNet
+
     folder = locate(source)
     config = read_config(folder)
     network = CrossATNet(config.model)
@@ -168,8 +181,13 @@ def load_checkpoint(source: str | Path) -> CrossATNet:
         reason = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{folder / WEIGHTS}: does not fit its {CONFIG} ({reason})") from error
     network.name = config.name
-    network.source = str(source) if str(source) in packaged_checkpoints() else str(folder.resolve())
+    network.source = source_of(source, folder)
     return network.eval()
+
+
+def source_of(source: str | Path, folder: Path) -> str:
+    """What a model remembers of where it was loaded from: a packaged name, or the absolute folder."""
+    return str(source) if str(source) in packaged_checkpoints() else str(folder.resolve())
 
 
 def read_config(folder: Path) -> CheckpointConfig:
@@ -244,7 +262,9 @@ def _from_hub(repository: str) -> Path:
             f"no folder '{repository}' here; to load it from the hub: pip install 'crossatnet[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD]))
+        return Path(
+            snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD, FORM, "*.onnx"])
+        )
     except Exception as error:  # the hub client raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"no folder '{repository}' here, and the hub did not give it: {reason}") from error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossatnet.cli_options import DEFAULT_CHECKPOINT, Json, Quiet, print_some
+from crossatnet import Runtime
+from crossatnet.cli_options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, print_some
 from crossatnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def index(
     by_ray: Annotated[
         bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
     ] = False,
+    runtime: RuntimeName = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,7 +48,7 @@ def index(
         raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
     # a mistyped folder is told before a gallery is made or a network loaded
     _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
-    gallery = _opened_or_made(output, checkpoint, thumbnails)
+    gallery = _opened_or_made(output, checkpoint, thumbnails, runtime)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             summary = _add_by_ray(gallery, output, folder, report) if by_ray else gallery.add_folder(folder, report)
@@ -72,17 +74,18 @@ def search(
     since: Annotated[datetime | None, typer.Option(help="Only added then or later.")] = None,
     before: Annotated[datetime | None, typer.Option(help="Only added earlier than then.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
+    runtime: RuntimeName = "auto",
     as_json: Json = False,
 ) -> None:
     """Find the pictures that a drawing shows, or several drawings of one thing together."""
     from crossatnet.gallery import Gallery
-    from crossatnet.model.network import CrossATNet
+    from crossatnet.model.interface import PictureModel
 
     where = _where(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
     drawings = [_query(query) for query in queries]
-    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
-    with Gallery.open(gallery, network) as opened:
+    model = PictureModel.from_pretrained(checkpoint, runtime) if checkpoint else None
+    with Gallery.open(gallery, model, runtime) as opened:
         hits = opened.search(drawings, k, "photo" if photo else "sketch", "guided" if guided else None, where, combine)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
@@ -177,16 +180,17 @@ def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress 
     return add_folder_by_ray(gallery.store, place, gallery.model, folder, report)
 
 
-def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int) -> "Gallery":
+def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.backend import GalleryMissingError
-    from crossatnet.model.network import CrossATNet
+    from crossatnet.model.interface import PictureModel
 
-    network = CrossATNet.from_pretrained(checkpoint) if checkpoint else None
+    model = PictureModel.from_pretrained(checkpoint, runtime) if checkpoint else None
     try:
-        gallery = Gallery.open(place, network)
+        gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:
-        return Gallery.create(place, network or CrossATNet.from_pretrained(DEFAULT_CHECKPOINT), thumbnails)
+        model = model or PictureModel.from_pretrained(DEFAULT_CHECKPOINT, runtime)
+        return Gallery.create(place, model, thumbnails)
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):
         gallery.close()

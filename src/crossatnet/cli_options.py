@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
+from crossatnet import Runtime
+
 DEFAULT_CHECKPOINT = "crossatnet-open"
+RuntimeName = Annotated[
+    Runtime, typer.Option(help="What computes: auto takes the checkpoint's ONNX form if it has one, else torch.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 

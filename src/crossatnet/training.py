@@ -34,7 +34,8 @@ from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES
 from crossatnet.errors import UserError
 from crossatnet.model.hashing import directions_of, itq, learned
-from crossatnet.model.network import MODALITIES, CrossATNet
+from crossatnet.model.interface import MODALITIES
+from crossatnet.model.network import CrossATNet
 from crossatnet.model.whitening import whitening
 from crossatnet.objective import Objective
 from crossatnet.ranking import evaluate

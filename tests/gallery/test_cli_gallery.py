@@ -18,7 +18,7 @@ from PIL import Image
 
 from crossatnet import cli
 from crossatnet.gallery import Gallery
-from crossatnet.model.network import CrossATNet
+from crossatnet.model.interface import PictureModel
 
 
 class Outcome(NamedTuple):
@@ -34,7 +34,7 @@ Run = Callable[..., Outcome]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
     model = FakeModel(source="fake")
-    monkeypatch.setattr(CrossATNet, "from_pretrained", lambda source: model)
+    monkeypatch.setattr(PictureModel, "from_pretrained", lambda *_: model)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
@@ -213,8 +213,8 @@ import signal
 import sys
 from fake_model import FakeModel
 from crossatnet import cli
-from crossatnet.model.network import CrossATNet
-CrossATNet.from_pretrained = lambda source: FakeModel(source="fake")
+from crossatnet.model.interface import PictureModel
+PictureModel.from_pretrained = lambda *_: FakeModel(source="fake")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 cli.main()
 """

@@ -18,6 +18,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet import Runtime
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.errors import UserError
@@ -26,6 +27,7 @@ from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest import BATCH, IngestSummary, Progress, add_folder, add_picture
 from crossatnet.gallery.places import create_backend, open_backend
 from crossatnet.gallery.shortlist import unit_rows
+from crossatnet.model.interface import PictureModel
 
 GUIDED = 50  # hits that guided re-ranking looks at again, or as many as are asked for
 
@@ -55,19 +57,20 @@ class Gallery:
     Another process may add to the same gallery at any time; the next search sees what it added.
     """
 
-    def __init__(self, store: Backend, model: Embedder | None) -> None:
+    def __init__(self, store: Backend, model: Embedder | None, runtime: Runtime = "auto") -> None:
         """Use `open` or `create` instead, which check that store and model belong together."""
         self.store = store
         self._model = model
+        self._runtime = runtime
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, place: str | Path, model: Embedder | None = None) -> Self:
+    def open(cls, place: str | Path, model: Embedder | None = None, runtime: Runtime = "auto") -> Self:
         """Open the gallery at a place: the path of its file.
 
-        Without `model`, the checkpoint that made the gallery is loaded when first something must be embedded. Raises
-        `GalleryMissingError` if there is no gallery, and `UserError` if the file is not one, is of a newer schema, or
-        was made with another checkpoint than `model`.
+        Without `model`, the checkpoint that made the gallery is loaded when first something must be embedded, to be
+        computed by `runtime`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the file is not
+        one, is of a newer schema, or was made with another checkpoint than `model`.
         """
         store = open_backend(place)
         try:
@@ -76,7 +79,7 @@ class Gallery:
         except UserError:
             store.close()
             raise
-        return cls(store, model)
+        return cls(store, model, runtime)
 
     @classmethod
     def create(cls, place: str | Path, model: Embedder, thumbnail_side: int = 0) -> Self:
@@ -111,7 +114,7 @@ class Gallery:
         """
         with self._lock:
             if self._model is None:
-                self._model = _load_model(self.store)
+                self._model = _load_model(self.store, self._runtime)
             return self._model
 
     def add_folder(self, folder: str | Path, progress: Progress | None = None) -> IngestSummary:
@@ -267,8 +270,7 @@ def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
         )
 
 
-def _load_model(store: Backend) -> Embedder:
-    from crossatnet.model.network import CrossATNet  # torch takes seconds to import: only when it is needed
+def _load_model(store: Backend, runtime: Runtime) -> Embedder:
 
     made_with = store.checkpoint
     if not made_with.source:
@@ -276,7 +278,7 @@ def _load_model(store: Backend) -> Embedder:
             f"{store.name}: made with the model {made_with.name}, which was not saved then; pass it to Gallery.open"
         )
     try:
-        model = CrossATNet.from_pretrained(made_with.source)
+        model = PictureModel.from_pretrained(made_with.source, runtime)
     except UserError as error:
         raise UserError(
             f"{store.name}: cannot load the checkpoint that made it: {error}."

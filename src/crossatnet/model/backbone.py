@@ -25,6 +25,7 @@ class Backbone(nn.Module, ABC):
     """
 
     channels: int  # the map's C
+    statistics: tuple[list[float], list[float]]  # mean and deviation of each colour that it normalises by, of 0..255
     config: dict[str, Any] | None = None  # what `make_backbone` needs besides the name to build the same network
 
     @abstractmethod
@@ -92,6 +93,9 @@ LITE0_STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
+
+
+LITE0_MEAN, LITE0_DEVIATION = 127.0, 128.0  # of its ImageNet training
 
 
 class SameConv2d(nn.Conv2d):
@@ -243,7 +247,7 @@ class Stem(NormalisedConv2d):
         super().__init__(3, outputs, 3, 2)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        x = (pictures.to(next(self.parameters()).dtype) - 127.0) / 128.0  # the constants of its ImageNet training
+        x = (pictures.to(next(self.parameters()).dtype) - LITE0_MEAN) / LITE0_DEVIATION
         return functional.relu6(super().forward(x))  # (B, C, H / 2, W / 2)
 
 
@@ -255,6 +259,7 @@ class EfficientNetLite0(Backbone):
 
     name = "efficientnet-lite0"
     channels = 320
+    statistics = ([LITE0_MEAN] * 3, [LITE0_DEVIATION] * 3)
 
     def __init__(self) -> None:
         super().__init__()

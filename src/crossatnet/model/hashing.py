@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet.errors import UserError
 from crossatnet.losses import bit_balance, classification, decorrelation, quantisation
+from crossatnet.model.interface import check_code_length
 
 SHORTEST, LONGEST = 16, 512
 FEWEST_DIRECTIONS = 16  # of the embeddings that a code tells of
@@ -53,8 +53,7 @@ class HashCodes(nn.Module):
 
     def check(self, bits: int) -> None:
         """Raise `UserError` for a length that is not among `lengths`."""
-        if bits not in self._lengths:
-            raise UserError(f"no hash codes of {bits} bits; there are {', '.join(map(str, self._lengths))}")
+        check_code_length(bits, self._lengths)
 
     def set(self, bits: int, weight: Tensor, offset: Tensor) -> None:
         """Take the hyperplanes of one length: weight (bits, D) and offset (bits,)."""

@@ -5,42 +5,31 @@ Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attent
 
 import copy
 import hashlib
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossatnet import Runtime
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
-from crossatnet.data.photos import read_photo
+from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
 from crossatnet.model.backbone import Backbone, make_backbone
-from crossatnet.model.hashing import HashCodes, pack
-
-MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
-
-
-class Guided(NamedTuple):
-    """What a sketch sees in photos."""
-
-    similarity: NDArray[np.float32]  # (B,), cosine
-    attention: NDArray[np.float32]  # (B, M, h, w); every head sums to 1 over the map
+from crossatnet.model.hashing import HashCodes
+from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 
 
-class CrossATNet(nn.Module):
+class CrossATNet(nn.Module, PictureModel):
     """Backbone, attention, per-modality centring, projection, hash codes.
 
     With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own. With
     `sketch_statistics` sketches share the weights, and are normalised by batch-norm statistics of their own.
-    Weights are random until loaded: `CrossATNet.from_pretrained(...)` gives a trained network.
+    Weights are random until loaded: `load_checkpoint` gives a trained network.
     """
 
     sketch_centre: Tensor
@@ -49,7 +38,7 @@ class CrossATNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.source = ""  # where it was loaded from: a packaged name or a folder
+        self.source = ""
         self.name = "untrained"
         self.backbone = make_backbone(config.backbone, config.backbone_config)
         channels = self.backbone.channels
@@ -66,13 +55,13 @@ class CrossATNet(nn.Module):
             )
         self.sketch_projection = None if config.shared_encoder else copy.deepcopy(self.projection)
         self.hashing = HashCodes(config.dimension, config.code_lengths)
+        self._runtime: Runtime = "torch"
+        self._compiled: dict[Modality, Callable[[Tensor], Tensor]] = {}
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> "CrossATNet":
-        """Load a checkpoint: a packaged name, a folder, or a hub id such as `owner/name`; in evaluation mode."""
-        from crossatnet.checkpoint import load_checkpoint
-
-        return load_checkpoint(source)
+    def from_pretrained(cls, source: str | Path, runtime: Runtime = "torch") -> PictureModel:
+        """As `PictureModel.from_pretrained`, but by default this network itself, in evaluation mode."""
+        return super().from_pretrained(source, runtime)
 
     # The network, step by step
 
@@ -120,11 +109,6 @@ class CrossATNet(nn.Module):
             return []
         return [name for name, _ in self.backbone.named_parameters()]
 
-    @property
-    def has_attention(self) -> bool:
-        """Whether a sketch can guide what is taken from a photo."""
-        return self.config.attention_heads > 0
-
     def encoder(self, modality: Modality) -> Backbone:
         """The backbone of a modality."""
         check_modality(modality)
@@ -140,17 +124,7 @@ class CrossATNet(nn.Module):
         check_modality(modality)
         return self.sketch_centre if modality == "sketch" else self.photo_centre
 
-    # What users call: pictures or arrays in, arrays out
-
-    @property
-    def dimension(self) -> int:
-        """Size D of an embedding."""
-        return self.config.dimension
-
-    @property
-    def code_bits(self) -> int:
-        """Number of bits of a gallery's hash codes: the longest that the network has."""
-        return max(self.config.code_lengths)
+    # What users call (the rest is PictureModel's): arrays in, arrays out
 
     @property
     def device(self) -> torch.device:
@@ -162,26 +136,9 @@ class CrossATNet(nn.Module):
         """Digest of settings and weights: equal only for networks that embed alike."""
         return digest(self, self.config.model_dump_json())
 
-    def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
-        """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
-        check_modality(modality)
-        if modality == "photo":
-            return read_photo(picture, self._side(modality))
-        return self.shape(load_image(picture), modality)
-
-    def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
-        """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
-        return prepare(image, modality, self._side(modality), self.config.fit_strokes)
-
-    def _side(self, modality: Modality) -> int:
-        return (self.config.photo_size if modality == "photo" else 0) or self.config.image_size
-
     @property
     def piece(self) -> int:
-        """How many pictures at a time `embed` takes fastest, called by several threads.
-
-        On a CPU few: the maps of more outgrow its caches, and are so large that the system makes them anew each time.
-        """
+        """On a CPU few: the maps of more outgrow its caches, and the system makes room for them anew each time."""
         return 4 if self.device.type == "cpu" else 32
 
     @torch.inference_mode()
@@ -195,19 +152,14 @@ class CrossATNet(nn.Module):
             )
         return embeddings.float().cpu().numpy()
 
-    @torch.inference_mode()
-    def hash(self, embeddings: NDArray[np.float32], bits: int | None = None) -> NDArray[np.uint8]:
-        """Embeddings (B, D) -> packed hash codes (B, bits / 8), of `code_bits` bits by default."""
-        length = self.code_bits if bits is None else bits
-        return pack(self.hashing(torch.from_numpy(embeddings).to(self.device), length))
+    def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
+        weight, offset = (self.hashing.get_buffer(f"{name}_{bits}").float().cpu() for name in ("weight", "offset"))
+        return weight.numpy(), offset.numpy()
 
     @torch.inference_mode()
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
-        """Look at photos (B, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed.
-
-        The sketch's query attends over each photo's map. Returns the cosine (B,) between the sketch's embedding and
-        each guided photo embedding, and the attention maps (B, M, h, w).
-        """
+        """Look at photos (B, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed."""
         return self.guide_maps(self.map(sketch[None], "sketch"), self.map(photos, "photo"))
 
     @torch.inference_mode()
@@ -220,53 +172,27 @@ class CrossATNet(nn.Module):
 
     @torch.inference_mode()
     def map(self, pixels: NDArray[np.uint8], modality: Modality) -> Tensor:
-        """Preprocessed pictures (B, S, S, 3) -> the backbone's maps (B, C, h, w)."""
+        """Preprocessed pictures (B, S, S, 3) -> the backbone's maps (B, C, h, w), float32."""
         pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        feature_map: Tensor = self.encoder(modality)(pictures)
-        return feature_map
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
+            feature_map: Tensor = self._compiled.get(modality, self.encoder(modality))(pictures)
+        return feature_map.float()
 
-    def encode(
-        self,
-        images: Sequence[Picture],
-        modality: Modality,
-        batch_size: int = 32,
-        bits: int | None = None,
-        errors: Literal["warn", "raise"] = "warn",
-    ) -> NDArray[np.float32] | NDArray[np.uint8]:
-        """Embed pictures of any kind: paths, file contents, PIL images or arrays.
-
-        Returns float32 (N, D), L2-normalised, or with `bits` packed codes, `uint8` (N, bits / 8). A picture that cannot
-        be read is named in a warning and its row is NaN (zeros in codes); with `errors="raise"` it is an
-        `ImageError`. Raises `UserError` for one picture in place of a list, and for a code length that this network
-        does not have.
-        """
-        if isinstance(images, (str, bytes, Path, Image.Image)):
-            raise UserError("encode takes a list of pictures; put a single one in brackets: encode([picture], ...)")
-        if bits is not None:
-            self.hashing.check(bits)
-        rows = np.full((len(images), self.dimension), np.nan, dtype=np.float32)
-        for start in range(0, len(images), batch_size):
-            readable: dict[int, NDArray[np.uint8]] = {}
-            for index in range(start, min(start + batch_size, len(images))):
-                try:
-                    readable[index] = self.preprocess(images[index], modality)
-                except ImageError as error:
-                    if errors == "raise":
-                        raise
-                    warnings.warn(f"image {index} was left out: {error}", stacklevel=2)
-            if readable:
-                rows[list(readable)] = self.embed(np.stack(list(readable.values())), modality)
-        if bits is None:
-            return rows
-        codes = self.hash(rows, bits)
-        codes[np.isnan(rows[:, 0])] = 0
-        return codes
-
-
-def check_modality(modality: str) -> None:
-    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other."""
-    if modality not in MODALITIES:
-        raise UserError(f"unknown modality '{modality}': give 'sketch' or 'photo'")
+    def use(self, runtime: Runtime) -> None:
+        """Compute maps by this torch runtime from now on. Raises `UserError` where it does not work."""
+        self._runtime = runtime
+        self._compiled.clear()
+        if runtime != "torch-compile":
+            return
+        try:
+            for modality in MODALITIES:
+                self._compiled[modality] = torch.compile(self.encoder(modality).forward, dynamic=True)
+                self.map(np.zeros((2, *[side_of(self.config, modality)] * 2, 3), np.uint8), modality)
+        except Exception as error:  # it raises many unrelated types; the user needs one line
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"torch-compile does not work here ({reason}); install a C++ compiler, or take another --runtime"
+            ) from error
 
 
 def digest(module: nn.Module, *facts: str) -> str:

@@ -132,6 +132,7 @@ class TransformersBackbone(Backbone):
         network = build(settings)
         leave_out(network, family)
         self.config = config
+        self.statistics = ([255 * value for value in mean], [255 * value for value in std])
         self.tower = VisionNetwork(network, family, mean, std)
         sizes: Any = network.config
         self.channels = sizes.hidden_sizes[-1] if hasattr(sizes, "hidden_sizes") else sizes.hidden_size

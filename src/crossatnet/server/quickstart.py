@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
+from crossatnet import CrossATNet
 from crossatnet.config import cache_directory
 from crossatnet.data.layouts import quickstart
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import GalleryMissingError
-from crossatnet.model.network import CrossATNet
 from crossatnet.progress import gallery_progress
 from crossatnet.server.settings import THUMBNAIL_SIDE, Place
 

@@ -22,8 +22,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from crossatnet import CrossATNet
 from crossatnet.errors import UserError
-from crossatnet.model.network import CrossATNet
 from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.settings import Settings
 

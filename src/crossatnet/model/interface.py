@@ -1,0 +1,170 @@
+"""A model as its users see it, whatever computes it: pictures in, embeddings, hash codes and attention maps out.
+
+Nothing here imports torch: the network of `model.network` and the ONNX form of `model.onnx_model` share it.
+
+Letters: `N` pictures, `S` side of the input, `D` the shared space, `M` attention heads, `h w` the backbone's map,
+`R` bits of a hash code.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossatnet import Runtime
+from crossatnet.config import ModelConfig
+from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
+from crossatnet.data.photos import read_photo
+from crossatnet.errors import UserError
+
+MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
+
+
+class Guided(NamedTuple):
+    """What a sketch sees in photos."""
+
+    similarity: NDArray[np.float32]  # (N,), cosine
+    attention: NDArray[np.float32]  # (N, M, h, w); every head sums to 1 over the map
+
+
+class PictureModel(ABC):
+    """A trained CrossATNet: `CrossATNet.from_pretrained(...)` gives one."""
+
+    config: ModelConfig
+    source: str  # where it was loaded from: a packaged name or a folder
+    name: str
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, runtime: Runtime = "auto") -> "PictureModel":
+        """Load a checkpoint: a packaged name, a folder, or a hub id such as `owner/name`.
+
+        `runtime` is what computes it, see `crossatnet.runtime`. Raises `UserError` for anything missing or damaged.
+        """
+        from crossatnet.runtime import load_model
+
+        return load_model(source, runtime)
+
+    # What a runtime gives
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of settings and weights: equal only for networks that embed alike, in whatever runtime."""
+
+    @property
+    @abstractmethod
+    def piece(self) -> int:
+        """How many pictures at a time `embed` takes fastest, called by several threads."""
+
+    @abstractmethod
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        """Preprocessed pictures (N, S, S, 3) -> embeddings (N, D), L2-normalised."""
+
+    @abstractmethod
+    def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
+        """Look at photos (N, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed.
+
+        The sketch's query attends over each photo's map. Returns the cosine (N,) between the sketch's embedding and
+        each guided photo embedding, and the attention maps (N, M, h, w).
+        """
+
+    @abstractmethod
+    def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
+
+    # What follows from it
+
+    @property
+    def dimension(self) -> int:
+        """Size D of an embedding."""
+        return self.config.dimension
+
+    @property
+    def code_bits(self) -> int:
+        """Number of bits of a gallery's hash codes: the longest that the network has."""
+        return max(self.config.code_lengths)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether a sketch can guide what is taken from a photo."""
+        return self.config.attention_heads > 0
+
+    def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
+        """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
+        check_modality(modality)
+        if modality == "photo":
+            return read_photo(picture, side_of(self.config, modality))
+        return self.shape(load_image(picture), modality)
+
+    def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
+        """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
+        return prepare(image, modality, side_of(self.config, modality), self.config.fit_strokes)
+
+    def hash(self, embeddings: NDArray[np.float32], bits: int | None = None) -> NDArray[np.uint8]:
+        """Embeddings (N, D) -> packed hash codes (N, R / 8), of `code_bits` bits by default.
+
+        Raises `UserError` for a code length that the model does not have.
+        """
+        length = self.code_bits if bits is None else bits
+        check_code_length(length, self.config.code_lengths)
+        weight, offset = self.hyperplanes(length)
+        return np.packbits(embeddings @ weight.T > offset, axis=1)
+
+    def encode(
+        self,
+        images: Sequence[Picture],
+        modality: Modality,
+        batch_size: int = 32,
+        bits: int | None = None,
+        errors: Literal["warn", "raise"] = "warn",
+    ) -> NDArray[np.float32] | NDArray[np.uint8]:
+        """Embed pictures of any kind: paths, file contents, PIL images or arrays.
+
+        Returns float32 (N, D), L2-normalised, or with `bits` packed codes, `uint8` (N, bits / 8). A picture that cannot
+        be read is named in a warning and its row is NaN (zeros in codes); with `errors="raise"` it is an
+        `ImageError`. Raises `UserError` for one picture in place of a list, and for a code length that this network
+        does not have.
+        """
+        if isinstance(images, (str, bytes, Path, Image.Image)):
+            raise UserError("encode takes a list of pictures; put a single one in brackets: encode([picture], ...)")
+        if bits is not None:
+            check_code_length(bits, self.config.code_lengths)
+        rows = np.full((len(images), self.dimension), np.nan, dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            readable: dict[int, NDArray[np.uint8]] = {}
+            for index in range(start, min(start + batch_size, len(images))):
+                try:
+                    readable[index] = self.preprocess(images[index], modality)
+                except ImageError as error:
+                    if errors == "raise":
+                        raise
+                    warnings.warn(f"image {index} was left out: {error}", stacklevel=2)
+            if readable:
+                rows[list(readable)] = self.embed(np.stack(list(readable.values())), modality)
+        if bits is None:
+            return rows
+        codes = self.hash(rows, bits)
+        codes[np.isnan(rows[:, 0])] = 0
+        return codes
+
+
+def side_of(config: ModelConfig, modality: Modality) -> int:
+    """The side S, in pixels, of a modality's pictures as the network takes them."""
+    return (config.photo_size if modality == "photo" else 0) or config.image_size
+
+
+def check_modality(modality: str) -> None:
+    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other."""
+    if modality not in MODALITIES:
+        raise UserError(f"unknown modality '{modality}': give 'sketch' or 'photo'")
+
+
+def check_code_length(bits: int, lengths: Sequence[int]) -> None:
+    """Raise `UserError` for a code length that is not among `lengths`."""
+    if bits not in lengths:
+        raise UserError(f"no hash codes of {bits} bits; there are {', '.join(map(str, lengths))}")
