@@ -16,10 +16,9 @@ import pytest
 from PIL import Image
 from serving import HOUSE, picture
 
-from crossatnet import cli
+from crossatnet import CrossATNet, cli
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.model.network import CrossATNet
 from crossatnet.server import quickstart, run
 from crossatnet.server.settings import Place, Settings
 

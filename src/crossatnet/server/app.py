@@ -2,9 +2,9 @@
 
 import contextlib
 import gc
+import sys
 from collections.abc import AsyncIterator
 
-import torch
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
@@ -36,7 +36,7 @@ DESCRIPTION = (
 
 def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     """The API and the page over open galleries, which are closed when the app is done."""
-    searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=lambda: torch.set_num_threads(1))
+    searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=_compute_on_one_core)
     state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Thumbnails(), Metrics())
 
     @contextlib.asynccontextmanager
@@ -70,6 +70,12 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     app.add_middleware(Guard, token=token, is_loopback=settings.host in LOOPBACK)
     app.add_middleware(Watch, metrics=state.metrics)
     return app
+
+
+def _compute_on_one_core() -> None:
+    torch = sys.modules.get("torch")  # not imported for this: a model may do without
+    if torch is not None:
+        torch.set_num_threads(1)  # of this thread: searches run beside one another
 
 
 def _warm_up(gallery: Gallery) -> None:
