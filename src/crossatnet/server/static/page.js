@@ -5,12 +5,12 @@ import { Drawing, outline } from "/static/drawing.js";
 import { Hand, exampleButton, loadExamples } from "/static/examples.js";
 import { LinkError, decode, encode } from "/static/link.js";
 import { Notices } from "/static/notices.js";
+import { Order } from "/static/order.js";
 import { Paper } from "/static/paper.js";
 import { composed, readPicture } from "/static/picture.js";
 import { Results, readable } from "/static/results.js";
 import { Searcher } from "/static/searcher.js";
 import { listen } from "/static/shortcuts.js";
-import { recall, store } from "/static/storage.js";
 import { Viewer } from "/static/viewer.js";
 
 const PATIENCE = 150; // milliseconds before waiting is shown
@@ -30,9 +30,17 @@ const notices = new Notices({
   retry: $("retry"),
   spoken: $("spoken"),
 });
+const order = new Order({
+  gallery: $("gallery"),
+  galleryChoice: $("gallery-choice"),
+  menu: $("order-menu"),
+  rankingName: $("order-name"),
+  guidedChoice: $("guided-choice"),
+  count: $("count"),
+  credits: $("credits"),
+});
 const searcher = new Searcher(send, { started, answered, failed });
 
-let galleries = [];
 let similar = null; // the hit whose like are shown, instead of those of the drawing
 let page = null; // {query, next}: what the pictures shown answer, and where more of them start
 let waiting = 0; // the timer of PATIENCE
@@ -58,27 +66,30 @@ async function send({ gallery, query, offset, k, ranking }, signal) {
 
 /** A job for the searcher. Without a query it is the drawing as it is when the job is sent. */
 function job(more = {}) {
-  return { gallery: gallery(), query: null, offset: 0, k: Number($("count").value), ranking: ranking(), ...more };
+  return { gallery: order.gallery, query: null, offset: 0, k: order.count, ranking: order.ranking, ...more };
 }
 
 function refresh({ live = false } = {}) {
-  if (!galleries.length) return;
+  if (!order.gallery) return; // refreshed when the galleries are there
   if (drawing.isEmpty && !similar) {
     searcher.stop();
     clearTimeout(waiting);
     notices.untroubled();
     showNothing();
-  } else if (live) searcher.soon(job());
+    return;
+  }
+  if (live) searcher.soon(job());
   else searcher.now(job());
 }
 
 function started() {
+  $("found").ariaBusy = "true";
   clearTimeout(waiting);
   waiting = setTimeout(() => {
-    $("found").ariaBusy = "true";
+    $("found").classList.add("late");
     if (!results.hits.length) {
       $("empty").hidden = true;
-      results.wait(Number($("count").value));
+      results.wait(order.count);
     }
   }, PATIENCE);
 }
@@ -119,14 +130,13 @@ function failed(_, error) {
     notices.trouble(error.message);
     return;
   }
-  const seconds = error.retryAfter ?? RETRIES[Math.min(failures, RETRIES.length - 1)];
-  failures += 1;
-  notices.trouble(error.message, () => searcher.again(), seconds);
+  notices.trouble(error.message, () => searcher.again(), patience(error));
 }
 
 function arrived() {
   clearTimeout(waiting);
-  $("found").ariaBusy = "false";
+  $("found").classList.remove("late");
+  $("found").ariaBusy = String(searcher.busy);
 }
 
 function showNothing() {
@@ -219,49 +229,26 @@ function setWidth(width) {
   paper.width = Number($("width").value);
 }
 
-// Galleries and ranking
-
-function gallery() {
-  return galleries.find(({ name }) => name === $("gallery").value) ?? galleries[0];
-}
-
-function ranking() {
-  return document.querySelector("[name=ranking]:checked").value;
-}
-
 async function loadGalleries() {
   try {
-    galleries = await api.galleries();
+    order.offer(await api.galleries());
   } catch (error) {
     if (error.status === 401) location.assign("/login");
     else if (!(error instanceof api.ApiError)) throw error;
-    else {
-      const seconds = error.retryAfter ?? RETRIES[Math.min(failures++, RETRIES.length - 1)];
-      notices.trouble(error.message, loadGalleries, seconds);
-    }
+    else notices.trouble(error.message, loadGalleries, patience(error));
     return;
   }
   failures = 0;
   notices.untroubled();
-  $("gallery").replaceChildren(...galleries.map(({ name, title }) => new Option(title, name)));
-  if (galleries.some(({ name }) => name === recall("gallery"))) $("gallery").value = recall("gallery");
-  $("gallery-choice").hidden = galleries.length < 2;
-  showGallery();
   if (drawing.isEmpty) restore();
   else refresh();
 }
 
-function showGallery() {
-  const { guided, credits } = gallery();
-  $("guided-choice").hidden = !guided;
-  if (!guided && ranking() === "guided") document.querySelector("[name=ranking][value=float]").checked = true;
-  nameRanking();
-  $("credits").hidden = !credits;
-  $("credits").textContent = credits ?? "";
-}
-
-function nameRanking() {
-  $("order-name").textContent = document.querySelector("[name=ranking]:checked ~ span b").textContent;
+/** Seconds until the next try: longer with every failure, if the server does not say. */
+function patience(error) {
+  const seconds = error.retryAfter ?? RETRIES[Math.min(failures, RETRIES.length - 1)];
+  failures += 1;
+  return seconds;
 }
 
 function leaveSimilar() {
@@ -316,8 +303,9 @@ function listenToPictures() {
 
 function listenToResults() {
   results.addEventListener("open", ({ detail: { index } }) => {
-    const seen = gallery().guided && ["strokes", "sketch"].includes(page.query.kind);
-    viewer.open(results.hits, index, seen ? { gallery: gallery().name, query: page.query } : null);
+    const { name, guided } = order.gallery;
+    const seeing = guided && ["strokes", "sketch"].includes(page.query.kind);
+    viewer.open(results.hits, index, seeing ? { gallery: name, query: page.query } : null);
   });
   viewer.addEventListener("left", ({ detail: { index } }) => results.focus(index));
   viewer.addEventListener("similar", ({ detail: { hit } }) => {
@@ -336,33 +324,11 @@ function listenToResults() {
     $("more").disabled = true;
     searcher.now(job({ query: page.query, offset: page.next }));
   });
-  $("gallery").addEventListener("change", () => {
-    store("gallery", $("gallery").value);
-    leaveSimilar(); // its hit is of another gallery
-    showGallery();
+  order.addEventListener("change", ({ detail: { gallery } }) => {
+    if (gallery) leaveSimilar(); // its hit is of the gallery before
     refresh();
   });
-  $("count").addEventListener("change", () => refresh());
-  for (const radio of document.querySelectorAll("[name=ranking]")) {
-    radio.addEventListener("change", () => {
-      nameRanking();
-      refresh();
-    });
-  }
   addEventListener("online", () => searcher.again());
-}
-
-function listenToMenu() {
-  const menu = $("order-menu");
-  addEventListener("pointerdown", (event) => menu.contains(event.target) || (menu.open = false));
-  menu.addEventListener("focusout", (event) => {
-    if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false;
-  });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    menu.open = false;
-    menu.querySelector("summary").focus();
-  });
 }
 
 function listenToKeys() {
@@ -406,7 +372,6 @@ async function showExamples() {
 listenToDrawing();
 listenToPictures();
 listenToResults();
-listenToMenu();
 listenToKeys();
 drawn({ live: true });
 loadGalleries();

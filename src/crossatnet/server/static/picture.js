@@ -7,7 +7,7 @@ const LARGE = 2_000_000; // bytes above which a picture is made smaller before i
 const ENOUGH = 1024; // pixels of the longer side then: more than any network here takes
 const SAMPLE = 48; // pixels of the side that guessing looks at
 const SENT = 512; // pixels of the side of a drawing sent as a picture
-const COLOURFUL = 0.12; // mean saturation from which a picture is taken for a photo
+const COLOURFUL = 0.15; // mean colour of what is not paper, from which a picture is taken for a photo
 const PAPER_SHARE = 0.4; // of a drawing's pixels that lie near its commonest brightness
 
 /**
@@ -49,21 +49,24 @@ async function shrunk(image) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-/** A drawing is nearly colourless, and much of it is bare paper of one brightness. */
+/** Much of a drawing is bare paper of one brightness, and the rest has hardly any colour. */
 function guess(image) {
   const [, context] = blank(SAMPLE, SAMPLE);
   context.drawImage(image, 0, 0, SAMPLE, SAMPLE);
   const { data } = context.getImageData(0, 0, SAMPLE, SAMPLE);
   const brightness = new Array(16).fill(0);
-  let colour = 0;
+  const colour = new Array(16).fill(0); // of the pixels of each brightness
   for (let start = 0; start < data.length; start += 4) {
     const [red, green, blue] = data.subarray(start, start + 3);
-    colour += (Math.max(red, green, blue) - Math.min(red, green, blue)) / 255;
-    brightness[Math.floor((red + green + blue) / 48)] += 1;
+    const level = Math.floor((red + green + blue) / 48);
+    brightness[level] += 1;
+    colour[level] += (Math.max(red, green, blue) - Math.min(red, green, blue)) / 255;
   }
-  const [pixels, paper] = [SAMPLE * SAMPLE, Math.max(...brightness)];
-  const kind = colour / pixels < COLOURFUL && paper / pixels > PAPER_SHARE ? "sketch" : "photo";
-  return { kind, dark: brightness.indexOf(paper) < brightness.length / 2 };
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const paper = brightness.indexOf(Math.max(...brightness));
+  const [bare, inked] = [brightness[paper] / sum(brightness), sum(brightness) - brightness[paper]];
+  const isColourful = sum(colour) - colour[paper] > COLOURFUL * inked;
+  return { kind: bare > PAPER_SHARE && !isColourful ? "sketch" : "photo", dark: paper < brightness.length / 2 };
 }
 
 /** A canvas and its context, filled with a colour: transparent pictures lie on white. */

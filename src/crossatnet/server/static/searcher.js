@@ -20,6 +20,11 @@ export class Searcher {
     this.#listener = listener;
   }
 
+  /** Whether an answer is still to come. */
+  get busy() {
+    return this.#running !== null || this.#waiting;
+  }
+
   /** Search as soon as nothing is in flight, and not too often: for the midst of a stroke. */
   soon(job) {
     this.#job = job;
