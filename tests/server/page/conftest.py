@@ -26,10 +26,15 @@ from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place, Settings
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
 UNSEEN = sorted(load_split("quickstart-200").unseen)
 FEW = UNSEEN[::14]  # for the gallery whose network has attention and takes longer
 CREDITS = "Pictures: Twemoji, copyright Twitter, Inc and other contributors, CC BY 4.0."
