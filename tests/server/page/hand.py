@@ -11,6 +11,7 @@ from crossatnet.data.strokes import Drawing
 Point = Sequence[float]
 Stroke = Sequence[Point]
 
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 SIDE = 1024  # units of the paper
 EASY = 60  # units between two places the mouse reports
 

@@ -6,12 +6,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Request, expect
 
-from server.page.hand import Stroke, choose_gallery, dense, draw, is_search, on_screen, settled, shown, strokes_of
+from server.page.hand import (
+    PHONE,
+    Stroke,
+    choose_gallery,
+    dense,
+    draw,
+    is_search,
+    on_screen,
+    settled,
+    shown,
+    strokes_of,
+)
 
 Visit = Callable[..., Page]
 Examples = dict[str, list[Stroke]]
-
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 
 
 def test_all_can_be_done_with_the_keyboard(visit: Visit) -> None:

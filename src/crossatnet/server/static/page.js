@@ -71,6 +71,7 @@ function job(more = {}) {
 
 function refresh({ live = false } = {}) {
   if (!order.gallery) return; // refreshed when the galleries are there
+  failures = 0;
   if (drawing.isEmpty && !similar) {
     searcher.stop();
     clearTimeout(waiting);
@@ -363,7 +364,10 @@ async function showExamples() {
   const examples = await loadExamples();
   for (const example of examples) {
     const button = exampleButton(example);
-    button.addEventListener("click", () => change(() => hand.draw(example.strokes)));
+    button.addEventListener("click", () => {
+      scrollTo({ top: 0 }); // on a phone the paper may be out of sight
+      change(() => hand.draw(example.strokes));
+    });
     $("examples").append(button);
   }
   $("try").hidden = false;
