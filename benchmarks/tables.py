@@ -143,6 +143,17 @@ def milvus_table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
 
 
+def page_table(record: dict[str, Any]) -> str:
+    """How long after a stroke its pictures are there."""
+    page, server = record["page_ms"], record["server_ms"]
+    facts = f"{record['strokes']} strokes, {record['pictures']:,} pictures, Chromium {record['chromium']}"
+    return (
+        f"From the end of a stroke to its pictures on the screen: {page['p50']:.0f} ms (p50), {page['p95']:.0f} ms"
+        f" (p95), of which the server takes {server['p50']:.0f} ms; {facts}, {record['machine']}.\n\n"
+        f"`{record['command']}`"
+    )
+
+
 KINDS = {
     "evaluate": evaluator_table,
     "search": search_table,
@@ -150,6 +161,7 @@ KINDS = {
     "ingest": ingest_table,
     "kills": kills_table,
     "milvus": milvus_table,
+    "page": page_table,
 }
 
 

@@ -227,7 +227,7 @@ def test_a_hit_opens_large_with_what_the_drawing_sees_and_leads_to_others_like_i
     similar = settled(page)
     assert page.get_by_text(f"More like {title}").is_visible()
     assert title not in similar  # every class has one picture here
-    page.get_by_role("button", name="Back to your drawing").click()
+    page.get_by_role("button", name="Back to your search").click()
     assert settled(page) == before
 
 

@@ -11,6 +11,7 @@ import { composed, readPicture } from "/static/picture.js";
 import { Results, readable } from "/static/results.js";
 import { Searcher } from "/static/searcher.js";
 import { listen } from "/static/shortcuts.js";
+import { recall, store } from "/static/storage.js";
 import { Viewer } from "/static/viewer.js";
 
 const PATIENCE = 150; // milliseconds before waiting is shown
@@ -161,7 +162,7 @@ function drawn({ live }) {
   showPicture(picture);
   if (!live) {
     if (location.hash && strokes !== linked) history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(KEPT, strokes.length ? encode(strokes) : "");
+    store(KEPT, strokes.length ? encode(strokes) : "", "sessionStorage");
   }
   refresh({ live });
 }
@@ -186,7 +187,7 @@ async function takePicture(file) {
 function restore() {
   const code = new URLSearchParams(location.hash.slice(1)).get("d");
   try {
-    const strokes = decode(code ?? sessionStorage.getItem(KEPT) ?? "");
+    const strokes = decode(code ?? recall(KEPT, "sessionStorage") ?? "");
     hand.finish();
     linked = strokes;
     drawing.replace({ strokes, picture: null });

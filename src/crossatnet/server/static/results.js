@@ -75,7 +75,7 @@ export class Results extends EventTarget {
     const node = this.#nodes.get(hit.id) ?? this.#made(hit);
     this.#nodes.delete(hit.id); // and set anew: the map's order is that of use
     this.#nodes.set(hit.id, node);
-    if (this.#nodes.size > KEPT) this.#nodes.delete(this.#nodes.keys().next().value);
+    if (this.#nodes.size > KEPT + this.hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
     const name = hit.class_name ?? hit.file_name;
     node.querySelector(".name").textContent = readable(name);
     node.querySelector(".score").textContent = hit.score.toFixed(2);

@@ -1,19 +1,22 @@
-/** Small things remembered in the browser. Where storage is blocked or full, they last as long as the page. */
+/**
+ * Small things remembered in the browser: in `localStorage`, or in `sessionStorage` for as long as the tab is open.
+ * Where storage is blocked or full, they last as long as the page.
+ */
 
-const session = {};
+const here = {};
 
-export function recall(key) {
+export function recall(key, area = "localStorage") {
   try {
-    return localStorage.getItem(key);
+    return window[area].getItem(key);
   } catch {
-    return session[key] ?? null;
+    return here[key] ?? null;
   }
 }
 
-export function store(key, value) {
-  session[key] = value;
+export function store(key, value, area = "localStorage") {
+  here[key] = value;
   try {
-    localStorage.setItem(key, value);
+    window[area].setItem(key, value);
   } catch {
     // as above
   }

@@ -66,11 +66,21 @@ export class Viewer extends EventTarget {
     parts.previous.disabled = index === 0;
     parts.next.disabled = index === this.#hits.length - 1;
     parts.problem.hidden = true;
-    parts.image.src = hit.image;
     parts.image.alt = `Picture: ${name}`;
-    parts.image.onerror = () => this.#complain("This picture cannot be shown: its file may have been moved.");
+    this.#load(hit);
     this.#hideOverlay();
     if (this.#attending) this.#explain();
+  }
+
+  /** The thumbnail is there at once; the large picture takes its place. */
+  async #load(hit) {
+    this.#parts.image.src = hit.thumbnail;
+    const large = new Image();
+    large.src = hit.image;
+    const problem = await large.decode().catch(() => "This picture cannot be shown: its file may have been moved.");
+    if (hit !== this.#hits[this.#index]) return; // another is looked at meanwhile
+    if (problem) this.#complain(problem);
+    else this.#parts.image.src = hit.image;
   }
 
   #toggle() {
