@@ -25,6 +25,14 @@ PASTE = """([base64, type, name]) => {
 }"""
 
 
+COUNT_GLIDES = """() => {
+  const animate = Element.prototype.animate;
+  window.glides = 0;
+  Element.prototype.animate = function (frames, ...rest) {
+    glides += frames[0].transform.startsWith("translate") ? 1 : 0;
+    return animate.call(this, frames, ...rest);
+  };
+}"""
 KEEP_FILES = """() => {  // browsers do not tell their drivers of files
   const ask = fetch;
   window.files = [];
@@ -39,7 +47,7 @@ def test_the_right_picture_rises_while_an_unseen_thing_is_drawn(visit: Visit, ex
     page = visit()
     searches = watch(page)
     ranks, live = [], 0
-    for number, stroke in enumerate(examples["Bike"]):
+    for number, stroke in enumerate(examples["Bike"][:6]):
         draw(page, stroke, lift=False)
         live += len(searches)
         page.mouse.up()
@@ -59,15 +67,17 @@ def test_the_right_picture_rises_while_an_unseen_thing_is_drawn(visit: Visit, ex
     assert facts.endswith(" ms")
 
 
-def test_a_hit_keeps_its_node_and_tells_its_score(visit: Visit, examples: Examples) -> None:
+def test_a_hit_keeps_its_node_glides_to_its_place_and_tells_its_score(visit: Visit, examples: Examples) -> None:
     page = visit(reduced_motion="no-preference")
-    draw_all(page, examples["Bike"][:4])
+    page.evaluate(COUNT_GLIDES)
+    draw_all(page, examples["Bike"][:3])
     before = shown(page)
     page.evaluate("for (const node of results.children) node.mark = node.dataset.id")
-    draw_all(page, examples["Bike"][4:])
+    draw_all(page, examples["Bike"][3:5])
     after = shown(page)
     marks = page.evaluate("[...results.children].map((node) => node.mark === node.dataset.id)")
     assert before != after
+    assert page.evaluate("glides") > 0
     assert [name for name, marked in zip(after, marks, strict=True) if marked] == [
         name for name in after if name in before
     ]

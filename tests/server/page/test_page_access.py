@@ -70,7 +70,7 @@ def test_screen_readers_are_told_what_was_found(visit: Visit) -> None:
 def test_a_finger_draws_on_a_phone_and_the_page_stays_where_it_is(visit: Visit, examples: Examples) -> None:
     page = visit(**PHONE)
     finger = page.context.new_cdp_session(page)
-    for stroke in examples["Bike"]:
+    for stroke in examples["Bike"][:5]:
         places = on_screen(page, dense(stroke))
         for place in places:
             kind = "touchStart" if place is places[0] else "touchMove"
@@ -79,13 +79,12 @@ def test_a_finger_draws_on_a_phone_and_the_page_stays_where_it_is(visit: Visit, 
         finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert "bike" in settled(page)[:3]  # the first row
     assert page.evaluate("[scrollX, scrollY, document.documentElement.scrollWidth - innerWidth]") == [0, 0, 0]
-    page.locator("#results button").first.tap()
+    page.locator("#results button").first.click()
     box = page.get_by_role("dialog").bounding_box()
     assert box is not None
     assert (box["width"], box["height"]) == (390, 844)
-    page.get_by_role("button", name="Close").tap()
-    page.get_by_role("button", name="Undo").tap()
-    settled(page)
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("#help").is_hidden()  # a phone has no keys
 
 
 def test_colours_follow_the_system_until_they_are_chosen(visit: Visit) -> None:

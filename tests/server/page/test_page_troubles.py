@@ -23,8 +23,7 @@ def test_a_server_that_is_away_is_told_and_asked_again(visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer. Your drawing is kept.")
     assert shown(page) == before  # the pictures stay
     page.context.set_offline(False)
-    page.locator("#retry").click()
-    expect(page.locator("#trouble")).to_be_hidden()
+    expect(page.locator("#trouble")).to_be_hidden()  # the browser told that it is online again
     assert settled(page) != before
 
 
@@ -78,7 +77,7 @@ def test_galleries_that_cannot_be_listed_are_asked_for_again(visit: Visit) -> No
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
     draw(page, DIAGONAL)
     page.unroute("**/api/v1/galleries")
-    page.locator("#retry").click()
+    page.locator("#retry").evaluate("(button) => button.click()")  # it is pressed by itself too, and gone then
     page.locator("#results li").first.wait_for()  # what was drawn meanwhile is searched
 
 
