@@ -44,20 +44,29 @@ Stroke = list[list[float]]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+def chromium() -> str:
+    """The browser's path."""
     path = os.environ.get("CROSSATNET_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip("no Chromium on the path, and CROSSATNET_CHROMIUM names none")
+    return path
+
+
+@pytest.fixture(scope="module")  # while it is there asyncio's loop runs in this thread, which other tests need
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium without a window."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")
-def galleries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
-    """The pictures of all unseen quickstart things, and a few of them seen by a network that has attention."""
+def galleries(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
+    """The pictures of all unseen quickstart things, and a few of them seen by a network that has attention.
+
+    It asks for a browser, so that nothing is built where there is none.
+    """
     folder = tmp_path_factory.mktemp("page")
     data = build_quickstart(folder / "data", progress=False, concepts=UNSEEN)
     fill(folder / "quickstart.gallery", "crossatnet-quickstart", data / "photos")
@@ -71,8 +80,8 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
 
 
 @pytest.fixture(scope="session")
-def address(browser: Browser, galleries: tuple[Place, ...]) -> Iterator[str]:
-    """Where the server is. It asks for a browser, so that nothing is built where there is none."""
+def address(galleries: tuple[Place, ...]) -> Iterator[str]:
+    """Where the server is."""
     with serving(galleries) as where:
         yield where
 
