@@ -1,12 +1,13 @@
 # make demo: set-up, then the main job; with PICTURES=FOLDER your own folder is made searchable first.
-# make test: set-up, then lint, types and tests.
+# make test: set-up, then lint, types and tests; those of the page need Chromium, which is installed where that may be.
 # make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
 PYTHON ?= python3
 BIN = .venv/bin
+CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: setup demo test test-scale format clean
+.PHONY: setup demo browser test test-scale format clean
 
 setup: .venv/ready
 
@@ -19,7 +20,14 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/crossatnet demo -o demo $(if $(PICTURES),--pictures "$(PICTURES)")
 
-test: setup
+browser:
+	@for name in "$$CROSSATNET_CHROMIUM" $(CHROMIUM); do command -v "$$name" >/dev/null && exit 0; done; \
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+		apt-get -qq update >/dev/null && apt-get -qq install --no-install-recommends chromium >/dev/null && exit 0; \
+	fi; \
+	echo "no Chromium here: the tests of the page will be skipped"
+
+test: setup browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -300,6 +300,17 @@ def startup_table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
 
 
+def page_table(record: dict[str, Any]) -> str:
+    """How long after a stroke its pictures are there."""
+    page, server = record["page_ms"], record["server_ms"]
+    facts = f"{record['strokes']} strokes, {record['pictures']:,} pictures, Chromium {record['chromium']}"
+    return (
+        f"From the end of a stroke to its pictures on the screen: {page['p50']:.0f} ms (p50), {page['p95']:.0f} ms"
+        f" (p95), of which the server takes {server['p50']:.0f} ms; {facts}, {record['machine']}.\n\n"
+        f"`{record['command']}`"
+    )
+
+
 KINDS = {
     "embed": embed_table,
     "latency": latency_table,
@@ -313,6 +324,7 @@ KINDS = {
     "kills": kills_table,
     "milvus": milvus_table,
     "serve": serve_table,
+    "page": page_table,
 }
 
 

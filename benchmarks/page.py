@@ -1,0 +1,148 @@
+"""How long after a stroke are its pictures there? The page in Chromium, before `crossatnet serve`.
+
+    python benchmarks/page.py
+
+Draws every example of the page with the mouse, stroke by stroke. From the moment a stroke ends to the moment when all
+pictures in sight are those of the drawing, decoded and handed to the screen, is one time; the server's own is told
+beside it. Without `--gallery` the pictures are those of the quickstart. The first drawing warms up and is not counted.
+
+Needs the extra `dev` and Chromium on the path, or named by CROSSATNET_CHROMIUM. Prints a table and writes
+`benchmarks/results/page.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from playwright.sync_api import Page, sync_playwright
+
+RESULTS = Path(__file__).parent / "results" / "page.json"
+EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/examples.json"
+SIDE = 1024  # units of the paper
+PORT = 8973
+
+# In the page: the time from the next end of a stroke to all pictures in sight, and the server's own.
+MEASURE = """() => {
+  window.measured = new Promise((done) => canvas.addEventListener("pointerup", () => {
+    const start = performance.now();
+    const settle = async () => {
+      if (found.ariaBusy !== "false") return void requestAnimationFrame(settle);
+      const pictures = [...results.querySelectorAll("img")];
+      const inSight = pictures.filter((picture) => picture.getBoundingClientRect().y < innerHeight);
+      await Promise.all(inSight.map((picture) => picture.decode()));
+      requestAnimationFrame(() => requestAnimationFrame(() => done({
+        ms: performance.now() - start, server_ms: Number.parseFloat(facts.textContent.split(", ")[1]),
+      })));
+    };
+    requestAnimationFrame(settle);
+  }, { once: true }));
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gallery", help="another gallery than the quickstart")
+    parser.add_argument("--repeats", type=int, default=3, help="how often every example is drawn")
+    options = parser.parse_args()
+    with server(options.gallery) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(address)
+        page.locator("#gallery option").first.wait_for(state="attached")
+        examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))["examples"]
+        drawn(page, examples[0]["strokes"])
+        times = [time for _ in range(options.repeats) for each in examples for time in drawn(page, each["strokes"])]
+        pictures = page.locator("#facts").text_content()
+        version = browser.version
+        browser.close()
+    record = {
+        "command": " ".join(["python benchmarks/page.py", *(["--gallery", "GALLERY"] if options.gallery else [])]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "torch": torch.__version__,
+        "chromium": version,
+        "pictures": int((pictures or "").split()[0].replace(",", "")),
+        "strokes": len(times),
+        "page_ms": quantiles([time["ms"] for time in times]),
+        "server_ms": quantiles([time["server_ms"] for time in times]),
+    }
+    print(f"{record['strokes']} strokes, {record['pictures']} pictures      p50    p95    max")
+    for name in ("page_ms", "server_ms"):
+        print(f"{name:<32}" + " ".join(f"{record[name][key]:6.0f}" for key in ("p50", "p95", "max")))
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def server(gallery: str | None) -> Iterator[str]:
+    """`crossatnet serve` as its users start it."""
+    command = [sys.executable, "-m", "crossatnet.cli", "serve", *([gallery] if gallery else []), "--port", str(PORT)]
+    address = f"http://127.0.0.1:{PORT}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not answers(address):
+                if process.poll() is not None:
+                    raise SystemExit(f"the server did not start; try: {' '.join(command)}")
+            yield address
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def answers(address: str) -> bool:
+    """Whether the server is ready; waits a moment if it is not."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/v1/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        time.sleep(0.2)
+        return False
+
+
+def chromium() -> str:
+    """The browser's path."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = os.environ.get("CROSSATNET_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        raise SystemExit("no Chromium on the path: install it, or name it in CROSSATNET_CHROMIUM")
+    return path
+
+
+def drawn(page: Page, strokes: list[list[list[float]]]) -> list[dict[str, Any]]:
+    """Draw on clean paper; the time of each stroke."""
+    page.evaluate("document.activeElement.blur()")
+    if page.locator("#clear").is_enabled():
+        page.locator("#clear").click()
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    times = []
+    for stroke in strokes:
+        places = [(box["x"] + x * box["width"] / SIDE, box["y"] + y * box["height"] / SIDE) for x, y in stroke]
+        page.evaluate(MEASURE)
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place)
+        page.mouse.up()
+        times.append(page.evaluate("measured"))
+    return times
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and largest."""
+    return {"p50": float(np.median(values)), "p95": float(np.quantile(values, 0.95)), "max": max(values)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+/** Calls of the HTTP API. Whatever goes wrong becomes an `ApiError` whose message can be shown as it is. */
+
+const BASE = "/api/v1";
+
+/** `status` is 0 if no answer came; `retryAfter` is in seconds, or null if the server did not say. */
+export class ApiError extends Error {
+  constructor(message, status = 0, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  /** Whether the same call may well succeed a little later. */
+  get passing() {
+    return [0, 429, 502, 503, 504].includes(this.status);
+  }
+}
+
+/** All galleries; the first is the default. */
+export async function galleries(signal) {
+  return (await (await call("/galleries", { signal })).json()).galleries;
+}
+
+/**
+ * One page of hits. A query is {kind: "strokes", strokes}, {kind: "sketch" | "photo", file} or
+ * {kind: "similar", hit}.
+ */
+export async function search(gallery, query, { k, offset, ranking }, signal) {
+  const path = `/galleries/${encodeURIComponent(gallery)}`;
+  if (query.kind === "similar") {
+    const address = `${path}/items/${encodeURIComponent(query.hit.id)}/similar?${new URLSearchParams({ k, offset })}`;
+    return (await call(address, { signal })).json();
+  }
+  if (query.kind === "strokes") {
+    const body = { strokes: query.strokes, k, offset, ranking };
+    return (await call(`${path}/search/strokes`, { ...json(body), signal })).json();
+  }
+  // A drawing guides where the network looks; a photo cannot.
+  const order = query.kind === "photo" && ranking === "guided" ? "float" : ranking;
+  const address = `${path}/search/${query.kind}?${new URLSearchParams({ k, offset, ranking: order })}`;
+  return (await call(address, { ...picture(query.file), signal })).json();
+}
+
+/** A hit's picture under the attention of a drawing, as a PNG. */
+export async function explanation(gallery, hit, query, signal) {
+  const path = `/galleries/${encodeURIComponent(gallery)}/items/${encodeURIComponent(hit.id)}/explanation`;
+  const request =
+    query.kind === "strokes"
+      ? call(`${path}/strokes`, { ...json({ strokes: query.strokes }), signal })
+      : call(`${path}/sketch`, { ...picture(query.file), signal });
+  return (await request).blob();
+}
+
+function json(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+function picture(file) {
+  const type = file.type.startsWith("image/") ? file.type : "image/png"; // the server looks at the bytes themselves
+  return { method: "POST", headers: { "Content-Type": type }, body: file };
+}
+
+async function call(path, options) {
+  let response;
+  try {
+    response = await fetch(BASE + path, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The server does not answer. Your drawing is kept.");
+  }
+  if (response.ok) return response;
+  const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  throw new ApiError(await reason(response), response.status, Number.isFinite(seconds) ? seconds : null);
+}
+
+async function reason(response) {
+  if (response.status === 429 || response.status === 503) return "The server is busy. Your drawing is kept.";
+  try {
+    return (await response.json()).error.message;
+  } catch {
+    return `The server answered with status ${response.status}.`; // no JSON: something between us and the server
+  }
+}

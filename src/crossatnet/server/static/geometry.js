@@ -1,0 +1,148 @@
+/**
+ * Strokes as polylines: smoothing what a hand draws, simplifying it, and cutting it with an eraser.
+ *
+ * A point is [x, y] or [x, y, pressure]; lengths are in the drawing's units. Nothing here changes its arguments.
+ */
+
+const JITTER = 20; // a hand's tremble is shorter than this; longer moves are taken as they come
+const CALM = 0.45; // share of a tiny move that is followed, the rest is smoothed away
+const STEP = 6; // length of the pieces that a curve is laid down in
+
+/** The point a share `t` of the way from `a` to `b`. */
+function between(a, b, t) {
+  return a.map((value, axis) => value + (b[axis] - value) * t);
+}
+
+export function distance(a, b) {
+  return Math.hypot(a[0] - b[0], a[1] - b[1]);
+}
+
+/** Follows a pointer and lays down a smooth curve through what it reports. */
+export class Smoother {
+  #curve;
+  #corner; // the latest point of the pointer's calmed path: the control point of the next piece of curve
+  #joint; // where the curve has got to: halfway between the last two corners
+
+  constructor(start) {
+    this.#curve = [start];
+    this.#corner = this.#joint = start;
+  }
+
+  /** The curve so far, up to where the pointer is. */
+  get points() {
+    const last = this.#curve.at(-1);
+    return distance(last, this.#corner) > 0 ? [...this.#curve, this.#corner] : [...this.#curve];
+  }
+
+  add(point) {
+    const response = Math.min(1, Math.max(CALM, distance(point, this.#corner) / JITTER));
+    const corner = between(this.#corner, point, response);
+    if (distance(corner, this.#corner) < 0.5) return;
+    const joint = between(this.#corner, corner, 0.5);
+    const pieces = Math.max(1, Math.ceil(distance(this.#joint, joint) / STEP));
+    for (let piece = 1; piece <= pieces; piece += 1) {
+      const t = piece / pieces;
+      const [out, back] = [between(this.#joint, this.#corner, t), between(this.#corner, joint, t)];
+      this.#curve.push(between(out, back, t)); // a quadratic Bézier curve, by de Casteljau
+    }
+    this.#corner = corner;
+    this.#joint = joint;
+  }
+
+  /** The whole stroke once the pointer is lifted at `point`: smoothing must not leave it short of there. */
+  finish(point) {
+    return distance(this.points.at(-1), point) > 0.5 ? [...this.points, point] : this.points;
+  }
+}
+
+/** The fewest of the points whose polyline stays within `tolerance` of all of them (Ramer-Douglas-Peucker). */
+export function simplify(points, tolerance) {
+  if (points.length < 3) return [...points];
+  const kept = new Set([0, points.length - 1]);
+  const open = [[0, points.length - 1]];
+  while (open.length) {
+    const [first, last] = open.pop();
+    let [farthest, most] = [-1, tolerance];
+    for (let index = first + 1; index < last; index += 1) {
+      const away = distanceToSegment(points[index], points[first], points[last]);
+      if (away > most) [farthest, most] = [index, away];
+    }
+    if (farthest < 0) continue;
+    kept.add(farthest);
+    open.push([first, farthest], [farthest, last]);
+  }
+  return points.filter((_, index) => kept.has(index));
+}
+
+export function distanceToSegment(point, start, end) {
+  const [dx, dy] = [end[0] - start[0], end[1] - start[1]];
+  const length2 = dx * dx + dy * dy;
+  const along = length2 ? ((point[0] - start[0]) * dx + (point[1] - start[1]) * dy) / length2 : 0;
+  const t = Math.min(1, Math.max(0, along));
+  return Math.hypot(point[0] - start[0] - t * dx, point[1] - start[1] - t * dy);
+}
+
+/**
+ * What is left of a stroke after an eraser went straight from `from` to `to`, wiping all within `reach`.
+ *
+ * Returns the pieces, each a list of points; the stroke itself, alone, if it was not touched. New end points lie
+ * exactly on the border of what was wiped.
+ */
+export function cut(points, from, to, reach) {
+  if (points.length === 1) return distanceToSegment(points[0], from, to) < reach ? [] : [points];
+  const wiped = points.slice(1).map((end, index) => insideCapsule(points[index], end, from, to, reach));
+  if (wiped.every((interval) => interval === null)) return [points];
+  const pieces = [];
+  let piece = [points[0]];
+  wiped.forEach((interval, index) => {
+    const [start, end] = [points[index], points[index + 1]];
+    if (interval) {
+      if (interval[0] > 0) piece.push(between(start, end, interval[0]));
+      pieces.push(piece);
+      piece = interval[1] < 1 ? [between(start, end, interval[1])] : [];
+    }
+    piece.push(end);
+  });
+  pieces.push(piece);
+  return pieces.filter((each) => each.length > 1 && each.some((point) => distance(point, each[0]) > 1e-9));
+}
+
+/**
+ * The part [t0, t1] of the segment from `a` to `b` that lies nearer than `reach` to the segment from `from` to `to`,
+ * or null. One interval is enough: the points near a segment are a capsule, which is convex.
+ */
+function insideCapsule(a, b, from, to, reach) {
+  const intervals = [insideDisc(a, b, from, reach), insideDisc(a, b, to, reach), insideBand(a, b, from, to, reach)];
+  const found = intervals.filter((interval) => interval && interval[0] < interval[1]);
+  if (!found.length) return null;
+  return [Math.min(...found.map(([t0]) => t0)), Math.max(...found.map(([, t1]) => t1))];
+}
+
+function insideDisc(a, b, centre, radius) {
+  const [dx, dy, ox, oy] = [b[0] - a[0], b[1] - a[1], a[0] - centre[0], a[1] - centre[1]];
+  const [square, half, rest] = [dx * dx + dy * dy, dx * ox + dy * oy, ox * ox + oy * oy - radius * radius];
+  if (!square) return rest < 0 ? [0, 1] : null;
+  const root = half * half - square * rest;
+  if (root <= 0) return null;
+  return [Math.max(0, (-half - Math.sqrt(root)) / square), Math.min(1, (-half + Math.sqrt(root)) / square)];
+}
+
+/** As `insideDisc`, for the rectangle along `from` - `to` that reaches `reach` to both sides. */
+function insideBand(a, b, from, to, reach) {
+  const length = distance(from, to);
+  if (!length) return null;
+  const [ux, uy] = [(to[0] - from[0]) / length, (to[1] - from[1]) / length];
+  const along = (point) => (point[0] - from[0]) * ux + (point[1] - from[1]) * uy;
+  const across = (point) => (point[1] - from[1]) * ux - (point[0] - from[0]) * uy;
+  const first = slab(along(a), along(b), 0, length);
+  const second = slab(across(a), across(b), -reach, reach);
+  return first && second && [Math.max(first[0], second[0]), Math.min(first[1], second[1])];
+}
+
+/** The part of 0..1 in which a value that goes evenly from `a` to `b` lies between `low` and `high`, or null. */
+function slab(a, b, low, high) {
+  if (a === b) return a > low && a < high ? [0, 1] : null;
+  const [t0, t1] = [(low - a) / (b - a), (high - a) / (b - a)];
+  const interval = [Math.max(0, Math.min(t0, t1)), Math.min(1, Math.max(t0, t1))];
+  return interval[0] < interval[1] ? interval : null;
+}

@@ -1,0 +1,64 @@
+/** What the page tells: passing messages, troubles that stay until they are over, and sentences for screen readers. */
+
+const TOAST = 4000; // milliseconds
+const SETTLED = 600; // milliseconds without news before a screen reader is told
+
+/** `parts` are the nodes {toast, trouble, troubleText, retry, spoken}. */
+export class Notices {
+  #parts;
+  #toastTimer = 0;
+  #spokenTimer = 0;
+  #countdown = 0;
+
+  constructor(parts) {
+    this.#parts = parts;
+  }
+
+  /** A message that goes away by itself. */
+  toast(message) {
+    const { toast } = this.#parts;
+    clearTimeout(this.#toastTimer);
+    toast.textContent = message;
+    toast.classList.add("shown");
+    this.#toastTimer = setTimeout(() => {
+      toast.classList.remove("shown");
+      toast.textContent = "";
+    }, TOAST);
+  }
+
+  /** Read out, once nothing newer comes: pictures change many times during a stroke. */
+  say(message) {
+    clearTimeout(this.#spokenTimer);
+    this.#spokenTimer = setTimeout(() => (this.#parts.spoken.textContent = message), SETTLED);
+  }
+
+  /** A trouble, with a button to try again; with `seconds` it is tried again by itself when they are over. */
+  trouble(message, retry = null, seconds = null) {
+    clearInterval(this.#countdown);
+    const { trouble, troubleText, retry: button } = this.#parts;
+    trouble.hidden = false;
+    troubleText.textContent = message;
+    button.hidden = !retry;
+    button.onclick = retry;
+    if (!retry || seconds === null) {
+      button.textContent = "Try again";
+      return;
+    }
+    let left = seconds;
+    const tick = () => {
+      button.textContent = left > 0 ? `Try now (${left} s)` : "Trying …";
+      if (left === 0) {
+        clearInterval(this.#countdown);
+        retry();
+      }
+      left -= 1;
+    };
+    this.#countdown = setInterval(tick, 1000);
+    tick();
+  }
+
+  untroubled() {
+    clearInterval(this.#countdown);
+    this.#parts.trouble.hidden = true;
+  }
+}

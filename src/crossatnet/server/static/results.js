@@ -1,0 +1,147 @@
+/** The list of hits. Hits keep their nodes and glide to their new places, so that one sees which pictures rise. */
+
+const GLIDE = { duration: 340, easing: "cubic-bezier(.2, .7, .2, 1)" };
+const APPEAR = { duration: 220, easing: "ease-out" };
+const KEPT = 300; // nodes of hits no longer shown, kept with their decoded pictures for when they come back
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** Emits "open" with detail {index} when a hit is chosen. */
+export class Results extends EventTarget {
+  hits = [];
+  #list;
+  #template;
+  #nodes = new Map(); // id of a hit -> its <li>, in the order of their last use
+
+  constructor(list, template) {
+    super();
+    this.#list = list;
+    this.#template = template;
+    list.addEventListener("click", (event) => this.#open(event.target.closest("button")));
+    list.addEventListener("keydown", (event) => this.#walk(event));
+    list.addEventListener("focusin", (event) => this.#makeTabStop(event.target.closest("button")));
+  }
+
+  /** Show these hits and no others. */
+  show(hits) {
+    const places = this.#places();
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
+    this.hits = hits;
+    this.#arrange();
+    if (focused?.isConnected) focused.focus({ preventScroll: true }); // moving a node takes the focus away
+    this.#animate(places);
+  }
+
+  /** Show more hits below; those that are there already are left out. */
+  append(hits) {
+    const known = new Set(this.hits.map(({ id }) => id));
+    this.show([...this.hits, ...hits.filter(({ id }) => !known.has(id))]);
+  }
+
+  clear() {
+    this.hits = [];
+    this.#list.replaceChildren();
+  }
+
+  /** Grey tiles in place of hits that are late. */
+  wait(count) {
+    this.#list.replaceChildren(
+      ...Array.from({ length: count }, () => {
+        const item = document.createElement("li");
+        item.className = "skeleton";
+        item.ariaHidden = "true";
+        return item;
+      }),
+    );
+  }
+
+  focus(index) {
+    this.#buttons()[index]?.focus();
+  }
+
+  #arrange() {
+    for (const child of [...this.#list.children]) if (child.className === "skeleton") child.remove();
+    const wanted = this.hits.map((hit, index) => this.#node(hit, index));
+    const staying = new Set(wanted);
+    for (const child of [...this.#list.children]) if (!staying.has(child)) child.remove();
+    wanted.forEach((node, index) => {
+      const there = this.#list.children[index];
+      if (there !== node) this.#list.insertBefore(node, there ?? null);
+    });
+    const buttons = this.#buttons();
+    if (!buttons.some((button) => button.tabIndex === 0)) this.#makeTabStop(buttons[0]);
+  }
+
+  #node(hit, index) {
+    const node = this.#nodes.get(hit.id) ?? this.#made(hit);
+    this.#nodes.delete(hit.id); // and set anew: the map's order is that of use
+    this.#nodes.set(hit.id, node);
+    if (this.#nodes.size > KEPT + this.hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
+    const name = hit.class_name ?? hit.file_name;
+    node.querySelector(".name").textContent = readable(name);
+    node.querySelector(".score").textContent = hit.score.toFixed(2);
+    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}, score ${hit.score.toFixed(2)}`;
+    return node;
+  }
+
+  #made(hit) {
+    const node = this.#template.content.firstElementChild.cloneNode(true);
+    node.dataset.id = hit.id;
+    node.querySelector("button").tabIndex = -1;
+    const image = node.querySelector("img");
+    image.addEventListener("load", () => image.classList.add("loaded"), { once: true });
+    image.addEventListener("error", () => node.classList.add("broken"), { once: true });
+    image.src = hit.thumbnail;
+    return node;
+  }
+
+  /** Where every hit is now, on its way or not. */
+  #places() {
+    if (calm.matches) return new Map();
+    return new Map([...this.#list.children].map((node) => [node, node.getBoundingClientRect()]));
+  }
+
+  #animate(places) {
+    if (calm.matches) return;
+    const nodes = [...this.#list.children];
+    for (const node of nodes) for (const animation of node.getAnimations()) animation.cancel();
+    const boxes = nodes.map((node) => node.getBoundingClientRect()); // all read before any is written
+    nodes.forEach((node, index) => {
+      const [before, after] = [places.get(node), boxes[index]];
+      if (!before) node.animate([{ opacity: 0, transform: "scale(.94)" }, {}], APPEAR);
+      else if (Math.hypot(before.x - after.x, before.y - after.y) > 1) {
+        node.animate([{ transform: `translate(${before.x - after.x}px, ${before.y - after.y}px)` }, {}], GLIDE);
+      }
+    });
+  }
+
+  #buttons() {
+    return [...this.#list.querySelectorAll("button")];
+  }
+
+  #open(button) {
+    if (button) this.dispatchEvent(new CustomEvent("open", { detail: { index: this.#buttons().indexOf(button) } }));
+  }
+
+  /** One hit is in the order of Tab, the arrow keys lead to the others. */
+  #makeTabStop(chosen) {
+    if (!chosen) return;
+    for (const button of this.#buttons()) button.tabIndex = button === chosen ? 0 : -1;
+  }
+
+  #walk(event) {
+    const buttons = this.#buttons();
+    const here = buttons.indexOf(event.target.closest("button"));
+    const columns = getComputedStyle(this.#list).gridTemplateColumns.split(" ").length;
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
+    const ends = { Home: 0, End: buttons.length - 1 };
+    const next = event.key in ends ? ends[event.key] : here + steps[event.key];
+    if (here < 0 || !buttons[next] || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    buttons[next].focus();
+  }
+}
+
+/** A class or file name as people write it. */
+export function readable(name) {
+  return name.replaceAll("_", " ");
+}

@@ -1,0 +1,110 @@
+"""What the page does when the server is away, busy, or wants a token: it says so, and loses nothing."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Browser, Page, Route, expect
+
+from crossatnet.server.settings import Place
+from server.page.conftest import serving
+from server.page.hand import draw, settled, shown
+
+Visit = Callable[..., Page]
+
+DIAGONAL = [(200, 200), (800, 800)]
+SEARCHES = "**/search/strokes"
+
+
+def test_a_server_that_is_away_is_told_and_asked_again(visit: Visit) -> None:
+    page = visit(troubled=True)
+    draw(page, DIAGONAL)
+    before = settled(page)
+    page.context.set_offline(True)
+    draw(page, [(200, 800), (800, 200)])
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer. Your drawing is kept.")
+    assert shown(page) == before  # the pictures stay
+    page.context.set_offline(False)
+    expect(page.locator("#trouble")).to_be_hidden()  # the browser told that it is online again
+    assert settled(page) != before
+
+
+def test_a_busy_server_is_asked_again_when_it_said(visit: Visit) -> None:
+    page = visit(troubled=True)
+    refused: list[Route] = []
+
+    def busy(route: Route) -> None:
+        if len(refused) >= 2:
+            route.continue_()
+            return
+        refused.append(route)
+        error = {"error": {"code": "overloaded", "message": "too many searches at once"}}
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json=error)
+
+    page.route(SEARCHES, busy)
+    draw(page, [(500, 500)])
+    expect(page.get_by_role("alert")).to_contain_text("The server is busy. Your drawing is kept.")
+    expect(page.locator("#trouble")).to_be_hidden()  # nobody clicked
+    assert len(settled(page)) == 24
+    assert len(refused) == 2
+
+
+def test_a_request_that_is_wrong_is_told_in_the_servers_words_and_not_repeated(visit: Visit) -> None:
+    page = visit(troubled=True)
+    error = {"error": {"code": "invalid", "message": "strokes: more than 2,000; draw with fewer"}}
+    page.route(SEARCHES, lambda route: route.fulfill(status=422, json=error))
+    draw(page, DIAGONAL)
+    expect(page.get_by_role("alert")).to_contain_text("strokes: more than 2,000; draw with fewer")
+    assert page.locator("#retry").is_hidden()
+    page.unroute(SEARCHES)
+    draw(page, [(200, 800), (800, 200)])
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_waiting_is_shown_only_when_it_is_long(visit: Visit) -> None:
+    page = visit()
+    held: list[Route] = []
+    page.route(SEARCHES, lambda route: held.append(route))
+    draw(page, [(500, 500)])
+    expect(page.locator("#results .skeleton")).to_have_count(24)
+    held[-1].continue_()  # the stroke's end; what was asked in its midst was given up
+    assert len(settled(page)) == 24
+    assert page.locator("#results .skeleton").count() == 0
+
+
+def test_galleries_that_cannot_be_listed_are_asked_for_again(visit: Visit) -> None:
+    page = visit(troubled=True)
+    page.route("**/api/v1/galleries", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+    draw(page, DIAGONAL)
+    page.unroute("**/api/v1/galleries")
+    page.locator("#retry").evaluate("(button) => button.click()")  # it is pressed by itself too, and gone then
+    page.locator("#results li").first.wait_for()  # what was drawn meanwhile is searched
+
+
+def test_who_has_no_token_any_more_logs_in_and_finds_the_drawing_again(
+    browser: Browser, galleries: tuple[Place, ...]
+) -> None:
+    with serving(galleries[:1], token="a secret of many letters") as address:
+        page = browser.new_page()
+        page.set_default_timeout(15_000)
+        page.goto(address)
+        assert page.url == f"{address}/login"
+        page.get_by_label("Token").fill("a guess")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").wait_for()
+        page.get_by_label("Token").fill("a secret of many letters")
+        page.keyboard.press("Enter")
+        page.locator("#gallery option").first.wait_for(state="attached")
+        draw(page, DIAGONAL)
+        before = settled(page)
+        page.context.clear_cookies()
+        draw(page, [(500, 500)])
+        page.wait_for_url("**/login")
+        page.get_by_label("Token").fill("a secret of many letters")
+        page.keyboard.press("Enter")
+        page.locator("#results li").first.wait_for()
+        settled(page)
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="Undo").click()
+        assert len(settled(page)) == len(before)
+        page.close()
