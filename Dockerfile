@@ -1,19 +1,14 @@
-# The server with the shipped checkpoints, CPU only, as a user without rights. See docs/server.md.
+# The server with the shipped checkpoints, which need no torch, as a user without rights. See docs/server.md.
 #
 #   docker build -t crossatnet .
 #   docker run --rm -p 127.0.0.1:8000:8000 -e CROSSATNET_TOKEN=... crossatnet
 
 FROM python:3.11-slim-bookworm AS build
-# The index that has torch's CPU build; where your registry gives CPU builds anyway, leave it empty.
-ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/crossatnet
 ENV PATH=/opt/crossatnet/bin:$PATH
 WORKDIR /build
-COPY constraints.txt ./
-# First and alone: the largest part changes least, and a build with another torch is not wanted later.
-RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
-COPY pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN pip install -c constraints.txt '.[serve,quickstart]'
 

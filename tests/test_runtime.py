@@ -137,9 +137,11 @@ def test_a_measurement_is_made_once(tiny_export: Path, monkeypatch: pytest.Monke
     assert OnnxModel(tiny_export, faster_photo_part).photo_part == "photo-int8"
     assert len(asked) == 2
     assert json.loads((cache_directory() / CHOICES).read_text())[machine_key(model)]["int8_per_s"] == 20.0
-    (cache_directory() / CHOICES).write_text(json.dumps({machine_key(model): {"int8_per_s": 1}, "other": 3}))
-    assert OnnxModel(tiny_export, faster_photo_part).photo_part == "photo-int8"
-    assert len(asked) == 3
+    texts = dict.fromkeys(("float_per_s", "int8_per_s", "cosine"), "1")
+    for number, damaged in enumerate(({"int8_per_s": 1}, texts), 3):
+        (cache_directory() / CHOICES).write_text(json.dumps({machine_key(model): damaged, "other": 3}))
+        assert OnnxModel(tiny_export, faster_photo_part).photo_part == "photo-int8"
+        assert len(asked) == number
 
 
 def test_other_threads_are_another_machine(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,9 +150,12 @@ def _choices() -> dict[str, dict[str, Any]]:
         raw = json.loads((cache_directory() / CHOICES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    needed = {"float_per_s", "int8_per_s", "cosine"}
     entries = raw.items() if isinstance(raw, dict) else ()
-    return {key: value for key, value in entries if isinstance(value, dict) and needed <= set(value)}
+    return {key: value for key, value in entries if isinstance(value, dict) and _is_measurement(value)}
+
+
+def _is_measurement(value: dict[str, Any]) -> bool:
+    return all(isinstance(value.get(name), float | int) for name in ("float_per_s", "int8_per_s", "cosine"))
 
 
 def probes(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:

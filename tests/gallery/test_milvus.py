@@ -303,7 +303,7 @@ def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(
 ) -> None:
     put(gallery, [facts("/p/a")], vectors(1))
     key = gallery.search_embeddings(vectors(1), 1)[0][0].id
-    monkeypatch.setattr("crossatnet.gallery.milvus._hash", lambda *parts: key)
+    monkeypatch.setattr("crossatnet.gallery.milvus.id_of", lambda *parts: key)
     with pytest.raises(UserError, match="/p/b has by chance the id of /p/a; rename one"):
         put(gallery, [facts("/p/b")], vectors(1))
     monkeypatch.undo()

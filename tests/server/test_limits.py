@@ -137,13 +137,15 @@ def test_an_overloaded_server_says_so_and_keeps_serving(
             answer = search()
             assert_refused(answer, 503, "overloaded", "try again")  # type: ignore[arg-type]
             assert answer.headers["retry-after"] == "1"  # type: ignore[attr-defined]
+        unread = client.post(f"{BASE}/search/strokes", content=b"{", headers={"content-type": "application/json"})
+        assert_refused(unread, 503, "overloaded")  # not looked into: that would cost more than the refusal
         assert client.get("/api/v1/health").status_code == 200
         assert client.get("/api/v1/ready").status_code == 200
         assert client.get(f"{BASE}/items/1/thumbnail").status_code == 200
         release.set()
         assert [each.result().status_code for each in waiting] == [200] * 3  # type: ignore[attr-defined]
     assert search().status_code == 200  # type: ignore[attr-defined]
-    assert "crossatnet_refused_total 3.0" in client.get("/metrics").text
+    assert "crossatnet_refused_total 4.0" in client.get("/metrics").text
 
 
 def test_a_body_that_does_not_come_is_given_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,3 +212,40 @@ def test_an_uploads_folder_is_made(tmp_path: Path, gallery: Gallery) -> None:
     with pytest.raises(UserError):  # the gallery, twice, of a model that was not saved
         run.open_at(settings)
     assert (tmp_path / "a" / "b").is_dir()
+
+
+WITHOUT_TORCH = """
+import sys
+
+for name in ("torch", "onnx", "lightning"):
+    sys.modules[name] = None  # as if it were not installed
+sys.path.insert(0, sys.argv[4])
+from fastapi.testclient import TestClient
+from pathlib import Path
+from serving import HOUSE, PNG, picture
+from crossatnet import CrossATNet, Gallery
+from crossatnet.server.app import create_app
+from crossatnet.server.galleries import open_galleries
+from crossatnet.server.settings import Place, Settings
+
+checkpoint, pictures, folder = map(Path, sys.argv[1:4])
+with Gallery.create(folder / "pets.gallery", CrossATNet.from_pretrained(checkpoint)) as gallery:
+    gallery.add_folder(pictures)
+settings = Settings((Place(str(folder / "pets.gallery")),), uploads=folder / "uploads")
+with TestClient(create_app(open_galleries(settings.places, settings.uploads), settings), "http://localhost") as client:
+    base = "/api/v1/galleries/pets"
+    for ranking in ("float", "code", "guided"):
+        found = client.post(f"{base}/search/strokes", json={"strokes": HOUSE, "ranking": ranking, "k": 3})
+        print(found.status_code, len(found.json()["hits"]))
+    item = found.json()["hits"][0]["id"]
+    print(client.post(f"{base}/items/{item}/explanation/strokes", json={"strokes": HOUSE}).status_code)
+    print(client.post(f"{base}/items", content=picture(900), headers=PNG).status_code)
+    print(client.post(f"{base}/search/photo?k=1", content=picture(900), headers=PNG).json()["hits"][0]["score"] > 0.99)
+"""
+
+
+def test_it_serves_without_torch(tiny_export: Path, folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, tiny_export, folder, tmp_path, Path(__file__).parent]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:-1] == ["200 3"] * 3 + ["200", "201", "True"]

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from serving import ADDRESS, BASE, HOUSE, PNG, ask, assert_refused, picture
 from starlette.routing import BaseRoute
+from starlette.websockets import WebSocketDisconnect
 
 from crossatnet.errors import UserError
 from crossatnet.server.security import CONTENT_POLICY, COOKIE, COOKIE_SECONDS, OPEN_PATHS, Token, check_token
@@ -160,6 +161,7 @@ def test_with_a_token_any_host_name_will_do(serve: object) -> None:
         {"origin": "https://evil.example"},
         {"origin": "http://localhost:9999"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://localhost:8000.evil.example"},
         {"origin": ADDRESS, "sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
@@ -235,6 +237,27 @@ def test_the_access_log_has_neither_queries_nor_tokens(guarded: TestClient, capl
     assert all(line["milliseconds"] > 0 and line["bytes"] >= 0 and line["worker"] for line in lines)
     for secret in (TOKEN, "mistyped", "12345", "54321", "private"):
         assert secret not in "".join(ours)
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", f"{BASE}/search/strokes"])
+def test_web_sockets_are_refused_before_a_route_is_looked_for(client: TestClient, path: str) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+        pass
+
+
+def test_methods_that_are_none_are_not_counted_one_by_one(guarded: TestClient) -> None:
+    for number in range(3):
+        assert guarded.request(f"MADEUP{number}", "/").status_code == 401
+    counted = guarded.get("/metrics", headers=BEARER).text
+    assert 'crossatnet_requests_total{method="unknown",route="unknown",status="401"} 3.0' in counted
+    assert "MADEUP" not in counted
+
+
+def test_parts_of_the_page_are_asked_for_anew_so_that_those_of_two_versions_never_mix(client: TestClient) -> None:
+    first = client.get("/static/page.js")
+    again = client.get("/static/page.js", headers={"if-none-match": first.headers["etag"]})
+    assert [answer.status_code for answer in (first, again)] == [200, 304]
+    assert [answer.headers["cache-control"] for answer in (first, again)] == ["no-cache"] * 2
 
 
 def test_settings_do_not_show_the_token() -> None:

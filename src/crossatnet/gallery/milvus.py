@@ -12,14 +12,10 @@ latest changes. An embedding is written before the row that points to it and rem
 process that dies in between leaves at most a batch of embeddings that nothing points to.
 """
 
-import hashlib
-import json
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +44,7 @@ from crossatnet.gallery.milvus_collections import (
     embeddings_name,
     read_checkpoint,
 )
+from crossatnet.gallery.milvus_rows import FACTS, expression, id_of, id_ranges, item_of, row_of, stamp_of
 from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
 from crossatnet.gallery.sidefile import STORED_FLOAT
 
@@ -57,8 +54,6 @@ ROWS_A_CALL, VALUES_A_CALL = 1000, 10_000
 # Of candidates' embeddings in memory at once: 32 MiB as halves, 64 MiB more while they are compared. Or those of one
 # query if they are more, as they are from some 1e7 items on; of 1e9 items of 512 bits they would be gigabytes.
 RERANK_FLOATS = 16_777_216
-LARGEST_ID = (1 << 63) - 1
-FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 
 # How current a read must be. Milvus replaces a row by deleting it and adding it anew. Its own strong query was measured
 # to miss rows, and to count too many, about every fifth time while another process replaced them; what it has at hand
@@ -149,7 +144,7 @@ class MilvusBackend:
         vectors: dict[int, dict[str, Any]] = {}  # the same
         for facts, code, half in zip(pictures, packed, halves, strict=True):
             added = known[facts.path]["added"] if facts.path in known else now
-            row = _row(facts, code, added)
+            row = row_of(facts, code, added)
             if (other := rows.get(row["id"], row)["path"]) != facts.path:
                 raise self._same_id(facts.path, other)
             rows[row["id"]] = row
@@ -191,7 +186,7 @@ class MilvusBackend:
     def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
         """The stamps of those among `paths` that are stored."""
         known = self._rows_of_paths(paths, ["size", "mtime_ns", "content_hash"])
-        return {path: _stamp(row) for path, row in known.items()}
+        return {path: stamp_of(row) for path, row in known.items()}
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """The ids of those among `paths` that are stored."""
@@ -207,7 +202,7 @@ class MilvusBackend:
 
     def items(self, ids: Sequence[int]) -> dict[int, Item]:
         """The stored items among `ids`, by id."""
-        return {key: _item(row) for key, row in self._rows(self._codes, ids, FACTS).items()}
+        return {key: item_of(row) for key, row in self._rows(self._codes, ids, FACTS).items()}
 
     def thumbnail(self, item_id: int) -> bytes | None:
         """None: thumbnails are not kept here."""
@@ -249,7 +244,7 @@ class MilvusBackend:
         scores = np.full((len(packed), k), -np.inf, np.float32)
         length = min(max(2 * k, SHORTEST), LONGEST_SHORTLIST)
         self._catch_up(self._codes)
-        for number, hits in enumerate(self._hits(packed, length, _expression(where))):
+        for number, hits in enumerate(self._hits(packed, length, expression(where))):
             best = sorted(hits, key=lambda hit: (hit["distance"], hit["id"]))[:k]
             ids[number, : len(best)] = [hit["id"] for hit in best]
             scores[number, : len(best)] = [1 - hit["distance"] / (8 * packed.shape[1]) for hit in best]
@@ -262,11 +257,11 @@ class MilvusBackend:
         """
         self._catch_up(self._codes)
         if length <= LONGEST_SHORTLIST:
-            return self._search(packed, length, _expression(where))
+            return self._search(packed, length, expression(where))
         shortlists: list[dict[int, int]] = [{} for _ in packed]
         # each range of ids has its share of the nearest, give or take a little
-        for ids in _id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
-            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, _expression(where)))))
+        for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
+            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, expression(where)))))
             for shortlist, part in zip(shortlists, found, strict=True):
                 shortlist.update(part)
         return shortlists
@@ -313,7 +308,7 @@ class MilvusBackend:
 
     def _rows_of_paths(self, paths: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of those among `paths` that are stored, by path, as they are at this moment."""
-        ids = {_hash(path): path for path in paths}
+        ids = {id_of(path): path for path in paths}
         fields = fields if "*" in fields else ["path", *fields]
         rows: dict[str, dict[str, Any]] = {}
         for row in self._among(self._codes, [*ids], fields, STRONG):
@@ -337,12 +332,12 @@ class MilvusBackend:
 
     def _values(self, field: str, where: Where) -> Iterator[Any]:
         """A field of all items that `where` admits, in no special order."""
-        for ids in _id_ranges(1 + len(self) // VALUES_A_CALL):  # counting them has waited for what others wrote
-            condition = " and ".join(filter(None, (ids, _expression(where))))
+        for ids in id_ranges(1 + len(self) // VALUES_A_CALL):  # counting them has waited for what others wrote
+            condition = " and ".join(filter(None, (ids, expression(where))))
             yield from (row[field] for row in self._query(self._codes, condition, [field], EVENTUAL))
 
     def _count(self, where: Where, currency: str) -> int:
-        return int(self._query(self._codes, _expression(where), ["count(*)"], currency)[0]["count(*)"])
+        return int(self._query(self._codes, expression(where), ["count(*)"], currency)[0]["count(*)"])
 
     def _query(self, collection: str, where: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
         if currency == STRONG:
@@ -372,58 +367,3 @@ class MilvusBackend:
     def _same_id(self, path: str, other: str) -> UserError:
         """Of two paths whose hashes are equal: expected once among some billions."""
         return UserError(f"{self.name}: {path} has by chance the id of {other}; rename one of the two and index again")
-
-
-def _hash(*parts: str) -> int:
-    """An id for these texts: 63 bits, so that it is a positive integer of 64."""
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") & LARGEST_ID
-
-
-def _id_ranges(parts: int) -> Iterator[str]:
-    """Conditions that part all items into so many sets of about equal size, for ids are hashes."""
-    step = (LARGEST_ID + 1) // parts + 1
-    for first in range(0, LARGEST_ID, step):
-        yield f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
-
-
-def _row(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
-    return {
-        "id": _hash(facts.path),
-        "code": code.tobytes(),
-        "embedding_id": _hash(facts.path, facts.stamp.content_hash),
-        "path": facts.path,
-        "class_name": facts.class_name or "",
-        **asdict(facts.stamp),
-        "width": facts.width,
-        "height": facts.height,
-        "added": added,
-    }
-
-
-def _stamp(row: dict[str, Any]) -> Stamp:
-    return Stamp(row["size"], row["mtime_ns"], row["content_hash"])
-
-
-def _item(row: dict[str, Any]) -> Item:
-    facts = Facts(row["path"], row["class_name"] or None, _stamp(row), row["width"], row["height"])
-    return Item(row["id"], facts, datetime.fromtimestamp(row["added"], UTC).isoformat(timespec="seconds"))
-
-
-def _expression(where: Where) -> str:
-    """The conditions as Milvus reads them; empty if there are none."""
-    conditions: list[str] = []
-    if where.class_names:
-        conditions.append(f"class_name in {_quoted([*where.class_names])}")
-    if where.path_prefix:
-        end = where.path_prefix + chr(sys.maxunicode)  # `like` would take % and _ for wildcards
-        conditions.append(f"path >= {_quoted(where.path_prefix)} and path < {_quoted(end)}")
-    if where.added_since:
-        conditions.append(f"added >= {math.ceil(where.added_since.timestamp())}")
-    if where.added_before:
-        conditions.append(f"added < {math.ceil(where.added_before.timestamp())}")
-    return " and ".join(conditions)
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)  # Milvus reads text in quotes as JSON does

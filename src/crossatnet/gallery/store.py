@@ -11,12 +11,11 @@ run on arrays of all codes and embeddings, see `snapshot`; large galleries keep 
 import os
 import secrets
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from crossatnet.errors import UserError
 from crossatnet.gallery import database, sidefile
 from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where
 from crossatnet.gallery.changes import count_changes, marks, read_changes, read_rows
+from crossatnet.gallery.conditions import in_sql, path_range
 from crossatnet.gallery.database import COMPLAINTS, plain_errors, transaction
 from crossatnet.gallery.snapshot import Masks, Snapshot
 
@@ -188,7 +188,7 @@ class Store:
 
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
-        last, end = _range(str(folder).rstrip(os.sep) + os.sep)
+        last, end = path_range(str(folder).rstrip(os.sep) + os.sep)
         statement = "SELECT path FROM items WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
         while rows := self._rows(statement, (last, end, IDS_A_STATEMENT)):
             yield from (row[0] for row in rows)
@@ -321,21 +321,8 @@ class Store:
 
     def _ids_where(self, where: Where) -> NDArray[np.int64]:
         """The ids, ascending, of the items that meet the conditions."""
-        conditions: list[str] = []
-        values: list[str] = []
-        if where.class_names:
-            conditions.append(f"class_name IN ({marks(where.class_names)})")
-            values += where.class_names
-        if where.path_prefix:
-            conditions.append("path >= ? AND path < ?")
-            values += _range(where.path_prefix)
-        if where.added_since:
-            conditions.append("added >= ?")
-            values.append(_text(where.added_since))
-        if where.added_before:
-            conditions.append("added < ?")
-            values.append(_text(where.added_before))
-        rows = self._rows(f"SELECT id FROM items WHERE {' AND '.join(conditions)}", values)
+        condition, values = in_sql(where)
+        rows = self._rows(f"SELECT id FROM items WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
     # SQLite
@@ -376,17 +363,6 @@ class Store:
         with self._writing() as connection:
             connection.execute("UPDATE meta SET generation = generation + 1")
             yield connection
-
-
-def _range(prefix: str) -> tuple[str, str]:
-    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, in SQLite's byte order."""
-    return prefix, prefix + chr(sys.maxunicode)
-
-
-def _text(moment: datetime) -> str:
-    """A moment as `added` is stored, in whole seconds: the first that is not earlier."""
-    later = moment.astimezone(UTC) + timedelta(microseconds=999_999)
-    return later.isoformat(timespec="seconds")
 
 
 def _now() -> str:

@@ -3,12 +3,12 @@
 | file | takes | gives |
 |---|---|---|
 | photo.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `map` (N, C, h, w) |
-| photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolution and what follows the map |
+| photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolutions and what follows the map |
 | sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
 The graphs hold no weights: as external data, which ONNX knows, they point into model.safetensors, so the form takes a
-few hundred kilobytes and cannot go with other weights. onnx.json is the list of them, with digests.
+megabyte and cannot go with other weights. onnx.json is the list of them, with digests.
 """
 
 import hashlib

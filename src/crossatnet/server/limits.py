@@ -31,14 +31,18 @@ class Gate:
         self._inside = 0
         self._lock = threading.Lock()  # of the count: jobs leave from their threads
 
+    def require_room(self) -> None:
+        """Raise `ApiError` 503 if a job would find no room now."""
+        if self._inside >= self._most:
+            # a client that comes back over a new connection may meet another worker
+            raise ApiError(
+                503, "the server is busy: try again in a moment", "overloaded", headers={"Connection": "close"}
+            )
+
     async def run(self, job: Callable[[], Result]) -> Result:
         """What the job returns or raises. Raises `ApiError` 503 if there is no room, or no answer in time."""
         with self._lock:
-            if self._inside >= self._most:
-                # a client that comes back over a new connection may meet another worker
-                raise ApiError(
-                    503, "the server is busy: try again in a moment", "overloaded", headers={"Connection": "close"}
-                )
+            self.require_room()
             self._inside += 1
         future = self._threads.submit(job)
         future.add_done_callback(self._leave)

@@ -19,7 +19,8 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several workers count
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 GONE = 499  # for the log and the counters, of a client that went away
 ANSWERS_TO_MOVE = 100  # every so many a connection is closed: where several workers serve, it may go to an idler one
-UNKNOWN = "unknown"  # in place of a route: addresses that nobody has are not counted one by one
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+UNKNOWN = "unknown"  # in place of a route or method: what anybody may make up is not counted one by one
 
 access_log = logging.getLogger("crossatnet.access")
 error_log = logging.getLogger("crossatnet.server")
@@ -113,7 +114,8 @@ class Watch:
 
     def _count(self, scope: Scope, status: int, seconds: float, sent: int) -> None:
         route = _route(scope)
-        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else UNKNOWN
+        self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         if status == 503:
             self._metrics.refused.inc()

@@ -1,12 +1,13 @@
 """The routes that search: by strokes, by a picture of a drawing, by a photo, by a picture that is there already."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from crossatnet.data.images import Modality, check_picture, load_image
 from crossatnet.data.strokes import render
@@ -27,7 +28,23 @@ from crossatnet.server.searching import (
 from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
 from crossatnet.server.state import State, state_of
 
-router = APIRouter(prefix="/api/v1/galleries/{gallery}", tags=["search"])
+
+class SearchRoute(APIRoute):
+    """A route whose answer is computed at the searches' gate: where that is full, its body is not looked into."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI's, which parses and checks the body before anything of ours is asked."""
+        handle = super().get_route_handler()
+
+        async def handle_if_room(request: Request) -> Response:
+            await request.body()  # all of it: a client that still sends when the connection ends may miss the answer
+            state_of(request).searches.require_room()
+            return await handle(request)
+
+        return handle_if_room
+
+
+router = APIRouter(prefix="/api/v1/galleries/{gallery}", tags=["search"], route_class=SearchRoute)
 
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 PICTURE_BODY: dict[str, Any] = {

@@ -89,7 +89,7 @@ def check_token(token: str, where: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: refuses requests of foreign hosts and pages, those without the token, and endless bodies."""
+    """ASGI middleware: refuses foreign hosts and pages, requests without the token, endless bodies, web sockets."""
 
     def __init__(self, app: ASGIApp, token: Token | None, is_loopback: bool) -> None:
         self._app = app
@@ -99,6 +99,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
+        if scope["type"] == "websocket":  # no route speaks it, and none is to be reached unchecked
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -148,7 +151,10 @@ def _is_of_this_origin(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    except ValueError:  # no address at all
+        return False
 
 
 def _digest(value: bytes) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from crossatnet.data.strokes import render
 from server.page.hand import Stroke, as_drawing, choose_gallery, draw, is_search, on_screen, settled, shown, strokes_of
@@ -262,6 +262,20 @@ def test_rankings_are_offered_where_the_network_has_them(visit: Visit) -> None:
     settled(page)
     assert json.loads(searches[-1].post_data or "")["ranking"] == "float"
     assert page.get_by_text("Twitter, Inc").is_visible()
+
+
+def test_pictures_of_the_gallery_before_are_not_shown_in_the_next(visit: Visit) -> None:
+    page = visit()
+    draw(page, DIAGONAL)
+    assert settled(page)
+    held: list[Route] = []
+    page.route("**/galleries/few/search/*", lambda route: held.append(route))
+    choose_gallery(page, "A few things")
+    expect(page.locator("#results .skeleton")).to_have_count(24)
+    expect(page.locator("#results button")).to_have_count(0)
+    assert page.locator("#more").is_hidden()
+    held[-1].continue_()
+    page.locator("#results button").first.wait_for()
 
 
 def test_more_pictures_are_added_below_and_none_comes_twice(visit: Visit) -> None:

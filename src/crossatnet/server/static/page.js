@@ -327,7 +327,11 @@ function listenToResults() {
     searcher.now(job({ query: page.query, offset: page.next }));
   });
   order.addEventListener("change", ({ detail: { gallery } }) => {
-    if (gallery) leaveSimilar(); // its hit is of the gallery before
+    if (gallery) {
+      leaveSimilar(); // its hit, like those shown, is of the gallery before
+      results.clear();
+      $("more").hidden = true;
+    }
     refresh();
   });
   addEventListener("online", () => searcher.again());
