@@ -12,7 +12,7 @@ Exact search of 1e7 items would need 20 GB of memory: above `--exact-items` (1e6
 multiplied, and marked so. Opening is timed to the end of the first search, with the files in the system's cache and
 after they were thrown out of it. Memory: what the process holds itself, and with mapped pages of the side file.
 
-Needs 2.5 KB of disk an item in `--scratch`. Prints a table and writes `benchmarks/results/search.json`.
+Needs 2.5 KB of disk an item in `--scratch`. Prints a table and puts its rows into `benchmarks/results/search.json`.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
         method, items, place = options.run
         print(json.dumps(METHODS[method](int(items), Path(place), options.queries)))
         return
-    rows: list[dict[str, Any]] = []
+    command = f"python benchmarks/search.py --items {options.items} --bits {options.bits} --queries {options.queries}"
     for items in (int(float(size)) for size in options.items.split(",")):
         truth = exact_hits(items, options.queries)  # (Q, most hits)
         exact = {}
@@ -97,18 +97,26 @@ def main() -> None:
             with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
                 made = fill(Path(scratch, "made.gallery"), items, bits)
                 found = measured("two-stage", items, Path(scratch, "made.gallery"), options.queries)
-            rows.append(judged(items, bits, truth, found, exact) | made)
-            show(rows[-1])
-    record = {
-        "command": f"python benchmarks/search.py --items {options.items} --bits {options.bits}"
-        f" --queries {options.queries}",
+            row = judged(items, bits, truth, found, exact) | made
+            show(row)
+            keep(row | {"command": command}, options.queries)
+
+
+def keep(row: dict[str, Any], queries: int) -> None:
+    """Put a row into the results, in place of an older one of its kind; rows made otherwise are dropped."""
+    facts = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "faiss": faiss.__version__,
         "numpy": np.__version__,
-        "queries": options.queries,
+        "queries": queries,
         "data": "synthetic: 512-dimensional embeddings in clusters",
-        "rows": rows,
     }
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    rows = before["rows"] if all(before.get(name) == fact for name, fact in facts.items()) else []
+    rows = [each for each in rows if (each["items"], each["bits"]) != (row["items"], row["bits"])] + [row]
+    rows.sort(key=lambda each: (each["items"], each["bits"]))
+    commands = dict.fromkeys(each["command"] for each in rows)
+    record = {"command": "; ".join(commands), **facts, "rows": rows}
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
