@@ -167,11 +167,20 @@ def test_bad_json_is_refused(client: TestClient) -> None:
         assert answer.json()["error"]["message"]
 
 
-def test_json_must_be_called_json(client: TestClient) -> None:
-    answer = client.post(
-        f"{BASE}/search/strokes", content=b'{"strokes": [[[1, 2]]]}', headers={"content-type": "text/plain"}
+@pytest.mark.parametrize("route", ["search/strokes", "items/1/explanation/strokes"])
+def test_json_must_be_called_json(client: TestClient, route: str) -> None:
+    body = b'{"strokes": [[[1, 2]]]}'
+    for headers in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
+        answer = client.post(f"{BASE}/{route}", content=body, headers=headers)
+        assert_refused(answer, 415, "unsupported_media_type", "Content-Type: application/json")
+    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/x.drawing+json"):
+        assert client.post(f"{BASE}/{route}", content=body, headers={"content-type": kind}).status_code == 200
+    assert (
+        "415"
+        in client.get("/openapi.json").json()["paths"][
+            f"/api/v1/galleries/{{gallery}}/{route}".replace("items/1", "items/{item_id}")
+        ]["post"]["responses"]
     )
-    assert_refused(answer, 422, "invalid")
 
 
 @pytest.mark.parametrize("strokes", [[[[5, 5]]], [[[1e6, -1e6], [1e6, -1e6]]], [[[1e-45, 0], [0, 1e-45]]]])

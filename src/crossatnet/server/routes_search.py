@@ -1,5 +1,6 @@
 """The routes that search: by strokes, by a picture of a drawing, by a photo, by a picture that is there already."""
 
+import re
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -28,6 +29,8 @@ from crossatnet.server.searching import (
 from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
 from crossatnet.server.state import State, state_of
 
+_JSON = re.compile(r"application/(.+\+)?json")  # as FastAPI has it, which takes any other body for text
+
 
 class SearchRoute(APIRoute):
     """A route whose answer is computed at the searches' gate: where that is full, its body is not looked into."""
@@ -39,6 +42,8 @@ class SearchRoute(APIRoute):
         async def handle_if_room(request: Request) -> Response:
             await request.body()  # all of it: a client that still sends when the connection ends may miss the answer
             state_of(request).searches.require_room()
+            if self.body_field is not None and not _JSON.fullmatch(_kind_of_body(request)):
+                raise ApiError(415, "the body must be JSON: send the header Content-Type: application/json")
             return await handle(request)
 
         return handle_if_room
@@ -63,7 +68,7 @@ RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and r
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
-@router.post("/search/strokes", responses=documented(404, 408, 413, 422))
+@router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
     page = Page(query.k, query.offset, query.ranking, Where(tuple(query.class_names)))
@@ -109,7 +114,7 @@ async def search_similar_pictures(
 
 @router.post(
     "/items/{item_id}/explanation/strokes",
-    responses={**documented(404, 408, 409, 413, 422), **PNG},
+    responses={**documented(404, 408, 409, 413, 415, 422), **PNG},
     response_class=Response,
 )
 async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: Drawn) -> Response:
@@ -141,13 +146,17 @@ async def explain_sketch(request: Request, gallery: str, item_id: str) -> Respon
 
 async def picture_body(request: Request) -> bytes:
     """The bytes of the picture file that is the request's body. Raises `ApiError` if it is something else."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/"):
+    if not _kind_of_body(request).startswith("image/"):
         raise ApiError(415, "the body must be a picture file, its Content-Type image/png, image/jpeg or the like")
     content = await request.body()
     if not content:
         raise ApiError(400, "the body is empty: send the bytes of a picture file", "bad_picture")
     return content
+
+
+def _kind_of_body(request: Request) -> str:
+    """The media type that the request gives its body, "" if none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
