@@ -1,6 +1,8 @@
 """Searches through the server: the hits are those of the gallery itself, whatever the way to ask."""
 
 import io
+import json
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +183,22 @@ def test_json_must_be_called_json(client: TestClient, route: str) -> None:
             f"/api/v1/galleries/{{gallery}}/{route}".replace("items/1", "items/{item_id}")
         ]["post"]["responses"]
     )
+
+
+def test_the_page_of_the_api_tells_how_to_search_by_strokes(client: TestClient) -> None:
+    page = client.get("/docs").text
+    section = page.partition("/search/strokes</code>")[2].partition("</section>")[0]
+    for part in (
+        "<code>application/json</code>",
+        "<code>strokes</code>: list of list of [number, number], required. Each a list of points (x, y)",
+        "<code>k</code>: integer 1 to 200, <code>24</code> if left out.",
+        "<code>offset</code>: integer 0 to 10,000, <code>0</code> if left out.",
+        "<code>ranking</code>: &quot;float&quot; or &quot;code&quot; or &quot;guided&quot;, <code>",
+        "<code>class_names</code>: list of string, <code>[]</code> if left out. Only of these classes.",
+    ):
+        assert part in section
+    example = json.loads(unescape(section.partition("Such as <code>")[2].partition("</code>")[0]))
+    assert len(shown(client.post(f"{BASE}/search/strokes", json={**example, "k": 3}))) == 3
 
 
 @pytest.mark.parametrize("strokes", [[[[5, 5]]], [[[1e6, -1e6], [1e6, -1e6]]], [[[1e-45, 0], [0, 1e-45]]]])

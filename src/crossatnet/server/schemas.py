@@ -34,9 +34,17 @@ class Input(BaseModel):
 
 
 class Drawn(Input):
-    """A drawing as strokes: each a list of points (x, y) in any unit, y growing downwards. One point is a dot."""
+    """A drawing as strokes."""
 
-    strokes: Annotated[list[Stroke], Field(min_length=1, max_length=MOST_STROKES, examples=[HOUSE])]
+    strokes: Annotated[
+        list[Stroke],
+        Field(
+            min_length=1,
+            max_length=MOST_STROKES,
+            description="Each a list of points (x, y) in any unit, y growing downwards. One point is a dot.",
+            examples=[HOUSE],
+        ),
+    ]
 
     @model_validator(mode="after")
     def _bounded(self) -> "Drawn":
