@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(command: Callable[..., tuple[int, str]], gallery:
         for arguments, part in (
             ((tmp_path / "none.gallery",), "no gallery there"),
             ((place,), "was not saved"),  # the small model
-            ((place, "--port", taken.getsockname()[1]), "give another --port"),
+            ((place, "--port", taken.getsockname()[1]), "(Address already in use); give another --port"),
             ((place, "--host", "pictures.invalid", "--token-file", tmp_path / "file"), "16 letters"),
         ):
             code, error = command(*arguments, *(() if "--port" in arguments else ("--port", 0)))

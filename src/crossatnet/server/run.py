@@ -120,6 +120,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = reason.partition(" (while attempting")[0]  # Python tells the address too
         raise UserError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
     # Connections inherit it. asyncio sets it only where a socket was made with its protocol named; without it the body
     # of an answer waits some 40 ms for the client to acknowledge the headers.
