@@ -162,6 +162,17 @@ def test_bad_fields_are_named(client: TestClient) -> None:
         assert_refused(client.post(f"{BASE}/search/strokes", json=body), 422, "invalid", part)
 
 
+def test_fields_are_named_as_they_are_sent(client: TestClient) -> None:
+    for body, message in (
+        ('{"strokes": [[[1, 2]]], "k": 0}', "k: Input should be greater than"),
+        (json.dumps({"strokes": [[[0, 0]] * 11_000] * 2}), "body: more than 20,000 points in all; leave some out"),
+        ("{", "body.1: JSON decode error"),
+    ):
+        answer = client.post(f"{BASE}/search/strokes", content=body, headers={"content-type": "application/json"})
+        assert_refused(answer, 422, "invalid")
+        assert answer.json()["error"]["message"].startswith(message)
+
+
 def test_bad_json_is_refused(client: TestClient) -> None:
     for text in ("", "{", "[1e400]", '{"strokes": [[[NaN, 1]]]}', "[" * 5000, '"\\ud800"', "9" * 5000):
         answer = client.post(f"{BASE}/search/strokes", content=text, headers={"content-type": "application/json"})

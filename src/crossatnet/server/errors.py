@@ -1,6 +1,7 @@
 """The one shape of every error answer, and what becomes one."""
 
 import logging
+import re
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -99,5 +100,5 @@ def of_user_error(error: UserError) -> ApiError:
 def _first_complaint(error: RequestValidationError) -> str:
     """What is wrong with the first field that is, without repeating what was sent."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}"
+    where = re.sub(r"^body\.(?=\D)", "", ".".join(str(part) for part in first["loc"]))  # body.5: a place in bad JSON
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
