@@ -99,16 +99,15 @@ def main() -> None:
                 found = measured("two-stage", items, Path(scratch, "made.gallery"), options.queries)
             row = judged(items, bits, truth, found, exact) | made
             show(row)
-            keep(row | {"command": command}, options.queries)
+            keep(row | {"command": command, "queries": options.queries})
 
 
-def keep(row: dict[str, Any], queries: int) -> None:
+def keep(row: dict[str, Any]) -> None:
     """Put a row into the results, in place of an older one of its kind; rows made otherwise are dropped."""
     facts = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "faiss": faiss.__version__,
         "numpy": np.__version__,
-        "queries": queries,
         "data": "synthetic: 512-dimensional embeddings in clusters",
     }
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}

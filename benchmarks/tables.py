@@ -75,6 +75,7 @@ def search_table(record: dict[str, Any]) -> str:
                 f"| {row['items']:,} | {row['bits']} | {k} | {row[f'shortlist_k{k}']:,} | {row[f'recall_k{k}']:.4f}"
                 f" | {row[f'p50_ms_k{k}']:.1f}, {row[f'p95_ms_k{k}']:.1f} ms | {' | '.join(timed)} |"
             )
+    queries = " or ".join(str(number) for number in sorted({row["queries"] for row in record["rows"]}))
     lines += [
         "",
         "| items | bits | SQLite file | side file | opening, cold | own memory | with mapped pages | stored in |",
@@ -88,7 +89,7 @@ def search_table(record: dict[str, Any]) -> str:
             f" | {row['fill_s'] + row['settle_s']:.0f} s |"
         )
     note = (
-        f"{record['data']}; {record['queries']} queries, one at a time, one thread. \\*: from fewer items, multiplied."
+        f"{record['data']}; {queries} queries, one at a time, one thread. \\*: from fewer items, multiplied."
         f" {record['machine']}; faiss {record['faiss']}, NumPy {record['numpy']}."
     )
     return closed(lines, note, record)
