@@ -36,14 +36,12 @@ import onnxruntime
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.strokes import Drawing
 from crossatnet.gallery import search, snapshot
-from crossatnet.gallery.backend import Facts, Stamp
 from crossatnet.model.interface import PictureModel
 from crossatnet.model.onnx_model import threads
-from synthetic import Clusters
+from synthetic import fill
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 PARTS = ("render", "network", "code", "shortlist", "re-rank", "facts")
-AT_ONCE = 10_000  # items stored in one transaction
 
 
 def main() -> None:
@@ -57,7 +55,9 @@ def main() -> None:
     items = int(float(options.items))
     model = CrossATNet.from_pretrained(options.checkpoint)
     with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
-        fill(Path(scratch, "made.gallery"), model, items)
+        with Gallery.create(Path(scratch, "made.gallery"), model) as gallery:
+            fill(gallery, items)
+            gallery.store.settle()
         with Gallery.open(Path(scratch, "made.gallery"), model) as gallery:
             rows = timed(gallery, model, drawings(options.warm_up + options.queries))[options.warm_up :]
     summary = {}
@@ -77,22 +77,6 @@ def main() -> None:
     for part, figures in summary.items():
         print(f"{part:10} p50 {figures['p50']:7.2f} ms   p95 {figures['p95']:7.2f} ms")
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def fill(path: Path, model: PictureModel, items: int) -> None:
-    """A gallery of made-up embeddings under the checkpoint's fingerprint."""
-    number = 0
-    with Gallery.create(path, model) as gallery:
-        for block in Clusters(items, model.dimension).blocks():
-            for start in range(0, len(block), AT_ONCE):
-                part = block[start : start + AT_ONCE]
-                facts = [
-                    Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", Stamp(1, 1, f"{n:064x}"), 640, 480)
-                    for n in range(number, number + len(part))
-                ]
-                gallery.store.put(facts, model.hash(part), part)
-                number += len(part)
-        gallery.store.settle()
 
 
 def drawings(count: int) -> list[Drawing]:

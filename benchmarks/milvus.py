@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import Facts, Stamp
 from search import Planes, percentile
-from synthetic import Clusters
+from synthetic import Clusters, fill
 from tables import milvus_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gallery"))
@@ -68,7 +67,8 @@ def measure(place: str, items: int, queries: int) -> dict[str, Any]:
     """Fill a gallery, ask it, and say how long both took; with the paths found, those of equal score by path."""
     with Gallery.create(place, Planes(BITS)) as gallery:
         begin = time.perf_counter()
-        fill(gallery, items)
+        fill(gallery, items, at_once=5000)
+        gallery.store.settle()
         seconds = time.perf_counter() - begin
         took, hits = [], []
         for query in Clusters(items).queries(queries + WARM_UP):
@@ -78,17 +78,6 @@ def measure(place: str, items: int, queries: int) -> dict[str, Any]:
             hits.append(sorted((-hit.score, hit.path) for hit in found))
     figures = {f"p{p}_ms": percentile(took[WARM_UP:], p) for p in (50, 95)}
     return {"fill_s": round(seconds, 1), **figures, "hits": hits[WARM_UP:]}
-
-
-def fill(gallery: Gallery, items: int) -> None:
-    number = 0
-    for block in Clusters(items).blocks():
-        for part in np.array_split(block, max(1, len(block) // 5000)):
-            numbers = range(number, number + len(part))
-            facts = [Facts(f"/pictures/{n:08}.jpg", "class", Stamp(1, 1, f"{n:064x}"), 640, 480) for n in numbers]
-            gallery.store.put(facts, gallery.model.hash(part), part)
-            number += len(part)
-    gallery.store.settle()
 
 
 if __name__ == "__main__":

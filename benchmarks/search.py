@@ -34,9 +34,8 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import Facts, Stamp
 from crossatnet.gallery.shortlist import shortlist_length
-from synthetic import Clusters
+from synthetic import Clusters, fill
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 HITS = (10, 100)
@@ -95,7 +94,7 @@ def main() -> None:
             exact[method] |= {f"{p}_ms": exact[method][f"{p}_ms"] * items / timed for p in ("p50", "p95")}
         for bits in map(int, options.bits.split(",")):
             with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
-                made = fill(Path(scratch, "made.gallery"), items, bits)
+                made = made_gallery(Path(scratch, "made.gallery"), items, bits)
                 found = measured("two-stage", items, Path(scratch, "made.gallery"), options.queries)
             row = judged(items, bits, truth, found, exact) | made
             show(row)
@@ -142,19 +141,11 @@ def stored(embeddings: Floats) -> Floats:
     return halves
 
 
-def fill(path: Path, items: int, bits: int) -> dict[str, Any]:
+def made_gallery(path: Path, items: int, bits: int) -> dict[str, Any]:
     """Make the gallery; how long storing and the side file took, and how large they are."""
-    model, begin, number = Planes(bits), time.perf_counter(), 0
-    with Gallery.create(path, model) as gallery:
-        for block in Clusters(items).blocks():
-            for start in range(0, len(block), 10_000):
-                part = block[start : start + 10_000]
-                facts = [
-                    Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", Stamp(1, 1, f"{n:064x}"), 640, 480)
-                    for n in range(number, number + len(part))
-                ]
-                gallery.store.put(facts, model.hash(part), part)
-                number += len(part)
+    begin = time.perf_counter()
+    with Gallery.create(path, Planes(bits)) as gallery:
+        fill(gallery, items)
         filled = time.perf_counter()
         gallery.store.settle()
     settled = time.perf_counter()

@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.gallery.backend import Facts, Stamp
-from synthetic import Clusters
+from synthetic import fill
 
 START_S = 120.0
 PICTURES = 96  # four pages of 24
@@ -27,16 +26,8 @@ THUMBNAIL_SIDE = 256
 
 def make_large(path: Path, model: CrossATNet, items: int) -> None:
     """A gallery of made-up embeddings with the codes that the model gives them. Its pictures' files do not exist."""
-    number = 0
     with Gallery.create(path, model) as gallery:
-        for block in Clusters(items, model.dimension).blocks():
-            for part in np.split(block, range(10_000, len(block), 10_000)):
-                facts = [
-                    Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", Stamp(1, 1, f"{n:064x}"), 640, 480)
-                    for n in range(number, number + len(part))
-                ]
-                gallery.store.put(facts, model.hash(part), part)
-                number += len(part)
+        fill(gallery, items)
         gallery.store.settle()
 
 

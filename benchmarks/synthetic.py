@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import crossatnet
+from crossatnet.gallery.backend import Facts, Stamp
+
 BLOCK = 50_000  # items drawn at once
 ITEMS_A_CLUSTER = 200
 CLUSTER_COSINE = 0.8  # between an item and its ball's centre; .78 between Sketchy's photos and their class's mean
@@ -84,6 +87,19 @@ class PhotoLike(Gallery):
         return self._centres[random.integers(0, self.clusters, count)] + self._moved[modality] + noise
 
 
+def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000) -> None:
+    """Put `items` of `Clusters` into a gallery, under the codes its model gives them and paths that do not exist."""
+    number = 0
+    for block in Clusters(items, place.store.checkpoint.dimension).blocks():
+        for part in np.split(block, range(at_once, len(block), at_once)):
+            facts = [
+                Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", Stamp(1, 1, f"{n:064x}"), 640, 480)
+                for n in range(number, number + len(part))
+            ]
+            place.store.put(facts, place.model.hash(part), part)
+            number += len(part)
+
+
 def unit(rows: Floats) -> Floats:
     """Rows of length 1."""
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -93,10 +109,9 @@ def unit(rows: Floats) -> Floats:
 def real_embeddings(root: Path, checkpoint: str, cache: Path) -> tuple[Floats, list[str], Floats, list[str]]:
     """Photos and sketches of a Sketchy folder embedded by a checkpoint, kept in a file: as `PhotoLike` takes them."""
     if not cache.exists():
-        from crossatnet import CrossATNet
         from crossatnet.data.layouts import read_catalog
 
-        catalog, model = read_catalog(root, "sketchy"), CrossATNet.from_pretrained(checkpoint)
+        catalog, model = read_catalog(root, "sketchy"), crossatnet.CrossATNet.from_pretrained(checkpoint)
         found: dict[str, NDArray[np.generic]] = {}
         for modality in ("photo", "sketch"):
             items = [item for item in catalog.items if item.modality == modality]

@@ -266,16 +266,15 @@ def embed_table(record: dict[str, Any]) -> str:
         for row in record["rows"]
     ]
     ceilings = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in record["ceilings_gflops"].items())
-    lines += [
-        "",
+    note = (
         f"{record['checkpoint']}, {record['pictures']} photos, {record['side']} px, {record['gflop']:.2f} GFLOP each;"
         f" ceilings in GFLOP/s: {ceilings}. {record['threads']} threads, {record['machine']}, torch {record['torch']},"
-        f" ONNX Runtime {record['onnxruntime']}.",
-    ]
+        f" ONNX Runtime {record['onnxruntime']}."
+    )
     if record["map"]:
         first, second = record["map"]["onnx"], record["map"]["onnx-int8"]
-        lines += ["", f"mAP@all on unseen classes: {first:.4f}, with photos in 8 bits {second:.4f}."]
-    return "\n".join([*lines, "", f"`{record['command']}`"])
+        note += f"\n\nmAP@all on unseen classes: {first:.4f}, with photos in 8 bits {second:.4f}."
+    return closed(lines, note, record)
 
 
 def latency_table(record: dict[str, Any]) -> str:
@@ -287,7 +286,7 @@ def latency_table(record: dict[str, Any]) -> str:
         f" {record['checkpoint']}, {record['threads']} threads, {record['machine']},"
         f" ONNX Runtime {record['onnxruntime']}."
     )
-    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+    return closed(lines, note, record)
 
 
 def startup_table(record: dict[str, Any]) -> str:
@@ -298,7 +297,7 @@ def startup_table(record: dict[str, Any]) -> str:
         times = f"{row['median_s']:.2f} s | {row['processor_s']:.2f} s"
         lines.append(f"| {row['runtime']} | {times} | {row['modules']} | {heaviest} |")
     note = f"Medians of {len(record['rows'][0]['all_s'])} processes; {record['checkpoint']}, {record['machine']}."
-    return "\n".join([*lines, "", note, "", f"`{record['command']}`"])
+    return closed(lines, note, record)
 
 
 def page_table(record: dict[str, Any]) -> str:
