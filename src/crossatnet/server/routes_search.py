@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
@@ -68,6 +68,19 @@ RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and r
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
+async def asked(  # not run in a thread of its own, as a plain function would be
+    k: HowMany = 24,
+    offset: After = 0,
+    ranking: RankedBy = "float",
+    class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
+) -> Page:
+    """The page of hits that the address asks for."""
+    return Page(k, offset, ranking, Where(tuple(class_names)))
+
+
+Asked = Annotated[Page, Depends(asked)]
+
+
 @router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
@@ -76,30 +89,14 @@ async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery)
 
 
 @router.post("/search/sketch", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
-async def search_by_sketch(
-    request: Request,
-    gallery: str,
-    k: HowMany = 24,
-    offset: After = 0,
-    ranking: RankedBy = "float",
-    class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
-) -> SearchAnswer:
+async def search_by_sketch(request: Request, gallery: str, page: Asked) -> SearchAnswer:
     """Search by a picture file of a drawing, dark on light or light on dark."""
-    page = Page(k, offset, ranking, Where(tuple(class_names)))
     return await _search_upload(request, gallery, "sketch", page)
 
 
 @router.post("/search/photo", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
-async def search_by_photo(
-    request: Request,
-    gallery: str,
-    k: HowMany = 24,
-    offset: After = 0,
-    ranking: RankedBy = "float",
-    class_names: OfClasses = [],  # noqa: B006
-) -> SearchAnswer:
+async def search_by_photo(request: Request, gallery: str, page: Asked) -> SearchAnswer:
     """Search by a photo."""
-    page = Page(k, offset, ranking, Where(tuple(class_names)))
     return await _search_upload(request, gallery, "photo", page)
 
 
