@@ -21,9 +21,8 @@ from crossatnet.model.onnx_model import open_session
 LEVELS = 255  # of an activation, `uint8`
 WEIGHT_LEVELS = 127  # either side of zero, `int8`
 LARGEST_BIAS = 2**30  # `int32`, with room for the sum it is added to
-FLOAT_CONVOLUTIONS = (
-    3  # Lite0's stem and first block: on seen classes the error is 1.4 times as large without, no slower
-)
+# Lite0's stem and first block: on seen classes the error is 1.4 times as large without, no slower
+FLOAT_CONVOLUTIONS = 3
 
 
 class Range(NamedTuple):

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from crossatnet.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.data.images import Modality
 from crossatnet.errors import UserError
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.onnx_files import AGAIN, Part, PhotoPart, Stored, halves, read_form, read_part, stored_tensors
+from crossatnet.model.onnx_files import AGAIN, Part, PhotoPart, halves, read_form, read_part, stored_tensors
 
 LOG_ERRORS_ONLY = 3
 
@@ -45,6 +44,7 @@ class OnnxModel(PictureModel):
 
     def _start(self) -> None:
         self._sessions: dict[Part, onnxruntime.InferenceSession] = {}
+        self._hyperplanes: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.RLock()
         self._threads = threads()
         self._pool = ThreadPoolExecutor(self._threads, "photos")
@@ -54,7 +54,8 @@ class OnnxModel(PictureModel):
         chosen = self.photo_part
         for part in self.form.files:
             self._graph(part)
-        kept = {name: value for name, value in vars(self).items() if name not in ("_sessions", "_lock", "_pool")}
+        here = ("_sessions", "_hyperplanes", "_lock", "_pool")  # made anew by `_start`
+        kept = {name: value for name, value in vars(self).items() if name not in here}
         return {**kept, "_choice": chosen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,13 +103,12 @@ class OnnxModel(PictureModel):
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
-        tensors = self._tensors
-        weight, offset = (halves(self._weights, tensors[f"hashing.{name}_{bits}"]) for name in ("weight", "offset"))
-        return weight, offset
-
-    @cached_property
-    def _tensors(self) -> dict[str, Stored]:
-        return stored_tensors(self._weights)
+        with self._lock:
+            if bits not in self._hyperplanes:  # every search asks for them
+                tensors = stored_tensors(self._weights)
+                weight, offset = (tensors[f"hashing.{name}_{bits}"] for name in ("weight", "offset"))
+                self._hyperplanes[bits] = halves(self._weights, weight), halves(self._weights, offset)
+            return self._hyperplanes[bits]
 
     def _each(self, part: Part, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
         """One output for each picture (N, S, S, 3), several at work at once, each on one core.
