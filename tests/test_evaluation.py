@@ -193,7 +193,7 @@ def test_guided_scores_are_those_of_a_loop(network: CrossATNet, catalog: Catalog
     results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     row = results.rows[-1]
     assert (row.model, row.dimension) == ("ours, guided", 16)
-    metrics, per_class = loop_scores(guided_by_hand(network, root, evaluation.RERANKED), (1, 2, 4))
+    metrics, per_class = loop_scores(guided_by_hand(network, root, evaluation.GUIDED), (1, 2, 4))
     assert row.metrics == pytest.approx(metrics)
     assert row.per_class == pytest.approx(per_class)
 
@@ -217,7 +217,7 @@ def test_guided_re_orders_the_first_hits_only(
         return Guided(np.array(seen, dtype=np.float32), np.empty((len(photos), 0, 0, 0), dtype=np.float32))
 
     monkeypatch.setattr(network, "guide_maps", guide_maps)
-    monkeypatch.setattr(evaluation, "RERANKED", reranked)
+    monkeypatch.setattr(evaluation, "GUIDED", reranked)
     results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     metrics, per_class = loop_scores(guided_by_hand(network, root, reranked), (1, 2, 4))
     assert results.rows[-1].metrics == pytest.approx(metrics)

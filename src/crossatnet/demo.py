@@ -12,7 +12,7 @@ import numpy as np
 
 from crossatnet.checkpoint import HISTORY, load_checkpoint, read_config
 from crossatnet.config import load_config
-from crossatnet.data.catalog import Catalog
+from crossatnet.data.catalog import Catalog, by_another_hand
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
 from crossatnet.evaluation import Results, embed_catalog, evaluate_zero_shot, frozen_baselines, save_results
@@ -91,12 +91,10 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
 
 def pictures(catalog: Catalog, folder: Path) -> Path:
     """A folder of pictures as a person has one: all those by the hand that did not draw the queries."""
-    drawn = {item.instance for item in catalog.items if item.modality == "sketch"}
-    for item in catalog.items:
-        if item.modality == "photo" and item.instance not in drawn:
-            copy = folder / item.class_name / item.path.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(item.path, copy)
+    for item in by_another_hand(catalog.items):
+        copy = folder / item.class_name / item.path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(item.path, copy)
     return folder
 
 

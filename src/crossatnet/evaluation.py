@@ -27,20 +27,19 @@ from crossatnet.embeddings import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Ro
 from crossatnet.errors import UserError
 from crossatnet.metrics import RetrievalScores, joined
 from crossatnet.model.backbone import EfficientNetLite0
-from crossatnet.model.interface import MODALITIES
+from crossatnet.model.interface import GUIDED, MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.progress import track
 from crossatnet.ranking import evaluate_similarity
 from crossatnet.trials import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
 
 BATCH = 32
-RERANKED = 50  # hits that a guided re-ranking re-orders
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
-    "guided": f"the first {RERANKED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
     "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
@@ -283,7 +282,7 @@ def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = Fal
 def guided_scores(
     network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
 ) -> RetrievalScores:
-    """Scores after the sketch-guided attention has re-ordered the first `RERANKED` hits of every query.
+    """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query.
 
     Only the photos' maps are all in memory; sketches' maps and similarities are there for `BATCH` queries at a time.
     """
@@ -293,7 +292,7 @@ def guided_scores(
         rows = slice(start * BATCH, start * BATCH + len(pixels))
         similarity = query.embeddings[rows] @ columns  # (B, N)
         for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
-            first = np.argsort(-scores, kind="stable")[:RERANKED]
+            first = np.argsort(-scores, kind="stable")[:GUIDED]
             guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
             scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
         parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from crossatnet.gallery.backend import EVERYTHING, Facts, Stamp, Where
-from crossatnet.gallery.milvus_rows import FACTS, LARGEST_ID, expression, id_of, id_ranges, item_of, row_of
+from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, Stamp, Where
+from crossatnet.gallery.milvus_rows import FACTS, expression, id_of, id_ranges, item_of, row_of
 
 
 def test_a_row_becomes_the_item_it_was_made_of() -> None:

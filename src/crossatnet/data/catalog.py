@@ -36,6 +36,12 @@ class Item:
         return str(self.path) if self.row is None else f"{self.path}:{self.row + 1}"
 
 
+def by_another_hand(items: Sequence[Item]) -> list[Item]:
+    """The photos that pictured something no sketch among `items` was drawn of: where two hands drew, the other's."""
+    drawn = {item.instance for item in items if item.modality == "sketch"}
+    return [item for item in items if item.modality == "photo" and item.instance not in drawn]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A picture that was left out, and why."""

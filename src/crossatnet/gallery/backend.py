@@ -7,6 +7,7 @@ an integer of 64 bits, kept when the file changes, never used for another path. 
 returned from is durable. Methods may be called from several threads, and raise `UserError` for what a user can mend.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from crossatnet.errors import UserError
 
+LARGEST_ID = (1 << 63) - 1
 NO_ITEM = -1  # in place of an id where fewer hits were found than the row is long
 
 
@@ -80,6 +82,11 @@ class Where:
 
 
 EVERYTHING = Where()
+
+
+def path_range(prefix: str) -> tuple[str, str]:
+    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, letter by letter."""
+    return prefix, prefix + chr(sys.maxunicode)
 
 
 class Nearest(NamedTuple):

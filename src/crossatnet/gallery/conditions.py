@@ -1,9 +1,8 @@
 """Conditions on the items of a gallery file, as SQLite takes them."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 
-from crossatnet.gallery.backend import Where
+from crossatnet.gallery.backend import Where, path_range
 from crossatnet.gallery.changes import marks
 
 
@@ -24,11 +23,6 @@ def in_sql(where: Where) -> tuple[str, list[str]]:
         conditions.append("added < ?")
         values.append(_text(where.added_before))
     return " AND ".join(conditions), values
-
-
-def path_range(prefix: str) -> tuple[str, str]:
-    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, in SQLite's byte order."""
-    return prefix, prefix + chr(sys.maxunicode)
 
 
 def _text(moment: datetime) -> str:

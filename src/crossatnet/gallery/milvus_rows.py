@@ -6,7 +6,6 @@ Letters: `B` bytes of a packed code.
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import Facts, Item, Stamp, Where
+from crossatnet.gallery.backend import LARGEST_ID, Facts, Item, Stamp, Where, path_range
 
-LARGEST_ID = (1 << 63) - 1
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 
 
@@ -66,8 +64,8 @@ def expression(where: Where) -> str:
     if where.class_names:
         conditions.append(f"class_name in {_quoted([*where.class_names])}")
     if where.path_prefix:
-        end = where.path_prefix + chr(sys.maxunicode)  # `like` would take % and _ for wildcards
-        conditions.append(f"path >= {_quoted(where.path_prefix)} and path < {_quoted(end)}")
+        first, end = path_range(where.path_prefix)  # `like` would take % and _ for wildcards
+        conditions.append(f"path >= {_quoted(first)} and path < {_quoted(end)}")
     if where.added_since:
         conditions.append(f"added >= {math.ceil(where.added_since.timestamp())}")
     if where.added_before:

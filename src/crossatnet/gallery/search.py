@@ -27,9 +27,7 @@ from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest import BATCH, IngestSummary, Progress, add_folder, add_picture
 from crossatnet.gallery.places import create_backend, open_backend
 from crossatnet.gallery.shortlist import unit_rows
-from crossatnet.model.interface import PictureModel
-
-GUIDED = 50  # hits that guided re-ranking looks at again, or as many as are asked for
+from crossatnet.model.interface import GUIDED, PictureModel
 
 Query = Picture | Drawing
 Rerank = Literal["guided"]
@@ -271,7 +269,6 @@ def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
 
 
 def _load_model(store: Backend, runtime: Runtime) -> Embedder:
-
     made_with = store.checkpoint
     if not made_with.source:
         raise UserError(

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from crossatnet.errors import UserError
 from crossatnet.gallery import database, sidefile
-from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where
+from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where, path_range
 from crossatnet.gallery.changes import count_changes, marks, read_changes, read_rows
-from crossatnet.gallery.conditions import in_sql, path_range
+from crossatnet.gallery.conditions import in_sql
 from crossatnet.gallery.database import COMPLAINTS, plain_errors, transaction
 from crossatnet.gallery.snapshot import Masks, Snapshot
 

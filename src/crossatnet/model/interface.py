@@ -25,6 +25,9 @@ from crossatnet.errors import UserError
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
 
 
+GUIDED = 50  # hits that guided re-ranking looks at again; a gallery as many as are asked for, if those are more
+
+
 class Guided(NamedTuple):
     """What a sketch sees in photos."""
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from crossatnet.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery.backend import LARGEST_ID, Item
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.errors import ApiError
 from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
 from crossatnet.server.settings import Place
-
-LARGEST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crossatnet import CrossATNet
 from crossatnet.config import cache_directory
+from crossatnet.data.catalog import by_another_hand
 from crossatnet.data.layouts import quickstart
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.gallery import Gallery
@@ -38,14 +39,11 @@ def quickstart_place(quiet: bool = False) -> Place:
 
 def _copied(data: Path, folder: Path) -> Path:
     """The pictures by the hand that drew no sketch, each in a folder of its class's name and called like it."""
-    listed = list(quickstart(data))
-    drawn = {item.instance for item in listed if item.modality == "sketch"}
-    for item in listed:
-        if item.modality == "photo" and item.instance not in drawn:
-            copy = folder / item.class_name / f"{item.class_name}{item.path.suffix}"
-            if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                made = copy.with_name(f".{copy.name}")  # hidden, and whole before it is seen
-                shutil.copy2(item.path, made)
-                made.replace(copy)
+    for item in by_another_hand(list(quickstart(data))):
+        copy = folder / item.class_name / f"{item.class_name}{item.path.suffix}"
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            made = copy.with_name(f".{copy.name}")  # hidden, and whole before it is seen
+            shutil.copy2(item.path, made)
+            made.replace(copy)
     return folder
