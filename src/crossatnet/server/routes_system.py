@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from string import Template
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -17,6 +18,13 @@ from crossatnet.server.state import state_of
 STATIC = Path(str(resources.files("crossatnet.server") / "static"))
 PAGES = Path(str(resources.files("crossatnet.server") / "pages"))
 
+WRONG_TOKEN = {
+    "described_by": "wrong whose",
+    "marked": ' aria-invalid="true"',
+    "complaint": ' <p id="wrong" role="alert">That was not the token. Copy it again.</p>',
+}
+
+_login_page = Template((PAGES / "login.html").read_text(encoding="utf-8"))
 router = APIRouter(tags=["system"])
 
 
@@ -59,9 +67,9 @@ async def style() -> FileResponse:
 
 
 @router.get("/login", include_in_schema=False)
-async def login_page() -> FileResponse:
+async def login_page() -> HTMLResponse:
     """Where the token is given."""
-    return FileResponse(PAGES / "login.html")
+    return HTMLResponse(_login_page.substitute(described_by="whose", marked="", complaint=""))
 
 
 @router.post("/login", include_in_schema=False)
@@ -72,7 +80,7 @@ async def login(request: Request) -> Response:
         return RedirectResponse("/", 303)
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
     if not expected.is_right(fields.get("token", [""])[0].strip()):
-        return HTMLResponse((PAGES / "wrong.html").read_text(encoding="utf-8"), 401)
+        return HTMLResponse(_login_page.substitute(WRONG_TOKEN), 401)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,
