@@ -1,10 +1,11 @@
 """What a person does with the page, for its tests."""
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Page, Request, expect
 
 from crossatnet.data.strokes import Drawing
 
@@ -58,6 +59,11 @@ def settled(page: Page) -> list[str]:
 def shown(page: Page) -> list[str]:
     """Names of the hits at this moment, best first."""
     return page.locator("#results .name").all_text_contents()
+
+
+def expect_focus(page: Page, place: int) -> None:
+    """Wait until the hit at this place, counted from 1, has the focus: a dialog that closes gives it back later."""
+    expect(page.locator("#results button:focus")).to_have_attribute("aria-label", re.compile(rf"{place}: "))
 
 
 def is_search(request: Request) -> bool:

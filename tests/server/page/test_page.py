@@ -10,7 +10,18 @@ from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
 from crossatnet.data.strokes import render
-from server.page.hand import Stroke, as_drawing, choose_gallery, draw, is_search, on_screen, settled, shown, strokes_of
+from server.page.hand import (
+    Stroke,
+    as_drawing,
+    choose_gallery,
+    draw,
+    expect_focus,
+    is_search,
+    on_screen,
+    settled,
+    shown,
+    strokes_of,
+)
 
 Visit = Callable[..., Page]
 Examples = dict[str, list[Stroke]]
@@ -109,7 +120,7 @@ def test_an_answer_that_comes_late_is_dropped(visit: Visit) -> None:
     )
 
     assert settled(page) == latest
-    assert page.locator("#nothing").is_hidden()
+    expect(page.locator("#nothing")).to_be_hidden()
 
 
 def test_undo_redo_and_clear_lead_through_all_that_was_drawn(visit: Visit) -> None:
@@ -124,12 +135,12 @@ def test_undo_redo_and_clear_lead_through_all_that_was_drawn(visit: Visit) -> No
     page.keyboard.press("Control+Shift+Z")
     assert settled(page) == two
     page.get_by_role("button", name="Clear").click()
-    assert shown(page) == []
-    assert page.get_by_text("Your pictures appear here").is_visible()
+    expect(page.locator("#results li")).to_have_count(0)
+    expect(page.get_by_text("Your pictures appear here")).to_be_visible()
     page.keyboard.press("Control+z")
     assert settled(page) == two
     draw(page, [(100, 500), (900, 500)])
-    assert page.get_by_role("button", name="Redo").is_disabled()
+    expect(page.get_by_role("button", name="Redo")).to_be_disabled()
 
 
 def test_the_eraser_cuts_strokes_where_it_passes(visit: Visit) -> None:
@@ -195,7 +206,7 @@ def test_a_photo_that_is_dropped_finds_itself_and_makes_room_for_a_drawing(visit
     assert page.get_by_role("radio", name="Photo").is_checked()
     draw(page, DIAGONAL)
     settled(page)
-    assert page.locator("#picture-bar").is_hidden()
+    expect(page.locator("#picture-bar")).to_be_hidden()
     page.keyboard.press("Control+z")
     assert settled(page)[0] == "umbrella"
 
@@ -206,11 +217,11 @@ def test_a_picture_that_is_none_is_refused_in_words_and_nothing_is_lost(visit: V
     before = settled(page)
     page.evaluate(PASTE, [base64.b64encode(b"not a picture").decode(), "image/png", "broken.png"])
     page.locator("#trouble").wait_for()
-    assert page.locator("#retry").is_hidden()  # the same would come of it
-    assert page.get_by_text("broken.png (your browser cannot show it)").is_visible()
+    expect(page.locator("#retry")).to_be_hidden()  # the same would come of it
+    expect(page.get_by_text("broken.png (your browser cannot show it)")).to_be_visible()
     page.keyboard.press("Control+z")
     assert settled(page) == before
-    assert page.locator("#trouble").is_hidden()
+    expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_a_hit_opens_large_with_what_the_drawing_sees_and_leads_to_others_like_it(
@@ -222,7 +233,7 @@ def test_a_hit_opens_large_with_what_the_drawing_sees_and_leads_to_others_like_i
     before = shown(page)
     page.locator("#results button").first.click()
     dialog = page.get_by_role("dialog")
-    assert dialog.get_by_text(f"1 of {len(before)}").is_visible()
+    expect(dialog.get_by_text(f"1 of {len(before)}")).to_be_visible()
     dialog.get_by_role("switch").click()
     overlay = page.locator(".overlay.shown")
     overlay.wait_for()
@@ -235,7 +246,7 @@ def test_a_hit_opens_large_with_what_the_drawing_sees_and_leads_to_others_like_i
     assert title == before[1]
     dialog.get_by_role("button", name="More like this").click()
     similar = settled(page)
-    assert page.get_by_text(f"More like {title}").is_visible()
+    expect(page.get_by_text(f"More like {title}")).to_be_visible()
     assert title not in similar  # every class has one picture here
     page.get_by_role("button", name="Back to your search").click()
     assert settled(page) == before
@@ -247,7 +258,7 @@ def test_rankings_are_offered_where_the_network_has_them(visit: Visit) -> None:
     draw(page, DIAGONAL)
     fine = settled(page)
     page.locator("summary").click()
-    assert page.get_by_text("Attentive").is_hidden()  # the quickstart network has no attention
+    expect(page.get_by_text("Attentive")).to_be_hidden()  # the quickstart network has no attention
     page.get_by_text("Quick", exact=True).click()
     assert settled(page) != fine
     assert json.loads(searches[-1].post_data or "")["ranking"] == "code"
@@ -261,7 +272,7 @@ def test_rankings_are_offered_where_the_network_has_them(visit: Visit) -> None:
     choose_gallery(page, "Quickstart")
     settled(page)
     assert json.loads(searches[-1].post_data or "")["ranking"] == "float"
-    assert page.get_by_text("Twitter, Inc").is_visible()
+    expect(page.get_by_text("Twitter, Inc")).to_be_visible()
 
 
 def test_pictures_of_the_gallery_before_are_not_shown_in_the_next(visit: Visit) -> None:
@@ -273,7 +284,7 @@ def test_pictures_of_the_gallery_before_are_not_shown_in_the_next(visit: Visit) 
     choose_gallery(page, "A few things")
     expect(page.locator("#results .skeleton")).to_have_count(24)
     expect(page.locator("#results button")).to_have_count(0)
-    assert page.locator("#more").is_hidden()
+    expect(page.locator("#more")).to_be_hidden()
     held[-1].continue_()
     page.locator("#results button").first.wait_for()
 
@@ -291,8 +302,8 @@ def test_more_pictures_are_added_below_and_none_comes_twice(visit: Visit) -> Non
     names = settled(page)
     assert len(names) == len(set(names)) == 200
     assert names[:24] == first
-    assert page.get_by_role("button", name="Show more").is_hidden()
-    assert page.evaluate("document.activeElement.ariaLabel").startswith("193: ")  # one reads on where it was
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    expect_focus(page, 193)  # one reads on where it was
 
 
 def test_an_example_draws_itself_and_is_found(visit: Visit) -> None:
@@ -303,13 +314,13 @@ def test_an_example_draws_itself_and_is_found(visit: Visit) -> None:
     settled(page)
     assert len(searches) > 2  # pictures came while it was drawn
     page.get_by_role("button", name="Undo").click()  # all of it is one step
-    assert shown(page) == []
+    expect(page.locator("#results li")).to_have_count(0)
 
 
 def test_a_link_holds_the_drawing(visit: Visit, examples: Examples) -> None:
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     page.keyboard.press("l")
-    assert page.get_by_text("Draw something first.").is_visible()
+    expect(page.get_by_text("Draw something first.")).to_be_visible()
     draw_all(page, examples["Umbrella"])
     before = shown(page)
     page.get_by_role("button", name="Copy link").click()
@@ -325,8 +336,8 @@ def test_a_link_holds_the_drawing(visit: Visit, examples: Examples) -> None:
     settled(again)
     assert "#" not in again.url  # the link does not hold the new stroke
     damaged = visit(fragment[:-3])
-    assert damaged.get_by_text("This link is damaged or was cut short").is_visible()
-    assert damaged.get_by_text("Draw anything").is_visible()
+    expect(damaged.get_by_text("This link is damaged or was cut short")).to_be_visible()
+    expect(damaged.get_by_text("Draw anything")).to_be_visible()
 
 
 def test_a_reload_keeps_the_drawing(visit: Visit) -> None:
@@ -337,7 +348,7 @@ def test_a_reload_keeps_the_drawing(visit: Visit) -> None:
     page.reload()
     page.locator("#results li").first.wait_for()
     assert settled(page)[0] == before[0]
-    assert page.get_by_role("button", name="Clear").is_enabled()
+    expect(page.get_by_role("button", name="Clear")).to_be_enabled()
 
 
 def test_a_pen_draws_thicker_where_it_presses(visit: Visit) -> None:

@@ -12,10 +12,10 @@ from server.page.hand import (
     choose_gallery,
     dense,
     draw,
+    expect_focus,
     is_search,
     on_screen,
     settled,
-    shown,
     strokes_of,
 )
 
@@ -43,20 +43,20 @@ def test_all_can_be_done_with_the_keyboard(visit: Visit) -> None:
     columns = page.locator("#results").evaluate(
         "(list) => getComputedStyle(list).gridTemplateColumns.split(' ').length"
     )
-    assert page.evaluate("document.activeElement.ariaLabel").startswith(f"{columns + 2}: ")
+    expect_focus(page, columns + 2)
     page.keyboard.press("Enter")
-    assert page.get_by_role("dialog").get_by_text(f"{columns + 2} of 24").is_visible()
+    expect(page.get_by_role("dialog").get_by_text(f"{columns + 2} of 24")).to_be_visible()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.ariaLabel").startswith(f"{columns + 1}: ")
+    expect_focus(page, columns + 1)
     page.keyboard.press("?")
-    assert page.get_by_role("heading", name="Keyboard").is_visible()
+    expect(page.get_by_role("heading", name="Keyboard")).to_be_visible()
     page.get_by_label("Single keys are shortcuts").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("e")
     expect(page.get_by_role("button", name="Pen", exact=True)).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("Control+z")
-    assert shown(page) == []
+    expect(page.locator("#results li")).to_have_count(0)
 
 
 def test_screen_readers_are_told_what_was_found(visit: Visit) -> None:
@@ -84,7 +84,7 @@ def test_a_finger_draws_on_a_phone_and_the_page_stays_where_it_is(visit: Visit, 
     assert box is not None
     assert (box["width"], box["height"]) == (390, 844)
     page.get_by_role("button", name="Close").click()
-    assert page.locator("#help").is_hidden()  # a phone has no keys
+    expect(page.locator("#help")).to_be_hidden()  # a phone has no keys
 
 
 def test_colours_follow_the_system_until_they_are_chosen(visit: Visit) -> None:

@@ -53,7 +53,7 @@ def test_a_request_that_is_wrong_is_told_in_the_servers_words_and_not_repeated(v
     page.route(SEARCHES, lambda route: route.fulfill(status=422, json=error))
     draw(page, DIAGONAL)
     expect(page.get_by_role("alert")).to_contain_text("strokes: more than 2,000; draw with fewer")
-    assert page.locator("#retry").is_hidden()
+    expect(page.locator("#retry")).to_be_hidden()
     page.unroute(SEARCHES)
     draw(page, [(200, 800), (800, 200)])
     expect(page.locator("#trouble")).to_be_hidden()
@@ -67,7 +67,7 @@ def test_waiting_is_shown_only_when_it_is_long(visit: Visit) -> None:
     expect(page.locator("#results .skeleton")).to_have_count(24)
     held[-1].continue_()  # the stroke's end; what was asked in its midst was given up
     assert len(settled(page)) == 24
-    assert page.locator("#results .skeleton").count() == 0
+    expect(page.locator("#results .skeleton")).to_have_count(0)
 
 
 def test_galleries_that_cannot_be_listed_are_asked_for_again(visit: Visit) -> None:
