@@ -100,9 +100,8 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(server: Running)
 
     async def statuses() -> list[tuple[int, str, str]]:
         streams = [await held() for _ in range(asked)]
-        head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n"
         for _, writer in streams:
-            writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + BODY)
+            writer.write(b"Content-Type: application/json\r\n\r\n" + BODY)
         return await asyncio.gather(*(answer(*each) for each in streams))
 
     async def received(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
@@ -111,12 +110,17 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(server: Running)
         return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
 
     async def held() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection that a worker has taken already: a fast server would be done with the first before the last."""
+        """A connection that a worker has taken already: a fast server would be done with the first before the last.
+
+        Its search has begun to be asked, or it would be closed for idleness before the last is there on a busy machine.
+        """
         while True:
             reader, writer = await asyncio.open_connection(server.host, server.port)
             writer.write(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             _, headers, _ = await received(reader)
             if headers.get("connection") != "close":  # as every so many answers say
+                head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n"
+                writer.write(head.encode())
                 return reader, writer
             writer.close()
 
