@@ -144,6 +144,12 @@ def test_another_checkpoint_is_not_overwritten(exported: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="holds another checkpoint"):
         export_checkpoint(tmp_path / "other", exported)
     assert (exported / CONFIG).read_bytes() == before
+    alike = tmp_path / "alike"  # trained again: only the weights are others
+    shutil.copytree(exported, alike)
+    with (alike / WEIGHTS).open("ab") as weights:
+        weights.write(b" ")
+    with pytest.raises(UserError, match="holds another checkpoint"):
+        export_checkpoint(exported, alike)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give a folder"):
         export_checkpoint(exported, tmp_path / "file")

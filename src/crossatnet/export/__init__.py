@@ -97,8 +97,9 @@ def _check_output(folder: Path, output: Path) -> None:
     """Raise `UserError` if the output is no folder, or holds another checkpoint."""
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: a file; give a folder with -o")
-    if (output / CONFIG).exists() and (output / CONFIG).read_bytes() != (folder / CONFIG).read_bytes():
-        raise UserError(f"{output}: holds another checkpoint; give a new folder with -o")
+    for name in (CONFIG, WEIGHTS):
+        if (output / name).exists() and (output / name).read_bytes() != (folder / name).read_bytes():
+            raise UserError(f"{output}: holds another checkpoint; give a new folder with -o")
 
 
 def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, bytes]) -> None:
