@@ -129,7 +129,9 @@ def data_check(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, folder.")],
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, folder.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,
     split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,

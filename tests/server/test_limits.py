@@ -86,14 +86,15 @@ def test_a_job_that_takes_too_long_is_answered_and_keeps_its_place() -> None:
     asyncio.run(scene())
 
 
-def test_errors_of_jobs_come_out_and_free_their_place() -> None:
+@pytest.mark.parametrize("error", [ValueError, TimeoutError])  # a job may run out of a time of its own
+def test_errors_of_jobs_come_out_and_free_their_place(error: type[Exception]) -> None:
     def fail() -> None:
-        raise ValueError("no")
+        raise error("no")
 
     async def scene() -> None:
         gate = Gate(at_once=1, waiting=0)
         for _ in range(5):
-            with pytest.raises(ValueError, match="no"):
+            with pytest.raises(error, match="no"):
                 await gate.run(fail)
         gate.close()
 

@@ -47,8 +47,11 @@ class Gate:
         future = self._threads.submit(job)
         future.add_done_callback(self._leave)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds)
+            async with asyncio.timeout(self._seconds) as limit:
+                return await asyncio.wrap_future(future)
         except TimeoutError as error:
+            if not limit.expired():  # the job's own
+                raise
             raise ApiError(503, f"no answer within {self._seconds:g} s: ask for less, or later", "timeout") from error
 
     def close(self) -> None:

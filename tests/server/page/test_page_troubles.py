@@ -47,6 +47,23 @@ def test_a_busy_server_is_asked_again_when_it_said(visit: Visit) -> None:
     assert len(refused) == 2
 
 
+def test_who_does_not_wait_asks_once(visit: Visit) -> None:
+    page = visit(troubled=True)
+    error = {"error": {"code": "overloaded", "message": "too many searches at once"}}
+    page.route(SEARCHES, lambda route: route.fulfill(status=503, headers={"Retry-After": "3"}, json=error))
+    draw(page, [(500, 500)])
+    expect(page.locator("#retry")).to_contain_text("Try now")
+    held: list[Route] = []
+    page.unroute(SEARCHES)
+    page.route(SEARCHES, lambda route: held.append(route))
+    page.locator("#retry").evaluate("(button) => button.click()")
+    expect(page.locator("#retry")).to_have_text("Trying …")
+    page.wait_for_timeout(3500)  # nothing is asked when the time is over
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
 def test_a_request_that_is_wrong_is_told_in_the_servers_words_and_not_repeated(visit: Visit) -> None:
     page = visit(troubled=True)
     error = {"error": {"code": "invalid", "message": "strokes: more than 2,000; draw with fewer"}}

@@ -39,18 +39,18 @@ export class Notices {
     trouble.hidden = false;
     troubleText.textContent = message;
     button.hidden = !retry;
-    button.onclick = retry;
-    if (!retry || seconds === null) {
-      button.textContent = "Try again";
-      return;
-    }
+    button.textContent = "Try again";
+    const again = () => {
+      clearInterval(this.#countdown);
+      button.textContent = "Trying …";
+      retry();
+    };
+    button.onclick = again;
+    if (!retry || seconds === null) return;
     let left = seconds;
     const tick = () => {
-      button.textContent = left > 0 ? `Try now (${left} s)` : "Trying …";
-      if (left === 0) {
-        clearInterval(this.#countdown);
-        retry();
-      }
+      button.textContent = `Try now (${left} s)`;
+      if (left === 0) again();
       left -= 1;
     };
     this.#countdown = setInterval(tick, 1000);
