@@ -150,6 +150,9 @@ def test_another_checkpoint_is_not_overwritten(exported: Path, tmp_path: Path) -
         weights.write(b" ")
     with pytest.raises(UserError, match="holds another checkpoint"):
         export_checkpoint(exported, alike)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError):  # and not that there is nothing to compare
+        export_checkpoint(tmp_path / "empty", exported)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give a folder"):
         export_checkpoint(exported, tmp_path / "file")

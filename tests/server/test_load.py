@@ -226,6 +226,7 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers() -> No
 
 def test_collections_of_garbage_pass_over_what_was_there_at_the_start(serve: Callable[..., TestClient]) -> None:
     gc.unfreeze()  # the page's tests may have a server in this process
+    assert not gc.get_freeze_count()
     serve()
     assert gc.get_freeze_count() > len(gc.get_objects())  # all that was imported, torch with it, is put aside
 

@@ -60,8 +60,8 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     graphs disagree with torch.
     """
     folder = locate(source)
-    _check_output(folder, output)
     network, checkpoint, weights = load_checkpoint(source), read_config(folder), read_weights(folder)
+    _check_output(folder, output)
     graphs: dict[Part, onnx.ModelProto] = {}
     for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):
         graphs[part] = linked(traced(network, part), weights)
