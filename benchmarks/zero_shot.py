@@ -11,6 +11,7 @@ docs/results.md. Seconds are of training alone: the maps of the backbone's froze
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import shlex
@@ -42,7 +43,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without decoder": {"loss.reconstruction": 0.0},
     "without latent": {"loss.latent": 0.0},
     "without knowledge": {"loss.knowledge": 0.0},
-    "without whitening": {"train.whitening": 0.0},
     "frozen backbone": {"train.trainable_units": 0, "train.interpolation": 1.0, "loss.knowledge": 0.0},
     "plain fine-tuning": {**PLAIN, "model.attention_heads": 0, "semantics.prototypes": "free"},
 }
@@ -85,6 +85,9 @@ class Runs:
             seconds = time.monotonic() - begin
             sources = class_features(self.views(config), self.seen)
             embeddings, labels = training_embeddings(network, config, sources)
+            networks = {variant: network}
+            if variant == WHOLE and config.train.whitening:  # comes after training, so its ablation trains nothing
+                networks["without whitening"] = copy.deepcopy(network)
             embeddings = whiten(network, config, embeddings, labels)
             if variant == WHOLE:  # hash codes are told of the whole model
                 fit_hash(network, config, embeddings, labels)
@@ -100,7 +103,6 @@ class Runs:
                 validation_map=0.0,
             )
             unseen = read_catalog(config.data.root, config.data.layout, quiet=True, classes=self.split.unseen_set)
-            networks = {variant: network}
             if seed == 0 and variant == WHOLE:  # a frozen network has no seed
                 networks |= frozen_baselines(network)
             results = evaluate_zero_shot(
