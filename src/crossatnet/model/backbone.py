@@ -140,6 +140,7 @@ class DepthwiseConvolution(torch.autograd.Function):
     def forward(
         context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
     ) -> Tensor:
+        """x (B, C, h, w), weight (C, 1, k, k) and bias (C,) -> the convolution (B, C, h', w'), in bfloat16."""
         context.types = [None if tensor is None else tensor.dtype for tensor in (x, weight, bias)]
         x, weight = x.bfloat16().contiguous(memory_format=torch.channels_last), weight.bfloat16()
         context.save_for_backward(x, weight)
@@ -149,6 +150,7 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradient of the output (B, C, h', w') -> those of x, weight and bias, and None for stride and padding."""
         x, weight = context.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)  # (B, C, h, w)
         to_x, to_weight, to_bias, *_ = context.needs_input_grad
@@ -212,6 +214,7 @@ class NormalisedConv2d(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, h, w) -> the normalised convolution (B, C', h', w')."""
         convolution, norm = self
         assert isinstance(convolution, SameConv2d)
         assert isinstance(norm, nn.BatchNorm2d)

@@ -77,6 +77,7 @@ class VisionNetwork(nn.Module):
         self.register_load_state_dict_pre_hook(partial(_rename, names=loading))  # type: ignore[no-untyped-call]
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """Pixels 0..255 (B, 3, H, W) -> the last map (B, C, h, w); of a transformer, its patch tokens as one."""
         x = (pictures.to(self.mean.dtype) - self.mean) / self.std  # (B, 3, H, W)
         output: Tensor = self.network(x, **self.options)[0]  # (B, C, h, w) or (B, T, C)
         if output.ndim == 4:
