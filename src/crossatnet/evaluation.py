@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet import __version__
+from crossatnet.allocator import keep_freed_memory
 from crossatnet.checkpoint import Provenance, load_checkpoint, locate, read_config
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
@@ -137,6 +138,7 @@ def open_test(
 
 def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
     """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows."""
+    keep_freed_memory()
     network = load_checkpoint(checkpoint)
     return {network.name: network, **(frozen_baselines(network) if baselines else {})}
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crossatnet.allocator import keep_freed_memory
 from crossatnet.config import Config
 from crossatnet.data.batches import CachedViews, Source
 from crossatnet.data.catalog import Catalog
@@ -40,7 +41,11 @@ NamedFeatures = Mapping[Modality, NamedViews]
 
 
 def start_network(config: Config) -> CrossATNet:
-    """The network before training: pretrained backbone, everything else random; frozen units take no gradient."""
+    """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
+
+    What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
+    """
+    keep_freed_memory()
     if config.model.backbone == EfficientNetLite0.name:
         network = CrossATNet(config.model)
         pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()
