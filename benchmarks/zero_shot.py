@@ -31,11 +31,7 @@ from crossatnet.sources import class_features, seen_features
 from crossatnet.training import fit, fit_hash, training_embeddings, whiten
 
 RESULTS = Path(__file__).parent / "results"
-WHOLE = "CrossATNet"
-PLAIN = {
-    **{f"loss.{term}": 0.0 for term in ("triplet", "latent", "reconstruction", "knowledge")},
-    "train.whitening": 0.0,
-}
+WHOLE, PLAIN = "CrossATNet", "plain fine-tuning"
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without attention": {"model.attention_heads": 0},
     "without graph": {"semantics.prototypes": "free"},
@@ -44,7 +40,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without latent": {"loss.latent": 0.0},
     "without knowledge": {"loss.knowledge": 0.0},
     "frozen backbone": {"train.trainable_units": 0, "train.interpolation": 1.0, "loss.knowledge": 0.0},
-    "plain fine-tuning": {**PLAIN, "model.attention_heads": 0, "semantics.prototypes": "free"},
+    PLAIN: {
+        **{f"loss.{term}": 0.0 for term in ("triplet", "latent", "reconstruction", "knowledge")},
+        "model.attention_heads": 0,
+        "semantics.prototypes": "free",
+    },
 }
 
 
@@ -85,10 +85,12 @@ class Runs:
             seconds = time.monotonic() - begin
             sources = class_features(self.views(config), self.seen)
             embeddings, labels = training_embeddings(network, config, sources)
-            networks = {variant: network}
-            if variant == WHOLE and config.train.whitening:  # comes after training, so its ablation trains nothing
-                networks["without whitening"] = copy.deepcopy(network)
+            networks, bare = {variant: network}, copy.deepcopy(network)
             embeddings = whiten(network, config, embeddings, labels)
+            if config.train.whitening and variant == WHOLE:  # it follows training: what it adds takes no run of its own
+                networks["without whitening"] = bare
+            elif config.train.whitening and variant == PLAIN:
+                networks = {PLAIN: bare, f"{PLAIN}, whitened": network}
             if variant == WHOLE:  # hash codes are told of the whole model
                 fit_hash(network, config, embeddings, labels)
             network.name = variant
@@ -139,7 +141,8 @@ def collated(runs: Runs, seeds: dict[str, int], command: str) -> dict[str, Any]:
         done = [runs.scores(variant, seed) for seed in range(number)]
         seconds[variant] = [round(run["seconds"], 1) for run in done]
         for index, row in enumerate(done[0]["results"]["rows"]):
-            if variant != WHOLE and index > 0:  # hash codes and re-ranking are told of the whole model
+            own = row["model"] in (variant, f"{variant}, whitened")
+            if variant != WHOLE and not own:  # hash codes and re-ranking are told of the whole model
                 continue
             scores = [run["results"]["rows"][index]["metrics"] for run in done if index < len(run["results"]["rows"])]
             rows.append(
