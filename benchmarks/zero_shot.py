@@ -82,6 +82,7 @@ class Runs:
         def run() -> dict[str, Any]:
             begin = time.monotonic()
             network, _ = self.fit(config, self.seen, (), epochs)
+            network.name = variant
             seconds = time.monotonic() - begin
             sources = class_features(self.views(config), self.seen)
             embeddings, labels = training_embeddings(network, config, sources)
@@ -93,7 +94,6 @@ class Runs:
                 networks = {PLAIN: bare, f"{PLAIN}, whitened": network}
             if variant == WHOLE:  # hash codes are told of the whole model
                 fit_hash(network, config, embeddings, labels)
-            network.name = variant
             provenance = Provenance(
                 data=self.catalog.root.name,
                 layout=config.data.layout,

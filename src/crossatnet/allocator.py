@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for what it allocates next; it stays at its peak.
 
     Every layer allocates megabytes and frees them soon. glibc takes blocks that large from the system and gives them
-    back each time, and the system fills them with zeros again: half the time of embedding photos by torch on a CPU.
+    back each time, and the system fills them with zeros again.
     For processes that compute by torch from now on; does nothing where the C library is another.
     """
     if platform.libc_ver()[0] != "glibc":

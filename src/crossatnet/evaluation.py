@@ -137,7 +137,10 @@ def open_test(
 
 
 def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
-    """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows."""
+    """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows.
+
+    The process keeps the memory that it frees from now on: what evaluates them allocates the same for every batch.
+    """
     keep_freed_memory()
     network = load_checkpoint(checkpoint)
     return {network.name: network, **(frozen_baselines(network) if baselines else {})}
