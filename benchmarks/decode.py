@@ -32,7 +32,7 @@ from PIL import Image
 from crossatnet import CrossATNet
 from crossatnet.data.images import load_image, prepare
 from crossatnet.data.photos import read_photo
-from crossatnet.gallery.ingest import list_pictures
+from crossatnet.gallery.ingest.folder import list_pictures
 
 RESULTS = Path(__file__).parent / "results" / "decode.json"
 EXACT = "Pillow, whole"

@@ -37,14 +37,15 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.checkpoint import load_checkpoint, locate, read_config
+from crossatnet.model.weights import load_checkpoint
+from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.data.layouts import read_catalog
-from crossatnet.evaluation import open_test
-from crossatnet.gallery.ingest import BATCH
+from crossatnet.evaluation.zero_shot import open_test
+from crossatnet.gallery.ingest.folder import BATCH
 from crossatnet.model.interface import PictureModel, side_of
 from crossatnet.model.network import CrossATNet as Network
-from crossatnet.model.onnx_model import OnnxModel, threads
-from crossatnet.ranking import evaluate
+from crossatnet.runtime.onnx_model import OnnxModel, threads
+from crossatnet.evaluation.ranking import evaluate
 from ingest import made
 
 RESULTS = Path(__file__).parent / "results" / "embed.json"

@@ -34,7 +34,7 @@ from PIL import Image
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.images import picture_size
-from crossatnet.gallery.ingest import BATCH, list_pictures
+from crossatnet.gallery.ingest.folder import BATCH, list_pictures
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 

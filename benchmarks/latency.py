@@ -35,9 +35,10 @@ import onnxruntime
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.strokes import Drawing
-from crossatnet.gallery import search, snapshot
+from crossatnet.gallery import gallery as search
+from crossatnet.gallery.sqlite import snapshot
 from crossatnet.model.interface import PictureModel
-from crossatnet.model.onnx_model import threads
+from crossatnet.runtime.onnx_model import threads
 from synthetic import fill
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"

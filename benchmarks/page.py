@@ -88,7 +88,7 @@ def main() -> None:
 @contextmanager
 def server(gallery: str | None) -> Iterator[str]:
     """`crossatnet serve` as its users start it."""
-    command = [sys.executable, "-m", "crossatnet.cli", "serve", *([gallery] if gallery else []), "--port", str(PORT)]
+    command = [sys.executable, "-m", "crossatnet.cli.main", "serve", *([gallery] if gallery else []), "--port", str(PORT)]
     address = f"http://127.0.0.1:{PORT}"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from crossatnet.checkpoint import Provenance
+from crossatnet.model.checkpoint import Provenance
 from crossatnet.config import Config, cache_directory, load_config
-from crossatnet.data.extra import seen_catalog
+from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.data.layouts import read_catalog
-from crossatnet.evaluation import evaluate_zero_shot, frozen_baselines
-from crossatnet.sources import class_features, seen_features
-from crossatnet.training import fit, fit_hash, training_embeddings, whiten
+from crossatnet.evaluation.zero_shot import evaluate_zero_shot, frozen_baselines
+from crossatnet.training.start import class_features, seen_features
+from crossatnet.training.train import fit, fit_hash, training_embeddings, whiten
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE, PLAIN = "CrossATNet", "plain fine-tuning"

@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with its ONNX form, 8 bits included; not to be changed: `exported` is a copy."""
-    from crossatnet.export import export_checkpoint, training_photos
+    from crossatnet.runtime.export.checkpoint import export_checkpoint, training_photos
     from tiny_checkpoint import save_tiny_checkpoint
     from tiny_data import write_tiny
 

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from crossatnet import allocator
+from crossatnet.system import memory as allocator
 
 FAULTS = """
 import resource
 import torch
-from crossatnet.allocator import keep_freed_memory
-from crossatnet.model.backbone import EfficientNetLite0
+from crossatnet.system.memory import keep_freed_memory
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0
 {first}
 network, pictures = EfficientNetLite0().eval(), torch.zeros(8, 3, 224, 224)
 with torch.inference_mode():

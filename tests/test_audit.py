@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from crossatnet.audit import ALIKE, Audit, audit, imagenet_finding
-from crossatnet.checkpoint import CONFIG, RECORD, WEIGHTS, read_record
+from crossatnet.evaluation.audit import ALIKE, Audit, audit, imagenet_finding
+from crossatnet.model.checkpoint import CONFIG, RECORD, WEIGHTS, read_record
 from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, SemanticsConfig, TrainConfig
 from crossatnet.data.fingerprints import ClassPictures, mark
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
-from crossatnet.errors import UserError
-from crossatnet.training import train, training_record
+from crossatnet.system.errors import UserError
+from crossatnet.training.train import train, training_record
 from tiny_data import SEEN, UNSEEN, write_tiny
 
 LISTS = {  # in the record -> how the audit calls it

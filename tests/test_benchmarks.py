@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from gallery.fake_model import FakeModel
 
 TABLES = Path(__file__).parents[1] / "benchmarks" / "tables.py"

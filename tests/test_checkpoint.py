@@ -15,31 +15,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from crossatnet import checkpoint as checkpoint_module
-from crossatnet.checkpoint import (
-    CARD,
-    CONFIG,
-    FORM,
-    HISTORY,
-    RECORD,
-    WEIGHTS,
-    CheckpointConfig,
-    Provenance,
-    TrainingRecord,
-    card,
-    is_checkpoint,
-    load_checkpoint,
-    packaged_checkpoints,
-    read_config,
-    read_record,
-    save_checkpoint,
-    weights_mark,
-)
+from crossatnet.model import checkpoint as checkpoint_module
+from crossatnet.model.checkpoint import CARD, CONFIG, FORM, HISTORY, RECORD, WEIGHTS, CheckpointConfig, Provenance, TrainingRecord, card, is_checkpoint, packaged_checkpoints, read_config, read_record, weights_mark
+from crossatnet.model.weights import load_checkpoint, save_checkpoint
 from crossatnet.config import Layout, ModelConfig
 from crossatnet.data.fingerprints import ClassPictures
 from crossatnet.data.splits import EVERYTHING, load_split
-from crossatnet.errors import UserError
-from crossatnet.evaluation import refuse_seen
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import refuse_seen
 from crossatnet.model.network import MODALITIES, CrossATNet
 from tiny_data import OUTLINES, draw
 

@@ -16,13 +16,15 @@ import yaml
 from PIL import Image, ImageDraw
 
 import tiny_data
-from crossatnet import __version__, cli, doctor
-from crossatnet.checkpoint import Provenance, save_checkpoint
+from crossatnet import __version__
+from crossatnet.cli.main import main as cli, doctor
+from crossatnet.model.checkpoint import Provenance
+from crossatnet.model.weights import save_checkpoint
 from crossatnet.config import ModelConfig
 from crossatnet.gallery import Gallery
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.network import CrossATNet
-from crossatnet.plots import CELL
+from crossatnet.report.plots import CELL
 
 Run = Callable[..., "Outcome"]
 
@@ -391,7 +393,7 @@ def test_compare_refuses_other_files_and_other_tests(untrained: Path, tmp_path: 
 
 def test_a_missing_extra(tiny: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.delitem(sys.modules, "crossatnet.training", raising=False)
+    monkeypatch.delitem(sys.modules, "crossatnet.training.train", raising=False)
     outcome = run("train", tiny / "shapes.yaml", "-o", tmp_path / "out")
     assert_refused(outcome, "lightning", "pip install 'crossatnet[train]'")
 
@@ -477,7 +479,7 @@ def test_what_a_command_reads_is_not_overwritten(drawing: Path, tmp_path: Path, 
 
 def test_explain_without_matplotlib(drawing: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "crossatnet.explain", raising=False)
+    monkeypatch.delitem(sys.modules, "crossatnet.model.explain", raising=False)
     assert_refused(run("explain", drawing, drawing, "-o", "e.png"), "matplotlib", "pip install 'crossatnet[report]'")
 
 

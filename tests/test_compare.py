@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from crossatnet.compare import MOST, compare, compare_files, load_results
-from crossatnet.embeddings import Row
-from crossatnet.errors import UserError
-from crossatnet.evaluation import Results, save_results
+from crossatnet.evaluation.compare import MOST, compare, compare_files, load_results
+from crossatnet.evaluation.scores import Row
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import Results, save_results
 
 
 def row(model: str, score: float, **per_class: float) -> Row:

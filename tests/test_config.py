@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from crossatnet.config import Config, ModelConfig, cache_directory, explain, load_config, packaged_configs
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 MINIMAL = "name: run\ndata:\n  split: sketchy-sake25\n"
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from threadpoolctl import threadpool_limits
 
-from crossatnet.cores import blas, on_cores
+from crossatnet.system.threads import blas, on_cores
 
 
 def blas_threads() -> list[int]:

@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.embeddings import (
-    RESAMPLES,
-    SEED,
-    Task,
-    class_interval,
-    read_embeddings,
-    score,
-    seconds_per_query,
-)
-from crossatnet.errors import UserError
-from crossatnet.evaluation import evaluate_embeddings
-from crossatnet.ranking import evaluate, evaluate_codes
+from crossatnet.evaluation.scores import RESAMPLES, SEED, Task, class_interval, read_embeddings, score, seconds_per_query
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import evaluate_embeddings
+from crossatnet.evaluation.ranking import evaluate, evaluate_codes
 
 CLASSES = np.array(["ant", "bee", "cat"])
 

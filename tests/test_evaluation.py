@@ -11,28 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossatnet import evaluation
-from crossatnet.checkpoint import Provenance
+from crossatnet.evaluation.zero_shot import zero_shot as evaluation
+from crossatnet.model.checkpoint import Provenance
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
-from crossatnet.errors import UserError
-from crossatnet.evaluation import (
-    Results,
-    embed_catalog,
-    evaluate_trials,
-    evaluate_zero_shot,
-    frozen_baselines,
-    refuse_seen,
-    save_results,
-)
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import Results, embed_catalog, evaluate_trials, evaluate_zero_shot, frozen_baselines, refuse_seen, save_results
 from crossatnet.model.attention import CrossModalAttention
-from crossatnet.model.hashing import itq
+from crossatnet.training.hash_codes import itq
 from crossatnet.model.network import CrossATNet, Guided
-from crossatnet.ranking import evaluate
-from crossatnet.trials import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
+from crossatnet.evaluation.ranking import evaluate
+from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 

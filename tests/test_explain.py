@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet import explain as explain_module
+from crossatnet.model import explain as explain_module
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, load_image
-from crossatnet.errors import UserError
-from crossatnet.explain import COLUMNS, MOST, STRENGTH, attention_overlay, explain
+from crossatnet.system.errors import UserError
+from crossatnet.model.explain import COLUMNS, MOST, STRENGTH, attention_overlay
+from crossatnet.report.explanation import explain
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.network import CrossATNet
-from crossatnet.plots import CELL, GridRow, retrieval_grid
+from crossatnet.report.plots import CELL, GridRow, retrieval_grid
 from tiny_data import OUTLINES, draw
 
 PEAK_COLOUR = 255 * np.array(matplotlib.colormaps["inferno"](1.0)[:3])

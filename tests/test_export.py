@@ -11,28 +11,20 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from crossatnet import export as export_module
-from crossatnet.checkpoint import (
-    CONFIG,
-    FORM,
-    WEIGHTS,
-    load_checkpoint,
-    locate,
-    packaged_checkpoints,
-    read_config,
-    save_checkpoint,
-)
+from crossatnet.runtime.choose.export import checkpoint as export_module
+from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS, locate, packaged_checkpoints, read_config
+from crossatnet.model.weights import load_checkpoint, save_checkpoint
 from crossatnet.data.images import prepare
-from crossatnet.errors import UserError
-from crossatnet.export import agreement, compared, export_checkpoint, training_photos
-from crossatnet.export.graphs import linked
-from crossatnet.export.int8 import Plan
+from crossatnet.system.errors import UserError
+from crossatnet.runtime.export.checkpoint import agreement, compared, export_checkpoint, training_photos
+from crossatnet.runtime.export.graphs import linked
+from crossatnet.runtime.export.int8 import Plan
 from crossatnet.model.hashing import unpack
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.onnx_files import halves, read_form, read_weights, stored_tensors
-from crossatnet.model.onnx_model import OnnxModel, open_session
-from crossatnet.runtime import probes
+from crossatnet.runtime.onnx_files import halves, read_form, read_weights, stored_tensors
+from crossatnet.runtime.onnx_model import OnnxModel, open_session
+from crossatnet.runtime.choose import probes
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_data import SEEN, UNSEEN, draw, write_tiny
 

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from crossatnet.errors import UserError
-from crossatnet.export.int8 import LARGEST_BIAS, Plan, quantised
-from crossatnet.model.onnx_model import open_session
+from crossatnet.system.errors import UserError
+from crossatnet.runtime.export.int8 import LARGEST_BIAS, Plan, quantised
+from crossatnet.runtime.onnx_model import open_session
 
 RANDOM = np.random.default_rng(0)
 FIRST, FIRST_BIAS = RANDOM.normal(0, 0.02, (6, 3)).astype(np.float32), RANDOM.normal(0, 1, 6).astype(np.float32)

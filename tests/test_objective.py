@@ -11,21 +11,22 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet import losses
+from crossatnet.training.train import losses
 from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, SemanticsConfig, TrainConfig
-from crossatnet.data.batches import CachedViews, Pairs
+from crossatnet.training.batches import CachedViews, Pairs
 from crossatnet.data.images import Modality
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model import network as network_module
 from crossatnet.model.attention import CrossModalAttention, Pooled
-from crossatnet.model.backbone import Backbone, ImageNetClassifier
+from crossatnet.model.backbones.base import Backbone
+from crossatnet.model.backbones.efficientnet import ImageNetClassifier
 from crossatnet.model.network import MODALITIES, CrossATNet
-from crossatnet.model.prototypes import FreePrototypes, GraphPrototypes
-from crossatnet.objective import Objective, Teacher, agreement, hardest_rival
+from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
+from crossatnet.training.objective import Objective, Teacher, agreement, hardest_rival
 from crossatnet.semantics.graph import class_graph
 from crossatnet.semantics.vectors import class_vectors
-from crossatnet.sources import start_network
-from crossatnet.training import Training
+from crossatnet.training.start import start_network
+from crossatnet.training.train import Training
 from oracles import losses as oracle
 from tiny_data import SEEN, draw
 

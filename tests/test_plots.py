@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.plots import class_bars, class_map, code_length_curve, confusion_map, precision_recall_curves
+from crossatnet.report.plots import class_bars, class_map, code_length_curve, confusion_map, precision_recall_curves
 
 ODD = ["$a_{$", "<b>", "c%d"]
 RANDOM = np.random.default_rng(0)

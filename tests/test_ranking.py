@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
-from crossatnet import ranking
-from crossatnet.errors import UserError
-from crossatnet.metrics import average_precision, joined, precision_at
-from crossatnet.ranking import evaluate, evaluate_codes, evaluate_similarity
+from crossatnet.evaluation.zero_shot import ranking
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.metrics import average_precision, joined, precision_at
+from crossatnet.evaluation.ranking import evaluate, evaluate_codes, evaluate_similarity
 from oracles import metrics as oracle
 
 Problem = tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.float64], NDArray[np.str_]]

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.checkpoint import Provenance
+from crossatnet.model.checkpoint import Provenance
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split
-from crossatnet.errors import UserError
-from crossatnet.evaluation import Results, ZeroShotTest
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import Results, ZeroShotTest
 from crossatnet.model.network import CrossATNet
-from crossatnet.report import check_output, confusion, extremes, first_hits, report_checkpoint
+from crossatnet.report.page import check_output, confusion, extremes, first_hits, report_checkpoint
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 

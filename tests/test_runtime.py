@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossatnet import CrossATNet, runtime
-from crossatnet.checkpoint import FORM
+from crossatnet import CrossATNet
+from crossatnet.runtime.choose import choose as runtime
+from crossatnet.model.checkpoint import FORM
 from crossatnet.config import cache_directory
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model import network as torch_network
-from crossatnet.model.onnx_model import OnnxModel
-from crossatnet.runtime import CHOICES, faster_photo_part, load_model, machine_key, measured, probes
+from crossatnet.runtime.onnx_model import OnnxModel
+from crossatnet.runtime.choose import CHOICES, faster_photo_part, load_model, machine_key, measured, probes
 from tiny_data import write_tiny
 
 FAST, SLOW = {"float_per_s": 10.0, "int8_per_s": 20.0}, {"float_per_s": 10.0, "int8_per_s": 11.0}
@@ -179,7 +180,7 @@ import sys
 
 for name in ("torch", "onnx", "lightning"):
     sys.modules[name] = None  # as if it were not installed
-from crossatnet.cli import main
+from crossatnet.cli.main import main
 sys.argv = ["crossatnet", *sys.argv[1:]]
 main()
 """

@@ -20,31 +20,24 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crossatnet import training
-from crossatnet.checkpoint import HISTORY, WEIGHTS, is_checkpoint, load_checkpoint, read_config
+from crossatnet.training.train import train as training
+from crossatnet.model.checkpoint import HISTORY, WEIGHTS, is_checkpoint, read_config
+from crossatnet.model.weights import load_checkpoint
 from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig, load_config
-from crossatnet.data.batches import CachedViews, Pairs, Source
+from crossatnet.training.batches import CachedViews, Pairs, Source
 from crossatnet.data.catalog import Item
-from crossatnet.data.extra import seen_catalog
-from crossatnet.data.features import LivePictures, LiveViews, ViewSettings
+from crossatnet.training.seen_catalog import seen_catalog
+from crossatnet.training.features import LivePictures, LiveViews, ViewSettings
 from crossatnet.data.images import Modality
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
-from crossatnet.evaluation import refuse_seen
-from crossatnet.model.backbone import Backbone
-from crossatnet.model.hashing import directions_of
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import refuse_seen
+from crossatnet.model.backbones.base import Backbone
+from crossatnet.training.hash_codes import directions_of
 from crossatnet.model.network import MODALITIES, CrossATNet
-from crossatnet.model.whitening import whitening
-from crossatnet.sources import (
-    NamedFeatures,
-    NamedViews,
-    by_another_hand,
-    class_features,
-    own_statistics,
-    seen_features,
-    start_network,
-)
-from crossatnet.training import Training, fit, fit_hash, train, training_embeddings, whiten
+from crossatnet.training.whitening import whitening
+from crossatnet.training.start import NamedFeatures, NamedViews, by_another_hand, class_features, own_statistics, seen_features, start_network
+from crossatnet.training.train import Training, fit, fit_hash, train, training_embeddings, whiten
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle
 from tiny_data import SEEN, UNSEEN, draw, write_tiny
@@ -59,7 +52,7 @@ KILLED_IN_A_PROCESS = """
     import os, signal, sys
     from pathlib import Path
     from crossatnet.config import load_config
-    from crossatnet.training import Training, train
+    from crossatnet.training.train import Training, train
 
     end_of_epoch = Training.on_train_epoch_end
 

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 __version__ = "0.1.0"
 
-Runtime = Literal["auto", "torch", "torch-bf16", "torch-compile", "onnx", "onnx-int8"]  # see `crossatnet.runtime`
+Runtime = Literal["auto", "torch", "torch-bf16", "torch-compile", "onnx", "onnx-int8"]  # see `crossatnet.runtime.choose`
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery
     from crossatnet.model.interface import PictureModel as CrossATNet
-    from crossatnet.ranking import evaluate
+    from crossatnet.evaluation.ranking import evaluate
 
 __all__ = ["CrossATNet", "Gallery", "Runtime", "__version__", "evaluate"]
 
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return Gallery
     if name == "evaluate":
-        from crossatnet.ranking import evaluate
+        from crossatnet.evaluation.ranking import evaluate
 
         return evaluate
     raise AttributeError(f"module 'crossatnet' has no attribute '{name}'")

@@ -8,8 +8,8 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crossatnet.data.names import did_you_mean
-from crossatnet.errors import UserError
+from crossatnet.system.errors import did_you_mean
+from crossatnet.system.errors import UserError
 
 
 class Settings(BaseModel):

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from crossatnet.data.batches import BalancedPairs, CachedViews, Pairs
+from crossatnet.training.batches import BalancedPairs, CachedViews, Pairs
 from crossatnet.data.catalog import Item
-from crossatnet.data.features import LivePictures, LiveViews, ViewSettings
+from crossatnet.training.features import LivePictures, LiveViews, ViewSettings
 from crossatnet.data.images import Modality
 
 VIEWS = 3
@@ -135,7 +135,7 @@ def live_pairs(tmp_path: Path) -> BalancedPairs:
 
 
 def test_pairs_of_live_pictures(live_pairs: BalancedPairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossatnet.data.features.augment", lambda image, modality, random: image)
+    monkeypatch.setattr("crossatnet.training.features.augment", lambda image, modality, random: image)
     assert len(list(live_pairs)) == len(live_pairs) == 2
     for batch in live_pairs:
         for side in (batch.sketch, batch.photo):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from crossatnet.data.catalog import Catalog, Item, Problem, open_item, scan
 from crossatnet.data.images import ImageError, Modality
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 
 def picture(path: Path, colour: int) -> Path:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from crossatnet.config import DataConfig
 from crossatnet.data.catalog import Catalog
-from crossatnet.data.extra import seen_catalog
+from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.data.splits import Split
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 SPLIT = Split("made", seen=("zebra", "ape"), unseen=("bear", "car_sedan", "mouse"))
 LEFT_OUT = {

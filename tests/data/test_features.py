@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossatnet.data import features
+from crossatnet.training.train import features
 from crossatnet.data.catalog import Catalog, Item, open_item, scan
-from crossatnet.data.features import LivePictures, LiveViews, ViewSettings, extract
+from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 from crossatnet.data.images import ImageError, prepare
 from crossatnet.data.transforms import augment
 

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFile
 
 from crossatnet.data import images
 from crossatnet.data.images import ImageError, cut_to_strokes, load_image, picture_size, prepare, strokes_on_black
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 BLOCK = 16  # pixels of one colour a side, so that JPEG's losses are small

@@ -12,7 +12,7 @@ from crossatnet.data.catalog import Item
 from crossatnet.data.images import ImageError
 from crossatnet.data.layouts import LAYOUTS, list_classes, read_catalog
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 
 def tree(root: Path, *names: str) -> Path:

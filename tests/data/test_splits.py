@@ -4,7 +4,7 @@ import pytest
 
 from crossatnet.data.names import canonical
 from crossatnet.data.splits import EVERYTHING, PACKAGED, Split, load_split, split_names
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 COUNTS = {
     "quickdraw-zse30": (80, 30),

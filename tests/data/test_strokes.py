@@ -9,7 +9,7 @@ from PIL import Image
 from crossatnet.data.images import ImageError
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import Drawing, StrokeFile, read_ndjson, render
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 
 def drawing(*strokes: list[tuple[float, float]]) -> Drawing:

@@ -32,7 +32,9 @@ import numpy as np
 from fake_model import FakeModel
 from PIL import Image
 
-from crossatnet.gallery import Gallery, ingest, store
+from crossatnet.gallery import Gallery
+from crossatnet.gallery.ingest.folder import folder as ingest
+from crossatnet.gallery.sqlite import store
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "kills.json"
 PICTURES = 240

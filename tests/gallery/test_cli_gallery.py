@@ -16,7 +16,7 @@ import pytest
 from fake_model import FakeModel
 from PIL import Image
 
-from crossatnet import cli
+from crossatnet.cli.main import main as cli
 from crossatnet.gallery import Gallery
 from crossatnet.model.interface import PictureModel
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 from crossatnet.gallery.backend import EVERYTHING, Where, path_range
-from crossatnet.gallery.conditions import in_sql
+from crossatnet.gallery.sqlite.filters import in_sql
 
 NOON = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 ITEMS = [

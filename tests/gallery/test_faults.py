@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from fake_model import FakeModel
 
-from crossatnet.errors import UserError
-from crossatnet.gallery import Gallery, database, sidefile
-from crossatnet.gallery import ingest as ingest_module
-from crossatnet.gallery import store as store_module
-from crossatnet.gallery.database import SCHEMA_VERSION
+from crossatnet.system.errors import UserError
+from crossatnet.gallery import Gallery
+from crossatnet.gallery.sqlite import database, sidefile
+from crossatnet.gallery.ingest.folder import folder as ingest_module
+from crossatnet.gallery.sqlite import store as store_module
+from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from crossatnet.data.images import ImageError, Modality
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery import ingest as ingest_module
-from crossatnet.gallery import reading as reading_module
+from crossatnet.gallery.ingest.folder import folder as ingest_module
+from crossatnet.gallery.ingest.folder import reading as reading_module
 
 
 def draw(path: Path, seed: int = 0) -> None:

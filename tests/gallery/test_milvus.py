@@ -16,11 +16,11 @@ from fake_model import FakeModel
 from milvus_server import MilvusServer
 from numpy.typing import NDArray
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import EVERYTHING, Facts, GalleryMissingError, Stamp, Where
-from crossatnet.gallery.milvus import MilvusBackend
-from crossatnet.gallery.milvus_calls import Address
+from crossatnet.gallery.milvus.backend import MilvusBackend
+from crossatnet.gallery.milvus.calls import Address
 from oracles.search import nearest_codes
 
 pytestmark = pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())
@@ -288,7 +288,7 @@ def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
 def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
     gallery: Gallery, twin: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossatnet.gallery.milvus.LONGEST_SHORTLIST", 300)
+    monkeypatch.setattr("crossatnet.gallery.milvus.backend.LONGEST_SHORTLIST", 300)
     pictures = [facts(f"/p/{number:03d}", class_name="ab"[number % 2]) for number in range(600)]
     for place in (gallery, twin):
         put(place, pictures, vectors(600))
@@ -303,7 +303,7 @@ def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(
 ) -> None:
     put(gallery, [facts("/p/a")], vectors(1))
     key = gallery.search_embeddings(vectors(1), 1)[0][0].id
-    monkeypatch.setattr("crossatnet.gallery.milvus.id_of", lambda *parts: key)
+    monkeypatch.setattr("crossatnet.gallery.milvus.backend.id_of", lambda *parts: key)
     with pytest.raises(UserError, match="/p/b has by chance the id of /p/a; rename one"):
         put(gallery, [facts("/p/b")], vectors(1))
     monkeypatch.undo()

@@ -6,10 +6,10 @@ import pymilvus
 import pytest
 from pymilvus import MilvusException
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Checkpoint
-from crossatnet.gallery.milvus_calls import Address, Connection
-from crossatnet.gallery.places import create_backend
+from crossatnet.gallery.milvus.calls import Address, Connection
+from crossatnet.gallery.backends import create_backend
 
 ADDRESS = Address("127.0.0.1", 19530, "birds")
 
@@ -35,8 +35,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Connection]:
     def make(*errors: MilvusException) -> Connection:
         FlakyClient.errors = [*errors]
         monkeypatch.setattr(pymilvus, "MilvusClient", FlakyClient)
-        monkeypatch.setattr("crossatnet.gallery.milvus_calls.FIRST_PAUSE_S", 0.001)
-        monkeypatch.setattr("crossatnet.gallery.milvus_calls.PATIENCE_S", 0.1)
+        monkeypatch.setattr("crossatnet.gallery.milvus.calls.FIRST_PAUSE_S", 0.001)
+        monkeypatch.setattr("crossatnet.gallery.milvus.calls.PATIENCE_S", 0.1)
         return Connection(ADDRESS)
 
     return make

@@ -13,10 +13,10 @@ from fake_model import FakeModel
 from milvus_server import MilvusServer
 from PIL import Image
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.milvus import MilvusBackend
-from crossatnet.gallery.milvus_calls import Address
+from crossatnet.gallery.milvus.backend import MilvusBackend
+from crossatnet.gallery.milvus.calls import Address
 
 pytestmark = [
     pytest.mark.scale,
@@ -118,7 +118,7 @@ def test_a_server_that_stays_away_is_told_in_a_line(
     server: MilvusServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = Address("127.0.0.1", server.port, "away")
-    monkeypatch.setattr("crossatnet.gallery.milvus_calls.PATIENCE_S", 2.0)
+    monkeypatch.setattr("crossatnet.gallery.milvus.calls.PATIENCE_S", 2.0)
     with Gallery.create(str(address), FakeModel()) as gallery:
         server.kill()
         with pytest.raises(UserError, match=f"^{address}: no Milvus server answers there; .* the same command again$"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, Stamp, Where
-from crossatnet.gallery.milvus_rows import FACTS, expression, id_of, id_ranges, item_of, row_of
+from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of
 
 
 def test_a_row_becomes_the_item_it_was_made_of() -> None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.images import Modality
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery import ray_ingest as ray_ingest_module
-from crossatnet.gallery.ray_ingest import Settings, Worker, add_folder_by_ray, read_list
+from crossatnet.gallery.ingest.folder import ray as ray_ingest_module
+from crossatnet.gallery.ingest.ray import Settings, Worker, add_folder_by_ray, read_list
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.scale

@@ -12,14 +12,14 @@ from PIL import Image
 
 from crossatnet.data.images import ImageError, Modality
 from crossatnet.data.strokes import render
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery, Hit
-from crossatnet.gallery import search as search_module
+from crossatnet.gallery import gallery as search_module
 from crossatnet.gallery import shortlist as shortlist_module
-from crossatnet.gallery import snapshot as snapshot_module
+from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp, Where
-from crossatnet.gallery.ingest import BATCH
-from crossatnet.gallery.snapshot import Snapshot
+from crossatnet.gallery.ingest.folder import BATCH
+from crossatnet.gallery.sqlite.snapshot import Snapshot
 
 
 def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.gallery import sidefile
-from crossatnet.gallery.sidefile import DamagedError, Header, Rows, path_of, read, write
+from crossatnet.gallery.sqlite import sidefile
+from crossatnet.gallery.sqlite.sidefile import DamagedError, Header, Rows, path_of, read, write
 
 TOKEN = "ab" * 16
 WIDTH = 3

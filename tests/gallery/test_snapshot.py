@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.errors import UserError
-from crossatnet.gallery import sidefile
-from crossatnet.gallery import snapshot as snapshot_module
-from crossatnet.gallery import store as store_module
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.sqlite import sidefile
+from crossatnet.gallery.sqlite import snapshot as snapshot_module
+from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.backend import NO_ITEM, Checkpoint, Facts, Stamp, Where
-from crossatnet.gallery.store import Store
+from crossatnet.gallery.sqlite.store import Store
 from oracles.search import nearest, nearest_codes
 
 CHECKPOINT = Checkpoint("f" * 64, "/models/fake", "fake", dimension=8, code_bits=16)

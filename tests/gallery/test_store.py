@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.errors import UserError
-from crossatnet.gallery import store as store_module
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.backend import Checkpoint, Facts, GalleryMissingError, Stamp, Where
-from crossatnet.gallery.database import SCHEMA_VERSION
-from crossatnet.gallery.store import Store
+from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
+from crossatnet.gallery.sqlite.store import Store
 
 CHECKPOINT = Checkpoint("f" * 64, "/models/fake", "fake", dimension=4, code_bits=16)
 

@@ -10,7 +10,7 @@ from fake_model import FakeModel
 from PIL import Image
 
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery.watch import watch_folder
+from crossatnet.gallery.ingest.watch import watch_folder
 
 
 def draw(path: Path, seed: int) -> None:

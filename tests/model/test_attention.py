@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model.attention import KEY_CHANNELS, CrossModalAttention, MeanPooler, make_pooler
 from oracles import attention as oracle
 

@@ -9,15 +9,10 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 from torch.nn import functional
 
-from crossatnet.errors import UserError
-from crossatnet.model.backbone import (
-    DepthwiseConvolution,
-    EfficientNetLite0,
-    ImageNetClassifier,
-    SameConv2d,
-    make_backbone,
-    published_names,
-)
+from crossatnet.system.errors import UserError
+from crossatnet.model.backbones.depthwise import DepthwiseConvolution, SameConv2d
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0, ImageNetClassifier, published_names
+from crossatnet.model.backbones.build import make_backbone
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from crossatnet.data.images import Modality
-from crossatnet.model.decoder import CrossDecoder
+from crossatnet.training.decoder import CrossDecoder
 
 DIMENSION, CHANNELS = 4, 6
 each_target = pytest.mark.parametrize("target", ["sketch", "photo"])

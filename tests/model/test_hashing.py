@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model import hashing
-from crossatnet.model.hashing import HashCodes, itq, learned, pack, unpack
-from crossatnet.ranking import evaluate_codes
+from crossatnet.model.hashing import HashCodes, pack, unpack
+from crossatnet.training.hash_codes import itq, learned
+from crossatnet.evaluation.ranking import evaluate_codes
 
 Planes = tuple[Tensor, Tensor]
 

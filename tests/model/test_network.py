@@ -17,10 +17,11 @@ from torch import nn
 
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, Modality, load_image, prepare
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model.attention import CrossModalAttention
-from crossatnet.model.backbone import EfficientNetLite0
-from crossatnet.model.hashing import itq, pack
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0
+from crossatnet.training.hash_codes import itq
+from crossatnet.model.hashing import pack
 from crossatnet.model.network import MODALITIES, CrossATNet
 from oracles import attention as oracle
 from tiny_data import OUTLINES, draw

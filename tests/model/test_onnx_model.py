@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 import pytest
 
-from crossatnet.checkpoint import CONFIG, FORM, WEIGHTS, load_checkpoint
+from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS
+from crossatnet.model.weights import load_checkpoint
 from crossatnet.data.images import prepare
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.model.onnx_files import OnnxFile
-from crossatnet.model.onnx_model import OnnxModel, threads
+from crossatnet.runtime.onnx_files import OnnxFile
+from crossatnet.runtime.onnx_model import OnnxModel, threads
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_data import SEEN, draw, write_tiny
 
@@ -199,7 +200,7 @@ def test_what_is_damaged_or_foreign_is_refused(exported: Path, damage: Callable[
 
 
 def test_a_file_too_large_is_not_read(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossatnet.model.onnx_files.MAX_BYTES", 1000)
+    monkeypatch.setattr("crossatnet.runtime.onnx_files.MAX_BYTES", 1000)
     with pytest.raises(UserError, match=r"photo.onnx: damaged, or of another export"):
         OnnxModel(exported)
 

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from crossatnet.model.onnx_wire import WireError, declared
+from crossatnet.runtime.onnx_wire import WireError, declared
 
 
 def model(*nodes: onnx.NodeProto, initialisers: tuple[TensorProto, ...] = (), opset: int = 20) -> onnx.ModelProto:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crossatnet.errors import UserError
-from crossatnet.model.backbone import make_backbone
-from crossatnet.model.transformers_backbone import FAMILIES, IMAGENET_MEAN, IMAGENET_STD, TransformersBackbone
+from crossatnet.system.errors import UserError
+from crossatnet.model.backbones.build import make_backbone
+from crossatnet.model.backbones.transformers import FAMILIES, IMAGENET_MEAN, IMAGENET_STD, TransformersBackbone
 
 transformers = pytest.importorskip("transformers", reason="the extra 'backbones' is not installed")
 

@@ -7,8 +7,8 @@ from scipy.linalg import fractional_matrix_power
 from torch import Tensor
 from torch.nn import functional
 
-from crossatnet.model.whitening import RIDGE, whitening
-from crossatnet.ranking import evaluate
+from crossatnet.training.whitening import RIDGE, whitening
+from crossatnet.evaluation.ranking import evaluate
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.semantics import class_distance, class_graph, class_vectors
 from crossatnet.semantics.graph import TAXONOMY, Graph, hierarchy, knn, normalised, spanning_tree
 

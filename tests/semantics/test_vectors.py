@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.data.splits import load_split, split_names
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.semantics import class_vectors
 from crossatnet.semantics import vectors as module
 

@@ -15,9 +15,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from serving import BASE, HOUSE, PICTURES, PNG, ask, assert_refused, picture
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.store import Store
+from crossatnet.gallery.sqlite.store import Store
 from crossatnet.server.app import create_app
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import open_galleries

@@ -14,7 +14,7 @@ from PIL import Image
 from serving import BASE, HOUSE, PICTURES, PNG, assert_refused, picture
 
 from crossatnet.data.strokes import render
-from crossatnet.explain import attention_overlay
+from crossatnet.model.explain import attention_overlay
 from crossatnet.gallery import Gallery, Hit, Where
 from oracles.search import hamming
 

@@ -12,7 +12,7 @@ from serving import ADDRESS, BASE, HOUSE, PNG, ask, assert_refused, picture
 from starlette.routing import BaseRoute
 from starlette.websockets import WebSocketDisconnect
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.server.security import CONTENT_POLICY, COOKIE, COOKIE_SECONDS, OPEN_PATHS, Token, check_token
 
 TOKEN = "correct-horse-battery-staple"

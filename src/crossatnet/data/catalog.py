@@ -12,8 +12,8 @@ from PIL import Image
 from crossatnet.data.images import ImageError, Modality, load_image
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import StrokeFile
-from crossatnet.errors import UserError
-from crossatnet.progress import track
+from crossatnet.system.errors import UserError
+from crossatnet.system.progress import track
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet.data.catalog import Catalog, Item, open_item
-from crossatnet.progress import track
+from crossatnet.system.progress import track
 
 MARK_DIGITS = 16  # of SHA-256: 64 bits, by chance equal for one in 10**12 pairs of sets of 5,000 and 3,000 pictures
 SIDE, FREQUENCIES = 32, 8

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 Modality = Literal["photo", "sketch"]
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from crossatnet.data.names import canonical, did_you_mean
+from crossatnet.data.names import canonical
+from crossatnet.system.errors import did_you_mean
 from crossatnet.data.splits import load_split
-from crossatnet.errors import UserError
-from crossatnet.progress import track
+from crossatnet.system.errors import UserError
+from crossatnet.system.progress import track
 
 SPLIT = "quickstart-200"
 RECIPE = 1  # raise it with any change that alters a picture: folders of another recipe are not mixed with this one's

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from crossatnet.data.names import canonical, did_you_mean
-from crossatnet.errors import UserError
+from crossatnet.data.names import canonical
+from crossatnet.system.errors import did_you_mean
+from crossatnet.system.errors import UserError
 
 EVERYTHING = "all"  # in place of a split: every class is trained on
 PACKAGED = Path(__file__).parent / "splits"

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 LARGEST_ID = (1 << 63) - 1
 NO_ITEM = -1  # in place of an id where fewer hits were found than the row is long

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 KEY_CHANNELS = 64
 

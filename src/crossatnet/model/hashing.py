@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet.losses import bit_balance, classification, decorrelation, quantisation
+from crossatnet.training.losses import bit_balance, classification, decorrelation, quantisation
 from crossatnet.model.interface import check_code_length
 
 SHORTEST, LONGEST = 16, 512

@@ -20,7 +20,7 @@ from crossatnet import Runtime
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
 from crossatnet.data.photos import read_photo
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
 
@@ -46,9 +46,9 @@ class PictureModel(ABC):
     def from_pretrained(cls, source: str | Path, runtime: Runtime = "auto") -> "PictureModel":
         """Load a checkpoint: a packaged name, a folder, or a hub id such as `owner/name`.
 
-        `runtime` is what computes it, see `crossatnet.runtime`. Raises `UserError` for anything missing or damaged.
+        `runtime` is what computes it, see `crossatnet.runtime.choose`. Raises `UserError` for anything missing or damaged.
         """
-        from crossatnet.runtime import load_model
+        from crossatnet.runtime.choose import load_model
 
         return load_model(source, runtime)
 

@@ -17,9 +17,10 @@ from torch.nn import functional
 from crossatnet import Runtime
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
-from crossatnet.model.backbone import Backbone, make_backbone
+from crossatnet.model.backbones.base import Backbone
+from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 

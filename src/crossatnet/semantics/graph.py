@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.names import canonical
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 
 TAXONOMY = Path(__file__).parent / "hierarchy.json"  # made by tools/make_class_vectors.py
 TIE_DECIMALS = 9  # far above the rounding of sums in another order, far below any difference that means something

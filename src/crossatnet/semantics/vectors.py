@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.names import canonical
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.semantics.senses import sense_of
 
 PACKAGED = "gloss"

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from crossatnet.data.images import ImageError, TooManyPixelsError
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
 

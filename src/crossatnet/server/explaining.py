@@ -3,7 +3,7 @@
 from PIL import Image
 
 from crossatnet.data.images import load_image
-from crossatnet.explain import attention_overlay
+from crossatnet.model.explain import attention_overlay
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.pictures import encoded, read_known

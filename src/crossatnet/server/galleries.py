@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import LARGEST_ID, Item
 from crossatnet.gallery.embedder import Embedder

@@ -16,7 +16,7 @@ from PIL import Image
 
 from crossatnet.data.images import MAX_BYTES, ImageError, load_image
 from crossatnet.gallery.backend import Item
-from crossatnet.gallery.reading import make_thumbnail
+from crossatnet.gallery.ingest.reading import make_thumbnail
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import IMAGE_SIDE, THUMBNAIL_SIDE, THUMBNAILS_KEPT

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from crossatnet import CrossATNet
-from crossatnet.errors import UserError
+from crossatnet.system.errors import UserError
 from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.settings import Settings
 

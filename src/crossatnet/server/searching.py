@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality, Picture, check_picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, Item, Where
-from crossatnet.gallery.search import Hit
-from crossatnet.gallery.search import Ranking as Ordering
+from crossatnet.gallery.gallery import Hit
+from crossatnet.gallery.gallery import Ranking as Ordering
 from crossatnet.model.interface import GUIDED
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served

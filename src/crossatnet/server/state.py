@@ -7,7 +7,7 @@ from fastapi import Request
 
 from crossatnet.server.galleries import Galleries
 from crossatnet.server.limits import Gate
-from crossatnet.server.metrics import Metrics
+from crossatnet.server.prometheus import Metrics
 from crossatnet.server.pictures import Thumbnails
 
 

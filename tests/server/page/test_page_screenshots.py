@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from crossatnet.server.quickstart import quickstart_place
+from crossatnet.server.demo_gallery import quickstart_place
 from crossatnet.server.settings import Place
 from server.page.conftest import serving
 from server.page.hand import PHONE, choose_gallery, draw, settled

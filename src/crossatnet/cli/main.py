@@ -1,0 +1,240 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` and mistakes answer at once."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from crossatnet import __version__
+from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
+from crossatnet.cli.gallery import compact, index, info, remove, search
+from crossatnet.cli.options import DEFAULT_CHECKPOINT, DataRoot, Json, Quiet, RuntimeName, check_overwrites_none, print_some, screen
+from crossatnet.cli.serve import serve
+from crossatnet.system.errors import UserError
+
+if TYPE_CHECKING:
+    from crossatnet.data.catalog import Catalog
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
+EXTRA_OF_MODULE |= {"pymilvus": "scale", "ray": "scale", "torch": "torch", "onnx": "export", "onnxscript": "export"}
+EXTRA_OF_MODULE |= {"fastapi": "serve", "prometheus_client": "serve", "uvicorn": "serve"}
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on the error stream and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except OSError as error:  # a full disk, a missing right: nothing a traceback would explain better
+        sys.exit(_complain(f"{error.filename or 'the system'}: {error.strerror or error}"))
+    except ModuleNotFoundError as error:
+        if (extra := EXTRA_OF_MODULE.get(error.name or "")) is None:
+            raise
+        sys.exit(_complain(f"this needs {error.name}, which is not installed: pip install 'crossatnet[{extra}]'"))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Draw a thing, find its pictures: zero-shot sketch-based image retrieval."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("demo"),
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder of your own pictures: it is made searchable first, with no training.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Data, training, zero-shot test, gallery and report, from pip packages alone."""
+    from crossatnet.cli.demo import run_demo
+
+    if pictures:
+        output.mkdir(parents=True, exist_ok=True)
+        index(pictures, str(output / "my.gallery"), quiet=quiet)
+        print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
+    results, seconds = run_demo(output, quiet)
+    print_results(results)
+    screen.print("Time: " + ", ".join(f"{name.lower()} {value:.0f} s" for name, value in seconds.items()))
+    screen.print(f"\nThe report: [bold]{output / 'report.html'}[/bold]\n\nNext:")
+    for command in (
+        "crossatnet index ~/Pictures -o my.gallery",
+        "crossatnet search my.gallery drawing.png -k 10",
+        "crossatnet train sketchy --data PATH/TO/sketchy -o runs/sketchy",
+    ):
+        screen.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("quickstart")
+def data_quickstart(
+    destination: Annotated[Path, typer.Argument(help="New or empty folder.")], quiet: Quiet = False
+) -> None:
+    """Draw the quickstart data set into a folder, in the layout `folder`."""
+    from crossatnet.data.quickstart import build_quickstart
+
+    print(build_quickstart(destination, progress=not quiet))
+
+
+@data_app.command("check")
+def data_check(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    layout: Annotated[str, typer.Option(help="sketchy, tuberlin, quickdraw, folder or quickstart.")] = "folder",
+    split: Annotated[str | None, typer.Option(help="Also check that every class of this split is there.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every picture of a data set; report counts, unusable files and duplicates."""
+    from crossatnet.data.layouts import read_catalog
+    from crossatnet.data.splits import load_split
+
+    classes = load_split(split) if split else None
+    catalog = read_catalog(root, layout, quiet)
+    if as_json:
+        print(json.dumps(_catalog_facts(catalog), indent=1))
+    else:
+        _print_catalog(catalog)
+    if classes:
+        catalog.require(classes.seen, "training")
+        catalog.require(classes.unseen, "the test")
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, folder.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
+    data: DataRoot = None,
+    split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's seed.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a checkpoint; a killed run goes on with the same command."""
+    from crossatnet.config import load_config
+    from crossatnet.data.splits import EVERYTHING, split_names
+    from crossatnet.training.train import train as run
+
+    if split and split not in (EVERYTHING, *split_names()):
+        split = str(Path(split).resolve())  # the checkpoint remembers it, wherever it is used from
+    given = {"data.root": data and str(data.resolve()), "data.split": split, "train.seed": seed}
+    settings = load_config(config, {key: value for key, value in given.items() if value is not None})
+    print(run(settings, output, quiet))
+
+
+for command_elsewhere in (evaluate, report, compare, audit, index, search, remove, compact, info, serve):
+    app.command()(command_elsewhere)
+
+
+@app.command()
+def explain(
+    sketch: Annotated[Path, typer.Argument(help="Your drawing: any picture file.")],
+    photos: Annotated[list[Path], typer.Argument(help="The photos to look at.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write, such as explained.png.")],
+    checkpoint: Annotated[str, typer.Option(help="A folder, a packaged name or a hub id.")] = DEFAULT_CHECKPOINT,
+    runtime: RuntimeName = "auto",
+) -> None:
+    """Show which part of each photo a drawing matched."""
+    from crossatnet.report.explanation import explain as run
+    from crossatnet.model.interface import PictureModel
+
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"{output}: not the name of a picture; give one such as explained.png with -o")
+    check_overwrites_none(output, [sketch, *photos])
+    run(PictureModel.from_pretrained(checkpoint, runtime), sketch, photos).save(output)
+    print(output)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the checkpoint with its new form; it may be its own.")
+    ],
+    format: Annotated[Literal["onnx"], typer.Option(help="The form.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also in 8 bits: faster, with ranges found on training photos.")
+    ] = False,
+    data: DataRoot = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give a checkpoint its ONNX form, which runs without torch and faster; it is checked against torch first.
+
+    Photos for --int8 are those of classes that the checkpoint was trained on, in --data or else in the quickstart's.
+    """
+    from crossatnet.runtime.export.checkpoint import export_checkpoint, training_photos
+
+    if not int8 and (data or layout):
+        raise UserError("--data and --layout are for --int8, which finds its ranges on training photos")
+    form = export_checkpoint(checkpoint, output, training_photos(checkpoint, data, layout, quiet) if int8 else None)
+    if as_json:
+        print(form.model_dump_json(indent=1))
+        return
+    print(f"{output}: as torch computes it but for {form.largest_error:.1g}")
+    for part, file in form.files.items():
+        print(f"  {part}.onnx: {file.bytes:,} bytes")
+    if form.int8:
+        print(f"  8 bits: cosine {form.int8.cosine:.4f} with floating point, on {form.int8.held_out} photos held out")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices, where data and checkpoints are, and what is missing."""
+    from crossatnet.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
+    table = Table("", "what", "found", box=None)
+    for finding in findings:
+        mark = "[green]ok[/green]" if finding.is_fine else "[yellow]--[/yellow]"
+        table.add_row(mark, finding.what, escape(finding.found))
+    screen.print(table, soft_wrap=True)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _catalog_facts(catalog: "Catalog") -> dict[str, Any]:
+    return {
+        "root": str(catalog.root),
+        "classes": {name: {"sketches": s, "photos": p} for name, (s, p) in catalog.counts().items()},
+        "unusable": [{"picture": problem.item.label, "reason": problem.reason} for problem in catalog.problems],
+        "duplicates": [{"picture": copy.label, "equals": kept.label} for copy, kept in catalog.duplicates],
+    }
+
+
+def _print_catalog(catalog: "Catalog") -> None:
+    counts = catalog.counts()
+    sketches, photos = (sum(column) for column in zip(*counts.values(), strict=True))
+    print(f"{catalog.root}: {len(counts)} classes, {sketches} sketches, {photos} photos")
+    print_some("unusable", [problem.reason for problem in catalog.problems])
+    print_some("duplicate", [f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates])
+
+
+if __name__ == "__main__":
+    main()

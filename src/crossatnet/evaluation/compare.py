@@ -1,0 +1,117 @@
+"""Two results side by side, if they answer the same question."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from crossatnet.evaluation.scores import Row
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.zero_shot import Results
+
+PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
+MOST = 5  # classes that gain, and that lose, to be named
+WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[list[Results], Field(min_length=1)])
+
+
+class Change(BaseModel):
+    """A figure of both, and the second less the first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: float
+    second: float
+    difference: float
+
+
+class Pair(BaseModel):
+    """A model of the first results and the one of the second that it is compared with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: str
+    second: str
+    metrics: dict[str, Change]  # those that both have
+    gains: dict[str, Change]  # classes with the largest rise of mAP@all, largest first
+    losses: dict[str, Change]  # and with the largest fall
+
+
+class Comparison(BaseModel):
+    """Two results of one direction and setting."""
+
+    model_config = ConfigDict(frozen=True)
+
+    split: str
+    direction: str
+    setting: str
+    pairs: list[Pair]
+
+
+def load_results(path: Path) -> list[Results]:
+    """What `crossatnet evaluate -o` wrote, one `Results` a direction and setting; `UserError` for another file."""
+    try:
+        read = WRITTEN.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them anew") from error
+    return read if isinstance(read, list) else [read]
+
+
+def compare_files(first: Path, second: Path) -> list[Comparison]:
+    """Compare two files of results, one direction and setting after another. Raises `UserError` as `compare` does."""
+    left, right = load_results(first), load_results(second)
+    if len(left) != len(right):
+        raise UserError(
+            f"cannot compare: {first} holds {len(left)} directions and settings, {second} {len(right)}; evaluate both"
+            " in the same ones"
+        )
+    return [compare(*results) for results in zip(left, right, strict=True)]
+
+
+def compare(first: Results, second: Results) -> Comparison:
+    """Pair the rows: first rows, unless the other side has a row of that name, and all rows of equal names.
+
+    Raises `UserError` for results of different data, splits, directions, settings, sizes or definitions.
+    """
+    _refuse_different(first, second)
+    others = {row.model: row for row in second.rows}
+    pairs = [pair(row, others[row.model]) for row in first.rows if row.model in others]
+    if first.rows[0].model not in others and second.rows[0].model not in {row.model for row in first.rows}:
+        pairs.insert(0, pair(first.rows[0], second.rows[0]))
+    return Comparison(split=first.split, direction=first.direction, setting=first.setting, pairs=pairs)
+
+
+def pair(first: Row, second: Row) -> Pair:
+    """The figures of two rows."""
+    metrics, classes = (
+        {
+            name: Change(first=old[name], second=new[name], difference=new[name] - old[name])
+            for name in old
+            if name in new
+        }
+        for old, new in ((first.metrics, second.metrics), (first.per_class, second.per_class))
+    )
+    rising = sorted(classes, key=lambda name: -classes[name].difference)
+    gains = [name for name in rising if classes[name].difference > 0][:MOST]
+    losses = [name for name in reversed(rising) if classes[name].difference < 0][:MOST]
+    return Pair(
+        first=first.model,
+        second=second.model,
+        metrics=metrics,
+        gains={name: classes[name] for name in gains},
+        losses={name: classes[name] for name in losses},
+    )
+
+
+def _refuse_different(first: Results, second: Results) -> None:
+    facts = [(name, getattr(first, name), getattr(second, name)) for name in PROTOCOL]
+    meanings = dict.fromkeys((*first.definitions, *second.definitions))
+    facts += [
+        (f"definition of {name}", first.definitions.get(name, "none"), second.definitions.get(name, "none"))
+        for name in meanings
+    ]
+    for name, left, right in facts:
+        if left != right:
+            raise UserError(
+                f"cannot compare: {name} is '{left}' in the first results and '{right}' in the second; evaluate both"
+                " in the same way"
+            )

@@ -1,0 +1,269 @@
+r"""Retrieval metrics: what the places of a query's relevant items, or counts at each distance, are worth.
+
+Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let R be the number of relevant
+gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at which they stand, ascending. Queries with
+fewer than others are padded with infinity, where precision is 0. How rankings are made is told in `ranking.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.system.errors import UserError
+
+LEVELS = 101  # of recall, from 0 to 1
+
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """Scores of every query, in the queries' order."""
+
+    values: Values  # (Q,) of each definition that `all_means` names
+    precision_recall: NDArray[np.float64]  # (Q, LEVELS), `interpolated_precision`
+    query_class: NDArray[np.generic]  # (Q,)
+    gallery_size: int
+    at: tuple[int, ...]
+
+    @property
+    def average_precision(self) -> NDArray[np.float64]:
+        """Plain average precision on the whole gallery, (Q,)."""
+        return self.values["mAP@all"]
+
+    @property
+    def precision_at(self) -> dict[int, NDArray[np.float64]]:
+        """P@k, divided by k: k -> (Q,)."""
+        return {k: self.values[f"P@{k}"] for k in self.at}
+
+    def means(self) -> dict[str, float]:
+        """Means over all queries: `mAP@all`, `P@k`."""
+        means = self.all_means()
+        return {name: means[name] for name in ("mAP@all", *(f"P@{k}" for k in self.at))}
+
+    def all_means(self) -> dict[str, float]:
+        """Means over all queries of every definition; what is in brackets tells those of one name apart.
+
+        `mAP@all`, `P@k`; `mAP@k (hits)`, `mAP@k (min(k, R))`, `mAP@k (R)` (see `average_precision_at`);
+        `P@k (min(k, R))`; `R-precision`. Of embeddings also `mAP@all (VOC)`. Hash codes have expectations within ties
+        instead, hence neither `(VOC)` nor `(hits)`, and `mAP@all (optimistic)` and `mAP@all (pessimistic)`.
+        """
+        return {name: float(values.mean()) for name, values in self.values.items()}
+
+    def per_class(self) -> dict[str, float]:
+        """mAP@all of the queries of each class."""
+        return {
+            str(name): float(self.average_precision[self.query_class == name].mean())
+            for name in np.unique(self.query_class)
+        }
+
+
+def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
+    """The scores of queries that were ranked in the same gallery part by part, in the parts' order."""
+    first = parts[0]
+    return RetrievalScores(
+        {name: np.concatenate([part.values[name] for part in parts]) for name in first.values},
+        np.concatenate([part.precision_recall for part in parts]),
+        np.concatenate([part.query_class for part in parts]),
+        first.gallery_size,
+        first.at,
+    )
+
+
+# Definitions for rankings without ties
+
+
+def relevant_ranks(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The `ranks` (Q, R) of the relevant items of rankings (Q, N), which are given from the best rank on."""
+    found = relevant.sum(1)
+    ranks = np.full((len(relevant), found.max(initial=0)), np.inf)
+    ranks[np.arange(ranks.shape[1]) < found[:, None]] = np.nonzero(relevant)[1] + 1
+    return ranks
+
+
+def average_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    r"""Plain average precision of rankings, given as relevance from the best rank on, (Q, N).
+
+    $AP = \frac{1}{R} \sum_{i: r_i = 1} \frac{1}{i} \sum_{j \le i} r_j$, the mean of precision at each relevant rank, as
+    scikit-learn computes it. Returns (Q,); NaN for a ranking without a relevant item.
+    """
+    return average_precision_at(relevant_ranks(relevant), max(relevant.shape[1], 1))["R"]
+
+
+def average_precision_at(ranks: NDArray[np.float64], k: int) -> Values:
+    r"""AP@k of `ranks` (Q, R) with each denominator in use: name -> (Q,). They agree on no ranking but a perfect one.
+
+    $AP@k = \frac{1}{d} \sum_{i: rank_i \le k} \frac{i}{rank_i}$, where d is `hits`, the number of relevant items among
+    the first k (lenient: 1 for a single hit at rank 1; 0 without any hit); `min(k, R)`, the most there could be
+    (strict); or `R`, all there are, with which a gallery of many relevant items cannot reach 1.
+    Published figures seldom say which. NaN, except for `hits`, without a relevant item.
+    """
+    _check_k(k)
+    total = np.where(ranks <= k, _precisions(ranks), 0.0).sum(1)
+    found, relevant = hits_at(ranks, k), np.isfinite(ranks).sum(1)
+    with np.errstate(invalid="ignore"):
+        return {
+            "hits": total / np.maximum(found, 1),
+            "min(k, R)": total / np.minimum(k, relevant),
+            "R": total / relevant,
+        }
+
+
+def interpolated_average_precision(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""AP as PASCAL VOC defines it since 2010, at all points of recall: `ranks` (Q, R) -> (Q,).
+
+    $AP = \frac{1}{R} \sum_i \max_{j \ge i} \frac{j}{rank_j}$: precision is replaced by its envelope, the best at this
+    or any higher recall (Everingham et al. 2010; not the mean at 11 recalls, which VOC used until 2009). Never less
+    than the plain value. NaN without a relevant item.
+    """
+    with np.errstate(invalid="ignore"):
+        return _envelope(_precisions(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
+
+
+def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Relevant items among the first k, a number or (Q,): `ranks` (Q, R) -> (Q,).
+
+    Divided by k they are P@k; by min(k, R), the other P@k in use, which can reach 1 if R < k; and of the first R,
+    divided by R, R-precision (Manning, Raghavan and Schütze 2008, 8.4).
+    """
+    _check_k(k)
+    return (ranks <= np.reshape(k, (-1, 1))).sum(1)  # type: ignore[no-any-return]
+
+
+def precision_at(relevant: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
+    r"""P@k of rankings (Q, N): relevant items among the first k, divided by k even if the gallery is shorter. (Q,)"""
+    return hits_at(relevant_ranks(relevant), k) / k
+
+
+def interpolated_precision(hits: NDArray[np.int64], precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""Curves of precision at the recalls 0, 0.01, ..., 1: (Q, LEVELS).
+
+    Args: the points (Q, P) of each query's curve, as the number of `hits` up to it, ascending to R, and the precision
+    there. At recall r stands the best precision at any recall of at least r,
+    $p(r) = \max_{r' \ge r} p(r')$ (Manning, Raghavan and Schütze 2008, 8.4).
+    """
+    queries, points = hits.shape
+    needed = np.maximum(-(-np.arange(LEVELS) * hits[:, -1:] // (LEVELS - 1)), 1)  # (Q, LEVELS): recall, rounded up
+    offset = np.arange(queries)[:, None] * (hits.max() + 1)  # makes one ascending list of all queries' hits
+    point = np.searchsorted((hits + offset).ravel(), (needed + offset).ravel()).reshape(queries, LEVELS)
+    return np.take_along_axis(_envelope(precision), point - np.arange(queries)[:, None] * points, axis=1)
+
+
+# Definitions for counts at each distance, with ties
+
+
+def expected_average_precision(
+    items: NDArray[np.int64], hits: NDArray[np.int64], k: int | None = None
+) -> NDArray[np.float64]:
+    r"""Expectation of average precision over random orders within ties: (Q, T), (Q, T) -> (Q,).
+
+    At distance t there are $n_t$ `items`, $r_t$ of them relevant `hits`, after $N_t$ nearer items with $R_t$ hits. The
+    i-th of the tie is relevant with probability $r_t / n_t$, and then $(i - 1) (r_t - 1) / (n_t - 1)$ hits of the tie
+    are expected before it:
+
+    $AP = \frac{1}{R} \sum_t \frac{r_t}{n_t} \sum_{i=1}^{m_t}
+    \frac{R_t + 1 + (i - 1) \frac{r_t - 1}{n_t - 1}}{N_t + i}$ (McSherry and Najork 2008)
+
+    with $m_t = n_t$, or for AP@k with denominator R as many of the tie as are among the first k.
+    The inner sums are differences of harmonic numbers.
+    """
+    items_before, hits_before, taken = _before(items), _before(hits), items
+    if k is not None:
+        _check_k(k)
+        taken = np.clip(k - items_before, 0, items)
+    harmonic = _harmonic(items)
+    reciprocals = harmonic[items_before + taken] - harmonic[items_before]  # sum of 1 / (N + i)
+    steps = taken - (items_before + 1) * reciprocals  # sum of (i - 1) / (N + i)
+    rise = (hits - 1) / np.maximum(items - 1, 1)
+    share = hits / np.maximum(items, 1)
+    return (share * ((hits_before + 1) * reciprocals + rise * steps)).sum(1) / hits.sum(1)  # type: ignore[no-any-return]
+
+
+def extreme_average_precision(
+    items: NDArray[np.int64], hits: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Optimistic and pessimistic average precision: (Q, T), (Q, T) -> (Q,), (Q,).
+
+    The hits of each tie stand first or last in it, at ranks $S_t + 1$ to $S_t + r_t$ with $S_t = N_t$ or
+    $S_t = N_t + n_t - r_t$: $AP = \frac{1}{R} \sum_t \sum_{i=1}^{r_t} \frac{R_t + i}{S_t + i}$. What a public code
+    reports is one of them if its gallery is sorted by class, and anything between them otherwise.
+    """
+    first, last = _before(items), _before(items) + items - hits
+    harmonic = _harmonic(items)
+    best, worst = (
+        (hits + (_before(hits) - start) * (harmonic[start + hits] - harmonic[start])).sum(1) / hits.sum(1)
+        for start in (first, last)
+    )
+    return best, worst
+
+
+def expected_precision_at(
+    items: NDArray[np.int64], hits: NDArray[np.int64], k: int | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Expectation of P@k, k a number or (Q,), over random orders within ties: (Q, T), (Q, T) -> (Q,)."""
+    _check_k(k)
+    share = np.clip(
+        (np.reshape(k, (-1, 1)) - _before(items)) / np.maximum(items, 1), 0, 1
+    )  # of each tie, within the first k
+    return (share * hits).sum(1) / k  # type: ignore[no-any-return]
+
+
+# Every definition at once
+
+
+def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
+    """Every definition, and the precision-recall curves, of `ranks` (Q, R)."""
+    precisions, relevant = _precisions(ranks), np.isfinite(ranks).sum(1)
+    values = {"mAP@all": precisions.sum(1) / relevant}
+    values |= {f"P@{k}": hits_at(ranks, k) / k for k in at}
+    for k in at:
+        values |= {f"mAP@{k} ({name})": value for name, value in average_precision_at(ranks, k).items()}
+        values[f"P@{k} (min(k, R))"] = hits_at(ranks, k) / np.minimum(k, relevant)
+    values["R-precision"] = hits_at(ranks, relevant) / relevant
+    values["mAP@all (VOC)"] = interpolated_average_precision(ranks)
+    hits = np.minimum(np.arange(1, ranks.shape[1] + 1), relevant[:, None])
+    return values, interpolated_precision(hits, precisions)
+
+
+def score_counts(
+    items: NDArray[np.int64], hits: NDArray[np.int64], at: Sequence[int]
+) -> tuple[Values, NDArray[np.float64]]:
+    """Every definition, and the precision-recall curves, of counts (Q, T) at each distance."""
+    relevant = hits.sum(1)
+    values = {"mAP@all": expected_average_precision(items, hits)}
+    values |= {f"P@{k}": expected_precision_at(items, hits, k) for k in at}
+    for k in at:
+        value, most = expected_average_precision(items, hits, k), np.minimum(k, relevant)
+        values |= {f"mAP@{k} (min(k, R))": value * relevant / most, f"mAP@{k} (R)": value}
+        values[f"P@{k} (min(k, R))"] = values[f"P@{k}"] * k / most
+    values["R-precision"] = expected_precision_at(items, hits, relevant)
+    values["mAP@all (optimistic)"], values["mAP@all (pessimistic)"] = extreme_average_precision(items, hits)
+    found = np.cumsum(hits, axis=1)
+    return values, interpolated_precision(found, found / np.maximum(np.cumsum(items, axis=1), 1))
+
+
+def _precisions(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision at each relevant rank."""
+    return np.arange(1, ranks.shape[1] + 1) / ranks
+
+
+def _envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The best precision at this or a later point, (Q, P)."""
+    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+
+
+def _before(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many are nearer, at each distance (Q, T)."""
+    return np.cumsum(counts, axis=1) - counts
+
+
+def _harmonic(items: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Harmonic numbers from 0 to the size of the gallery."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, items.sum(1).max() + 1))])
+
+
+def _check_k(k: int | NDArray[np.int64]) -> None:
+    if np.min(k) < 1:
+        raise UserError(f"P@k needs k of at least 1, not {np.min(k)}")

@@ -1,0 +1,396 @@
+"""Rankings of a gallery for every query, exact, never with the whole matrix in memory, and their scores.
+
+Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `b` the
+queries of a block or a strip.
+
+A block is as many queries as one matrix product takes at its best, and each core takes block after block; it is ranked
+in strips that fit the core's cache. All that is defined in `metrics.py` depends on the ranks of the relevant items
+alone, so nothing else leaves a block. Blocks are the same however many cores there are, and so are the scores.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crossatnet.system.threads import on_cores
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.metrics import RetrievalScores, joined, score_counts, score_ranks
+
+MEMORY = 2**29  # bytes that may be used besides the arrays themselves
+THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip
+BLOCK = 400  # queries of one matrix product: with fewer, packing the gallery for it costs more
+STRIP = 2**17  # pairs of a query and an item that are ranked at once: they fit a core's cache
+STRIP_BYTES = 100  # that ranking one such pair may need
+SCORE_BYTES = 80  # that scoring one rank may need
+ROWS = 2048  # embeddings that are normalised at once
+DECIMALS = 7  # to which similarities are compared
+
+Classes = Sequence[object] | NDArray[np.generic]
+Steps = NDArray[np.int32] | NDArray[np.int64]
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Similarity = Callable[[slice], Floats]
+"""The similarities (b, N) of some queries, in an array that may be overwritten."""
+
+
+def evaluate(
+    query: ArrayLike,
+    query_class: Classes,
+    gallery: ArrayLike,
+    gallery_class: Classes,
+    at: Sequence[int] = (100,),
+    *,
+    distance: Literal["cosine", "euclidean"] = "cosine",
+    same: NDArray[np.int64] | None = None,
+    memory: int = MEMORY,
+) -> RetrievalScores:
+    """Rank the gallery for every query by cosine similarity or Euclidean distance and score the rankings.
+
+    Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
+    `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
+    bytes that may be used besides the embeddings and a normalised copy of them: fewer queries are ranked at once, but
+    at least one by each thread.
+    An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
+    does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
+    embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
+    compared likewise, in units of the largest distance of an embedding from the gallery's mean.
+    Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
+    without a relevant item.
+    """
+    query, gallery = _embeddings(query, "query"), _embeddings(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}")
+    if distance not in ("cosine", "euclidean"):
+        raise UserError(f"distance must be cosine or euclidean, not {distance!r}")
+    pairs = _Pairs((len(query), len(gallery)), query_class, gallery_class, same)
+    return _score((_cosine if distance == "cosine" else _nearness)(query, gallery), pairs, at, memory)
+
+
+def evaluate_similarity(
+    similarity: ArrayLike,
+    query_class: Classes,
+    gallery_class: Classes,
+    at: Sequence[int] = (100,),
+    *,
+    same: NDArray[np.int64] | None = None,
+    memory: int = MEMORY,
+) -> RetrievalScores:
+    """Score the rankings that similarities (Q, N) of any origin and sign give; otherwise as `evaluate`."""
+    matrix = np.asarray(similarity, dtype=np.float64)
+    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
+        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
+    queries, items = matrix.shape
+    pairs = _Pairs((queries, items), query_class, gallery_class, same)
+    return _score(lambda rows: matrix[rows].copy(), pairs, at, memory)
+
+
+def evaluate_codes(
+    query: NDArray[np.uint8],
+    query_class: Classes,
+    gallery: NDArray[np.uint8],
+    gallery_class: Classes,
+    at: Sequence[int] = (100,),
+    *,
+    same: NDArray[np.int64] | None = None,
+    memory: int = MEMORY,
+) -> RetrievalScores:
+    """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
+
+    Distances tie massively, so values are expectations over random orders within a tie (McSherry and Najork 2008),
+    which favour no implementation's sorting; for mAP@all, the best and the worst order are told too. The points of the
+    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+    """
+    for name, codes in (("query", query), ("gallery", gallery)):
+        if codes.ndim != 2 or codes.dtype != np.uint8 or not codes.size:
+            raise UserError(
+                f"{name} must be packed codes, uint8 of shape (rows, bytes), not {codes.dtype}{codes.shape}"
+            )
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(f"query has codes of {8 * query.shape[1]} bits, gallery of {8 * gallery.shape[1]}")
+    pairs = _Pairs((len(query), len(gallery)), query_class, gallery_class, same)
+    distances = 8 * query.shape[1] + 1
+    query_words, gallery_words = (_words(codes) for codes in (query, gallery))  # (words, Q), (words, N)
+
+    def count(rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        cells = np.zeros((len(query_words[0, rows]), len(gallery)), dtype=np.int64)  # (b, N) Hamming distances
+        for asking, searched in zip(query_words, gallery_words, strict=True):
+            cells += np.bitwise_count(asking[rows, None] ^ searched)
+        return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
+
+    def score(block: slice) -> RetrievalScores:
+        counts = zip(*map(count, _slices(block, strip)), strict=True)
+        items, hits = (np.concatenate(part) for part in counts)  # (b, T)
+        values, curve = score_counts(items, hits, at)
+        return RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at))
+
+    share = memory // THREADS
+    strip = _strip(len(gallery), share // 4)
+    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (SCORE_BYTES * distances)), THREADS))
+
+
+class _Pairs:
+    """Which query and item belong together: relevant, or the same picture."""
+
+    def __init__(
+        self, shape: tuple[int, int], query_class: Classes, gallery_class: Classes, same: NDArray[np.int64] | None
+    ) -> None:
+        queries, items = self.shape = shape
+        self.query_class, gallery_class = np.asarray(query_class), np.asarray(gallery_class)
+        self.query_number, self.gallery_number = _numbers(queries, self.query_class, items, gallery_class)
+        self.same = np.full(queries, -1) if same is None else np.asarray(same)
+        if self.same.shape != (queries,) or self.same.dtype.kind not in "iu":
+            raise UserError(f"same must be {queries} whole numbers, not {self.same.dtype}{self.same.shape}")
+        if self.same.min() < -1 or self.same.max() >= items:
+            raise UserError(f"same must be -1 or rows of the gallery, which has {items}")
+        own = (self.same >= 0) & (self.gallery_number[self.same] == self.query_number)
+        sizes = np.bincount(self.gallery_number)
+        self.found = sizes[self.query_number] - own  # (Q,), the relevant items of each query
+        self.columns = np.split(np.argsort(self.gallery_number, kind="stable"), np.cumsum(sizes)[:-1])  # of each class
+        if not self.found.all():
+            row = int(self.found.argmin())
+            name = self.query_class.tolist()[row]
+            raise UserError(f"query {row} is itself the gallery's only item of class {name!r}; leave it out")
+
+    def relevant(self, rows: slice) -> NDArray[np.int64]:
+        """Where in the raveled (b, N) the items are that each query should find, but itself: ascending."""
+        asked = zip(self.query_number[rows], self.same[rows], strict=True)
+        columns = [self.columns[number][self.columns[number] != same] for number, same in asked]
+        return np.concatenate([row * self.shape[1] + found for row, found in enumerate(columns)])
+
+    def self_matches(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places of the queries themselves: row of the slice, and column."""
+        (row,) = np.nonzero(self.same[rows] >= 0)
+        return row, self.same[rows][row]
+
+
+# Ranks and counts
+
+
+def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int) -> RetrievalScores:
+    """Rank block after block and score the ranks."""
+    items, most, share = pairs.shape[1], int(pairs.found.max()), memory // THREADS
+
+    def score(block: slice) -> RetrievalScores:
+        matrix = similarity(block)  # (b, N)
+        ranks = np.full((len(matrix), most), np.inf)
+        for rows in _slices(block, strip):
+            inside = slice(rows.start - block.start, rows.stop - block.start)
+            is_rank = np.arange(most) < pairs.found[rows, None]
+            ranks[inside][is_rank] = _rank(matrix[inside], pairs.relevant(rows), pairs.self_matches(rows))
+        values, curves = score_ranks(ranks, at)
+        return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
+
+    strip = _strip(items, share // 4)
+    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
+    return joined(on_cores(score, blocks, THREADS))
+
+
+def _rank(
+    similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], ...]
+) -> NDArray[np.int64]:
+    """The ranks that similarities (b, N), which are overwritten, give to relevant items: row by row, ascending.
+
+    To sort a gallery takes longer than to compare it with the query, and most of its order is not asked for. So items
+    are counted in cells of a coarse similarity, about as many as there are items, and only those in a cell with a
+    relevant one are sorted. A rank is the place among these, and the items of better cells without any.
+    """
+    queries, items = similarity.shape
+    steps, height = _steps(similarity, self_matches)
+    shift = max(0, height.bit_length() - items.bit_length() + 1)
+    cells = (height >> shift) + 1  # of a row
+    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # each row stands behind the last
+    steps = steps.ravel()
+    cell = (steps >> shift).astype(np.int64)
+    held = cell.take(relevant)
+    counts = np.bincount(cell, minlength=queries * cells)
+    counts[held] = 0
+    skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
+    is_held = np.zeros(queries * cells, dtype=np.bool_)
+    is_held[held] = True
+    listed = np.flatnonzero(is_held.take(cell))  # in the gallery's order
+    step = steps.take(listed)
+    # NumPy sorts numbers of 16 bits by their digits, several times faster than it compares longer ones
+    digits = [(step >> low).astype(np.uint16) for low in range(0, (queries * cells << shift).bit_length(), 16)]
+    listed = listed.take(np.lexsort(digits))
+    is_relevant = np.zeros(queries * items, dtype=np.bool_)
+    is_relevant[relevant] = True
+    found = np.flatnonzero(is_relevant.take(listed))
+    own = cell.take(listed.take(found))
+    ranks: NDArray[np.int64] = found + 1 + skipped.take(own) - own // cells * items
+    return ranks
+
+
+def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> tuple[Steps, int]:
+    """How many steps of the last decimal lie between the best similarity and each (b, N), and the most there are.
+
+    Queries themselves stand behind all others. In 32 bits if the steps of all rows together fit, which is faster.
+    """
+    steps: Steps
+    queries = len(similarity)
+    similarity *= -(10**DECIMALS)
+    np.rint(similarity, out=similarity)
+    best, worst = float(similarity.min()), float(similarity.max())
+    if max(-best, worst) * queries < 2**60:
+        height = int(worst) - int(best) + 1
+        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may stand half empty
+        steps = similarity.astype(np.int32) if fits else similarity.astype(np.int64)
+        steps -= int(best)
+    else:  # too many steps to be counted: the place among all values instead
+        steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
+        height = int(steps.max()) + 1
+    steps[self_matches] = height
+    return steps, height
+
+
+def _count(
+    cells: NDArray[np.int64],
+    distances: int,
+    relevant: NDArray[np.int64],
+    self_matches: tuple[NDArray[np.int64], ...],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Items, and relevant ones, at each distance, (b, T) both, of distances (b, N), which are overwritten."""
+    queries = len(cells)
+    cells += np.arange(0, queries * distances, distances)[:, None]
+    cells[self_matches] = queries * distances  # one more cell, for what does not count
+    counted = (cells.ravel(), cells.take(relevant))
+    items, hits = (np.bincount(part, minlength=queries * distances) for part in counted)
+    return items[: queries * distances].reshape(queries, distances), hits.reshape(queries, distances)
+
+
+def _strip(items: int, memory: int) -> int:
+    """How many queries are ranked at once."""
+    return max(1, min(STRIP, memory // STRIP_BYTES) // items)
+
+
+def _blocks(queries: int, most: int) -> Iterator[slice]:
+    """Blocks of about equal size, at most `most` queries and `BLOCK` each, as many for each thread."""
+    rounds = -(-queries // (THREADS * max(1, min(BLOCK, most))))
+    return _slices(slice(0, queries), -(-queries // (THREADS * rounds)))
+
+
+def _slices(rows: slice, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
+
+
+# What is compared
+
+
+def _numbers(
+    queries: int, query_class: NDArray[np.generic], items: int, gallery_class: NDArray[np.generic]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Both lists of classes as numbers; every query's class must be in the gallery."""
+    for name, rows, classes in (("query", queries, query_class), ("gallery", items, gallery_class)):
+        if classes.shape != (rows,):
+            raise UserError(f"{name} has {rows} embeddings but classes of shape {classes.shape}")
+    number = {name: index for index, name in enumerate(dict.fromkeys(gallery_class.tolist()))}
+    lacking = [name for name in query_class.tolist() if name not in number]
+    if lacking:
+        asked = len(set(query_class.tolist()))
+        raise UserError(
+            f"the gallery has no item of class {lacking[0]!r}, which is queried ({len(set(lacking))} of {asked} classes"
+            " are lacking); leave these queries out, or name classes alike in both"
+        )
+    query_number, gallery_number = (
+        np.array([number[name] for name in classes.tolist()], dtype=np.int32)
+        for classes in (query_class, gallery_class)
+    )
+    return query_number, gallery_number
+
+
+def _embeddings(rows: ArrayLike, name: str) -> Floats:
+    """Embeddings in float32, if they are stored in no more, or in float64."""
+    rows = np.asarray(rows)
+    if rows.dtype == np.uint8:  # as numbers they would give scores that mean nothing
+        raise UserError(f"{name} is uint8: score packed codes with evaluate_codes, or give embeddings as floats")
+    rows = rows.astype(np.float32 if rows.dtype in (np.float16, np.float32) else np.float64, copy=False)
+    if rows.ndim != 2 or not len(rows):
+        raise UserError(f"{name} must be embeddings of shape (rows, dimensions), not {rows.shape}")
+    bad = ~np.isfinite(rows).all(1)
+    if bad.any():
+        raise UserError(f"{name} row {int(bad.argmax())} has values that are not finite")
+    return rows
+
+
+def _cosine(query: Floats, gallery: Floats) -> Similarity:
+    """The cosine similarities of some queries."""
+    precision = np.result_type(query, gallery)
+    query_length, gallery_length = (np.sqrt(_squares(rows)) for rows in (query, gallery))
+    for name, length in (("query", query_length), ("gallery", gallery_length)):
+        if not length.all():
+            raise UserError(f"{name} row {int(length.argmin())} is all zeros, which has no direction; leave it out")
+    unit: Floats = np.empty(gallery.shape, precision)
+
+    def divide(rows: slice) -> None:
+        np.divide(gallery[rows], gallery_length[rows, None], out=unit[rows], dtype=precision)
+
+    on_cores(divide, _slices(slice(0, len(gallery)), ROWS), THREADS)
+    product = _product(unit)
+    return lambda rows: product(np.divide(query[rows], query_length[rows, None], dtype=precision))
+
+
+def _nearness(query: Floats, gallery: Floats) -> Similarity:
+    r"""The negative Euclidean distances of some queries, $-\sqrt{|q|^2 - 2 q \cdot g + |g|^2}$.
+
+    Seen from the gallery's mean and in units of the longest embedding, so that neither their place nor their length
+    takes decimals away.
+    """
+    mean = gallery.mean(0, dtype=np.float64)
+    query, gallery = query - mean, gallery - mean
+    squares = [_squares(rows) for rows in (query, gallery)]
+    unit = max(np.sqrt(square.max()) for square in squares) or 1.0
+    product = _product(gallery)
+
+    def distance(rows: slice) -> Floats:
+        result = product(query[rows])
+        result *= -2
+        result += squares[0][rows, None]
+        result += squares[1]
+        np.sqrt(np.maximum(result, 0, out=result), out=result)
+        result /= -unit
+        return result
+
+    return distance
+
+
+def _product(gallery: Floats) -> Callable[[Floats], Floats]:
+    """Dot products of some queries (b, D) with the gallery, (b, N); those with copies of one row are equal.
+
+    They would not be in themselves: BLAS may sum the last columns of a matrix in another order than the first ones.
+    """
+    first = _first_copies(gallery)
+    (copies,) = np.nonzero(first != np.arange(len(first)))
+
+    def product(query: Floats) -> Floats:
+        result: Floats = query @ gallery.T
+        result[:, copies] = result[:, first[copies]]
+        return result
+
+    return product
+
+
+def _first_copies(rows: Floats) -> NDArray[np.int64]:
+    """For every row the first one that equals it."""
+    words = np.ascontiguousarray(rows).view(np.uint32)
+    weights = np.random.default_rng(0).integers(2**32, size=words.shape[1], dtype=np.uint32)
+    marks = np.einsum("nw,w->n", words, weights)  # equal for equal rows
+    _, number, counts = np.unique(marks, return_inverse=True, return_counts=True)
+    first, seen = np.arange(len(rows)), dict[bytes, int]()
+    for row in np.flatnonzero(counts[number] > 1).tolist():
+        first[row] = seen.setdefault(rows[row].tobytes(), row)
+    return first
+
+
+def _squares(rows: Floats) -> NDArray[np.float64]:
+    """Squared lengths (rows,), without a second matrix of them."""
+
+    def square(part: slice) -> NDArray[np.float64]:
+        return np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)  # type: ignore[no-any-return]
+
+    return np.concatenate(on_cores(square, _slices(slice(0, len(rows)), ROWS), THREADS))
+
+
+def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Packed codes (rows, B) as numbers of 64 bits, (words, rows)."""
+    padded = np.ascontiguousarray(np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))))
+    return np.ascontiguousarray(padded.view(np.uint64).T)

@@ -1,0 +1,387 @@
+"""Zero-shot evaluation of a checkpoint: pictures of unseen classes query each other, alone or among seen classes.
+
+Shapes: `B` batch, `S` side of the input, `D` the shared space, `Q` queries, `N` gallery items.
+"""
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossatnet import __version__
+from crossatnet.system.memory import keep_freed_memory
+from crossatnet.model.checkpoint import Provenance, locate, read_config
+from crossatnet.model.weights import load_checkpoint
+from crossatnet.config import ModelConfig
+from crossatnet.data.catalog import Catalog, Item, open_item
+from crossatnet.data.images import Modality
+from crossatnet.data.layouts import read_catalog
+from crossatnet.data.prefetch import read_ahead
+from crossatnet.data.splits import Split, load_split
+from crossatnet.evaluation.scores import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
+from crossatnet.system.errors import UserError
+from crossatnet.evaluation.metrics import RetrievalScores, joined
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0
+from crossatnet.model.interface import GUIDED, MODALITIES
+from crossatnet.model.network import CrossATNet
+from crossatnet.system.progress import track
+from crossatnet.evaluation.ranking import evaluate_similarity
+from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
+
+BATCH = 32
+DEFINITIONS = {
+    "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
+    "P@k": "relevant items among the first k, divided by k",
+    "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
+    "hash codes": "Hamming distance; expectations over random orders within ties",
+    "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
+    "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
+    "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
+}
+
+
+class Results(BaseModel):
+    """What was evaluated, how, and the scores; written as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checkpoint: str
+    fingerprint: str
+    data: str
+    split: str
+    direction: str = "sketch->photo"
+    setting: str = ZERO_SHOT
+    queries: int
+    gallery: int
+    classes: int
+    unusable: list[str]
+    duplicates: list[str]
+    definitions: dict[str, str] = DEFINITIONS
+    rows: list[Row] = Field(min_length=1)
+    seed: int
+    software: str = f"crossatnet {__version__}, torch {torch.__version__}"
+    machine: str = ""
+    date: str = ""
+
+
+class Embedded(BaseModel):
+    """The embeddings (N, D) of a catalog's items, and the items."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    embeddings: NDArray[np.float32]
+    items: tuple[Item, ...]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class name of every row."""
+        return [item.class_name for item in self.items]
+
+    def select(self, items: Sequence[Item]) -> "Embedded":
+        """The rows of these items, in their order."""
+        position = {item: index for index, item in enumerate(self.items)}
+        return Embedded(embeddings=self.embeddings[[position[item] for item in items]], items=tuple(items))
+
+
+@dataclass(frozen=True)
+class ZeroShotTest:
+    """A checkpoint's folder and record, a split, and the pictures that the checkpoint is tested on."""
+
+    folder: Path
+    provenance: Provenance
+    split: Split
+    catalog: Catalog
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The results of a trial, and what the checkpoint's rows are made of, by `float` or such as `64 bits`."""
+
+    results: Results
+    query: Embedded
+    gallery: Embedded
+    scores: dict[str, RetrievalScores]
+
+
+def open_test(
+    checkpoint: str,
+    data: Path | None = None,
+    layout: str | None = None,
+    split: str | None = None,
+    quiet: bool = False,
+    *,
+    seen_too: bool = False,
+    known_too: bool = False,
+) -> ZeroShotTest:
+    """Read the pictures of a split's unseen classes, with `seen_too` also those of its seen ones.
+
+    Layout and split are the checkpoint's by default. Raises `UserError` as `read_catalog` does and, without
+    `known_too`, as `refuse_seen` does, before any picture is read.
+    """
+    folder = locate(checkpoint)
+    provenance = read_config(folder).provenance
+    chosen = load_split(split or provenance.split)
+    if not known_too:
+        refuse_seen(provenance, chosen)
+    catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
+    if seen_too:  # after the unseen ones, so that those stay the same in every setting
+        catalog = catalog.joined(read_catalog(data, layout or provenance.layout, quiet, classes=chosen.seen_set))
+    return ZeroShotTest(folder, provenance, chosen, catalog)
+
+
+def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
+    """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows.
+
+    The process keeps the memory that it frees from now on: what evaluates them allocates the same for every batch.
+    """
+    keep_freed_memory()
+    network = load_checkpoint(checkpoint)
+    return {network.name: network, **(frozen_baselines(network) if baselines else {})}
+
+
+def evaluate_zero_shot(
+    networks: Mapping[str, CrossATNet],
+    provenance: Provenance,
+    catalog: Catalog,
+    split: Split,
+    at: Sequence[int] = (100, 200),
+    quiet: bool = False,
+    guided: bool = False,
+) -> Results:
+    """Score networks on the unseen classes of a split, sketch-to-photo; otherwise as `evaluate_trials`."""
+    return evaluate_trials(networks, provenance, catalog, split, at, quiet, guided)[0].results
+
+
+def evaluate_trials(
+    networks: Mapping[str, CrossATNet],
+    provenance: Provenance,
+    catalog: Catalog,
+    split: Split,
+    at: Sequence[int] = (100, 200),
+    quiet: bool = False,
+    guided: bool = False,
+    directions: Sequence[str] = ("sketch-to-photo",),
+    settings: Sequence[str] = ("zero-shot",),
+) -> list[Evaluated]:
+    """Score networks in every direction and setting; each picture is embedded once by each network.
+
+    The first network is the checkpoint, others are compared with it. The checkpoint is also scored by its hash codes
+    and, with `guided`, after re-ranking by its sketch-guided attention, which only sketch-to-photo has. Returns one
+    `Evaluated` a direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a
+    class that the split keeps unseen, if the data lacks sketches or photos of an unseen class, or as `check_names` and
+    `make_trial` do.
+    """
+    check_names(directions, settings)
+    refuse_seen(provenance, split)
+    catalog.require(split.unseen, "the test")
+    trials = [make_trial(catalog, split, direction, setting) for direction in directions for setting in settings]
+    (name, checkpoint), *others = networks.items()
+    embedded = embed_trials(checkpoint, trials, quiet)
+    pairs = [sides(trial, embedded) for trial in trials]
+    scored = [
+        _score_checkpoint(name, checkpoint, *pair, trial.task, at) for trial, pair in zip(trials, pairs, strict=True)
+    ]
+    for trial, pair, (rows, _) in zip(trials, pairs, scored, strict=True):
+        if guided and checkpoint.has_attention and trial.direction == "sketch-to-photo":
+            re_ranked = guided_scores(checkpoint, *pair, at, quiet)
+            rows.append(as_row(f"{name}, guided", checkpoint.dimension, re_ranked))
+    for other, network in others:
+        embedded = embed_trials(network, trials, quiet)
+        for trial, (rows, _) in zip(trials, scored, strict=True):
+            query, gallery = (part.embeddings for part in sides(trial, embedded))
+            rows.append(score(other, network.dimension, query, gallery, trial.task, at)[0])
+    return [
+        Evaluated(_results(checkpoint, provenance, catalog, split, trial, rows), *pair, scores)
+        for trial, pair, (rows, scores) in zip(trials, pairs, scored, strict=True)
+    ]
+
+
+def _score_checkpoint(
+    name: str, network: CrossATNet, query: Embedded, gallery: Embedded, task: Task, at: Sequence[int]
+) -> tuple[list[Row], dict[str, RetrievalScores]]:
+    """The rows of the embeddings and of every code length, and the scores that they sum up, as in `Evaluated`."""
+    row, scores = score(name, network.dimension, query.embeddings, gallery.embeddings, task, at)
+    rows, by_length = [row], {"float": scores}
+    for bits in network.config.code_lengths:
+        asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
+        row, by_length[f"{bits} bits"] = score(f"{name}, {bits} bits", bits, asking, searched, task, at)
+        rows.append(row)
+    return rows, by_length
+
+
+def _results(
+    network: CrossATNet, provenance: Provenance, catalog: Catalog, split: Split, trial: Trial, rows: list[Row]
+) -> Results:
+    return Results(
+        checkpoint=network.name,
+        fingerprint=network.fingerprint,
+        data=catalog.root.name,
+        split=split.name,
+        direction=trial.direction.replace("-to-", "->"),
+        setting=trial.setting,
+        queries=len(trial.query),
+        gallery=len(trial.gallery),
+        classes=len({item.class_name for item in trial.query}),
+        unusable=[problem.reason for problem in catalog.problems],
+        duplicates=[f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates],
+        rows=rows,
+        seed=provenance.seed,
+        machine=machine(),
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def sides(trial: Trial, embedded: Mapping[Modality, Embedded]) -> tuple[Embedded, Embedded]:
+    """The embeddings of a trial's queries and of its gallery."""
+    asking, searched = DIRECTIONS[trial.direction]
+    return embedded[asking].select(trial.query), embedded[searched].select(trial.gallery)
+
+
+def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
+    """Score a file of embeddings or codes of any model, as `embeddings.read_embeddings` takes it.
+
+    Nothing tells which data it is made from: `data` is a digest of the classes of queries and gallery, so that only
+    files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
+    """
+    file = read_embeddings(path)
+    dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
+    try:
+        row, _ = score(path.stem, dimension, file.query, file.gallery, file.task, at)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return Results(
+        checkpoint=path.name,
+        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+        data=f"classes {file.task_digest[:16]}",
+        split="as in the file",
+        direction="query->gallery",
+        setting="as in the file",
+        queries=len(file.query),
+        gallery=len(file.gallery),
+        classes=len(row.per_class),
+        unusable=[],
+        duplicates=[],
+        rows=[row],
+        seed=SEED,
+        machine=machine(),
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = False) -> dict[Modality, Embedded]:
+    """Every picture that some trial needs, embedded once."""
+    needed = dict.fromkeys(item for trial in trials for item in (*trial.query, *trial.gallery))
+    return {
+        modality: embed_items(network, tuple(item for item in needed if item.modality == modality), modality, quiet)
+        for modality in sorted({item.modality for item in needed}, key=MODALITIES.index)
+    }
+
+
+def guided_scores(
+    network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
+) -> RetrievalScores:
+    """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query.
+
+    Only the photos' maps are all in memory; sketches' maps and similarities are there for `BATCH` queries at a time.
+    """
+    photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
+    columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
+    for start, pixels in enumerate(_pixels(network, query.items, "sketch", quiet)):
+        rows = slice(start * BATCH, start * BATCH + len(pixels))
+        similarity = query.embeddings[rows] @ columns  # (B, N)
+        for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
+            first = np.argsort(-scores, kind="stable")[:GUIDED]
+            guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
+            scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
+        parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
+    return joined(parts)
+
+
+def refuse_seen(provenance: Provenance, split: Split) -> None:
+    """Raise `UserError` unless every unseen class of the split is unknown to the checkpoint."""
+    known = {*provenance.training_classes, *provenance.validation_classes} & split.unseen_set
+    if known:
+        shown = ", ".join(sorted(known)[:5]) + (" ..." if len(known) > 5 else "")
+        raise UserError(
+            f"not a zero-shot test: the checkpoint (split {provenance.split}) was trained on {len(known)} classes that"
+            f" {split.name} keeps unseen ({shown}); evaluate it with --split {provenance.split}"
+        )
+
+
+def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
+    """The untouched ImageNet backbone as a retrieval model, raw and with the checkpoint's centring.
+
+    Both are the same network with mean pooling and an identity for a projection, so every other step is shared. The
+    centred one has the sketches' own statistics too, where the checkpoint has them. Raises `UserError` for another
+    backbone than EfficientNet-Lite0: a checkpoint does not hold what it started from.
+    """
+    if network.config.backbone != EfficientNetLite0.name:
+        raise UserError(f"no baseline for {network.name}: the untouched {network.config.backbone} is not at hand")
+    plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True}
+    pretrained = EfficientNetLite0().load_imagenet_weights().state_dict()
+    baselines = {}
+    for name in ("frozen backbone, centred", "frozen backbone, raw"):
+        centred = name.endswith("centred")
+        statistics = network.config.sketch_statistics if centred else 0.0
+        settings = {**network.config.model_dump(), **plain, "sketch_statistics": statistics}
+        baseline = CrossATNet(ModelConfig.model_validate(settings)).eval()
+        baseline.backbone.load_state_dict(pretrained)
+        torch.nn.init.eye_(baseline.projection.weight)
+        if centred:
+            for modality in MODALITIES:
+                baseline.encoder(modality).load_state_dict(
+                    dict(network.encoder(modality).named_buffers()), strict=False
+                )
+                baseline.centre(modality).copy_(network.centre(modality))
+        baselines[name] = baseline.to(network.device)
+    return baselines
+
+
+def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, quiet: bool = False) -> Embedded:
+    """Embed every item of a checked catalog, in order."""
+    return embed_items(network, catalog.items, modality, quiet)
+
+
+def embed_items(network: CrossATNet, items: tuple[Item, ...], modality: Modality, quiet: bool = False) -> Embedded:
+    """Embed checked items, in order."""
+    blocks = [network.embed(pixels, modality) for pixels in _pixels(network, items, modality, quiet)]
+    return Embedded(embeddings=np.concatenate(blocks), items=items)
+
+
+def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quiet: bool) -> Iterator[NDArray[np.uint8]]:
+    """Items as the network's input, batch by batch, (B, S, S, 3)."""
+
+    def read(batch: Sequence[Item]) -> NDArray[np.uint8]:
+        return np.stack([network.shape(open_item(item), modality) for item in batch])  # (B, S, S, 3)
+
+    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    yield from track(read_ahead(read, batches), f"embedding {PLURALS[modality]}", len(batches), quiet)
+
+
+def save_results(results: Results | Sequence[Results], path: Path) -> None:
+    """Write results as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(results_json(results) + "\n", encoding="utf-8")
+
+
+def results_json(results: Results | Sequence[Results]) -> str:
+    """Results as a JSON object; those of several directions and settings as a list of objects."""
+    several = [results] if isinstance(results, Results) else results
+    written = [each.model_dump_json(indent=1) for each in several]
+    return written[0] if len(written) == 1 else f"[{','.join(written)}]"
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    threads = torch.get_num_threads()
+    processor = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    return f"{platform.system()} {platform.machine()}, {device}"

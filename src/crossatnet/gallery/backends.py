@@ -1,0 +1,28 @@
+"""From what a user calls a gallery's place to the backend that keeps it: a file's path, or milvus://HOST:PORT/NAME."""
+
+from pathlib import Path
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import Backend, Checkpoint
+from crossatnet.gallery.milvus.calls import SCHEME, Address
+from crossatnet.gallery.sqlite.store import Store
+
+
+def open_backend(place: str | Path) -> Backend:
+    """Open the gallery at a place. Raises `GalleryMissingError` if there is none."""
+    if isinstance(place, str) and place.startswith(SCHEME):
+        from crossatnet.gallery.milvus.backend import MilvusBackend  # of the extra `scale`
+
+        return MilvusBackend.open(Address.parse(place))
+    return Store.open(Path(place))
+
+
+def create_backend(place: str | Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> Backend:
+    """Make an empty gallery at a place. Raises `UserError` if there is something already."""
+    if isinstance(place, str) and place.startswith(SCHEME):
+        from crossatnet.gallery.milvus.backend import MilvusBackend
+
+        if thumbnail_side:
+            raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
+        return MilvusBackend.create(Address.parse(place), checkpoint)
+    return Store.create(Path(place), checkpoint, thumbnail_side)

@@ -1,0 +1,314 @@
+"""Filling a gallery from a folder, so that it can be stopped at any moment and run again.
+
+A batch of pictures is stored in one transaction. The batches are cut from the sorted list of all files, before those
+already stored are dropped: a run that goes on after a crash then forms the very batches that were missing, and as an
+embedding's last bits may depend on the pictures beside it, the gallery comes out the same byte for byte.
+
+Decoding and, without a GPU, the network want the same cores. So there are no readers that feed a network, which would
+wait for one another: each worker takes a few files, reads, decodes and embeds them on one core, and takes the next.
+"""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.data.images import IMAGE_SUFFIXES, ImageError
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import Backend, Facts, Stamp
+from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
+
+BATCH = 32
+WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk
+
+Progress = Callable[[int, int], None]
+"""Called with (files done, files in all) after each batch."""
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What `add_folder` did. `skipped` holds (path, reason) of files that could not be used."""
+
+    added: int
+    updated: int
+    unchanged: int
+    skipped: tuple[tuple[str, str], ...]
+    removed: int
+    seconds: float
+
+
+def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress | None = None) -> IngestSummary:
+    """Make the gallery hold the pictures in `folder` and below as they are now.
+
+    New pictures are embedded and added. One whose file changed is embedded again and keeps its id; if it cannot be read
+    any more, it is reported and its old entry stays. Entries whose file is gone are removed. The class name is that of
+    the folder a picture lies in, or None directly in `folder`.
+
+    Hidden files and folders are passed over, and so are linked folders and links to files outside `folder`. A file that
+    cannot be used is skipped and reported. Raises `UserError` if `folder` is missing, is not a folder or holds no
+    picture at all (so a disk that is not mounted does not empty the gallery), or if the gallery cannot be written.
+    """
+    started = time.monotonic()
+    root, files, skipped = list_pictures(folder)
+    store.touch([])  # a gallery that cannot be written says so before anything is embedded
+    tally = Tally(skipped)
+    reader = Reader(root, model, store.thumbnail_side)
+    with closing(embed_parts(reader, _parts(files, store), WORKERS)) as batches:
+        for batch in batches:
+            store_batch(store, batch)
+            tally.count(batch)
+            if progress is not None:
+                progress(tally.done, len(files))
+    removed = remove_gone(store, root, files)
+    store.settle()
+    return tally.summary(removed, time.monotonic() - started)
+
+
+def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
+    """Add one picture file, or bring it up to date. Raises `ImageError` if it cannot be used, `UserError` as `put`."""
+    piece = _embed_piece(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
+    batch = _joined(model, Part([str(path)], {}), [piece])
+    if batch.skipped:
+        raise ImageError(f"{path}: {batch.skipped[0][1]}")
+    store_batch(store, replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts]))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files of one batch, with what is stored of them."""
+
+    paths: Sequence[str]
+    stamps: Mapping[str, Stamp]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a part's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
+
+    size: int
+    stored: frozenset[str]
+    facts: list[Facts]
+    packed: NDArray[np.uint8]
+    embeddings: NDArray[np.float32]
+    thumbnails: list[bytes]
+    touched: list[tuple[str, Stamp]]
+    skipped: list[tuple[str, str]]
+
+
+class Tally:
+    """Counts what was done."""
+
+    def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
+        self.done = 0
+        self._added = self._updated = self._unchanged = 0
+        self._skipped = [*skipped]
+
+    def count(self, batch: Batch) -> None:
+        """Add what was done with a batch."""
+        updated = sum(facts.path in batch.stored for facts in batch.facts)
+        self._updated += updated
+        self._added += len(batch.facts) - updated
+        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped)
+        self._skipped += batch.skipped
+        self.done += batch.size
+
+    def count_unchanged(self, files: int) -> None:
+        """Add files that need not be read."""
+        self._unchanged += files
+        self.done += files
+
+    def summary(self, removed: int, seconds: float) -> IngestSummary:
+        """All of it, with what only the caller knows."""
+        return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was read of a few files, and the `embeddings` (N, D) of those among them that were decoded."""
+
+    readings: list[Reading]
+    embeddings: NDArray[np.float32]
+
+
+def embed_parts(reader: Reader, parts: Iterable[Part], workers: int) -> Generator[Batch]:
+    """The batch of each part, in order. The next ones are read and embedded, by so many threads, at the same time."""
+    model = reader.model
+    ahead = 1 + workers * model.piece // BATCH  # parts that keep all workers busy while the caller stores one
+    started: deque[tuple[Part, list[Future[Piece]]]] = deque()
+    with _one_core_a_thread(), _workers(workers) as pool:
+        for part in parts:
+            files = [(path, part.stamps.get(path)) for path in part.paths]
+            files = [(path, stamp) for path, stamp in files if not is_unchanged(path, stamp)]
+            pieces = [files[start : start + model.piece] for start in range(0, len(files), model.piece)]
+            started.append((part, [pool.submit(_embed_piece, reader, piece) for piece in pieces]))
+            if len(started) > ahead:
+                yield _finished(model, *started.popleft())
+        while started:
+            yield _finished(model, *started.popleft())
+
+
+def _embed_piece(reader: Reader, files: Sequence[tuple[str, Stamp | None]]) -> Piece:
+    readings = [reader.read(path, stamp) for path, stamp in files]
+    pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
+    if not pixels:
+        return Piece(readings, np.empty((0, reader.model.dimension), np.float32))
+    return Piece(readings, reader.model.embed(np.stack(pixels), "photo"))
+
+
+def _finished(model: Embedder, part: Part, started: Sequence[Future[Piece]]) -> Batch:
+    """Wait for a part's pieces and join them."""
+    return _joined(model, part, [piece.result() for piece in started])
+
+
+def _joined(model: Embedder, part: Part, pieces: Sequence[Piece]) -> Batch:
+    readings = [reading for piece in pieces for reading in piece.readings]
+    decoded = [reading for reading in readings if isinstance(reading, Decoded)]
+    embeddings = np.empty((0, model.dimension), np.float32)
+    packed = np.empty((0, model.code_bits // 8), np.uint8)
+    if decoded:
+        embeddings = np.concatenate([piece.embeddings for piece in pieces])  # (N, D)
+        packed = model.hash(embeddings)  # (N, B)
+    return Batch(
+        len(part.paths),
+        frozenset(part.stamps),
+        [picture.facts for picture in decoded],
+        packed,
+        embeddings,
+        [picture.thumbnail for picture in decoded if picture.thumbnail],
+        [(reading.path, reading.stamp) for reading in readings if isinstance(reading, Touched)],
+        [(reading.path, reading.reason) for reading in readings if isinstance(reading, Skipped)],
+    )
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads; what has not begun when it ends is dropped, so that a run that is stopped stops soon."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_core_a_thread() -> Iterator[None]:
+    """While it lasts, each thread that is started computes on one core, where it is torch that computes.
+
+    By itself torch spreads each operation over all cores, and its threads wait for the slowest. On cores that decode as
+    well there always is a slow one.
+    """
+    torch = sys.modules.get("torch")  # not imported here: a model may do without
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this thread, and of those that are new to torch from now on
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def store_batch(store: Backend, batch: Batch) -> None:
+    """Commit a batch in one transaction; renew the stamps of what only looked changed."""
+    if batch.facts:
+        store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
+    if batch.touched:
+        store.touch(batch.touched)
+
+
+def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
+    """Forget what was stored below `root`, is not among `files` and is not there any more. Returns how many."""
+    listed = set(files)
+    gone = [path for path in store.paths_under(root) if path not in listed and _is_gone(path)]
+    if gone:
+        store.remove(gone)
+    return len(gone)
+
+
+def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
+    """The folder's real path and what `find_pictures` finds there; `UserError` if it is missing or has no pictures."""
+    root = _existing_folder(folder)
+    files, skipped = find_pictures(root)
+    if not files:
+        raise UserError(f"{folder}: no pictures there (looked for {', '.join(sorted(IMAGE_SUFFIXES))}); check the path")
+    return root, files, skipped
+
+
+def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """All picture files below `root`, sorted, and (path, reason) of folders and files that cannot be entered or named.
+
+    `root` must be absolute and free of links.
+    """
+    files: list[str] = []
+    skipped: list[tuple[str, str]] = []
+
+    def report(error: OSError) -> None:
+        skipped.append((str(error.filename), error.strerror or "cannot be read"))
+
+    for folder, subfolders, names in os.walk(root, onerror=report):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            try:
+                if not _is_file_inside(path, root):
+                    continue
+            except OSError as error:  # in a folder that may be listed, but not entered
+                skipped.append((str(path), error.strerror or "cannot be read"))
+                continue
+            if _is_unicode(str(path)):
+                files.append(str(path))
+            else:  # bytes that SQLite's text cannot hold
+                skipped.append((ascii(str(path)), "the name is not valid UTF-8; rename it"))
+    return sorted(files), skipped
+
+
+def _existing_folder(folder: Path) -> Path:
+    """`folder` made absolute and free of links, so that one picture has one path however it is reached."""
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder; check the path")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; give the folder that holds the pictures")
+    return folder.resolve()
+
+
+def _is_file_inside(path: Path, root: Path) -> bool:
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        return False
+    return path.is_file()  # neither a pipe, which would block the reader, nor a broken link
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing is at `path`. A folder that may not be entered proves nothing, so its pictures are kept."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _parts(files: Sequence[str], store: Backend) -> Iterator[Part]:
+    for start in range(0, len(files), BATCH):
+        paths = files[start : start + BATCH]
+        yield Part(paths, store.stamps(paths))

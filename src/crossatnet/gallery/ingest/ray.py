@@ -1,0 +1,197 @@
+"""Filling a gallery with many machines: Ray Data sends tasks of files to workers, which read and embed them.
+
+A worker that stores into a server does so itself. For a gallery in a file the driver is the only writer. Tasks are cut
+like the batches of a run on one machine, and results come back in order, so the gallery comes out the same. When a
+worker or a node is lost, Ray runs its unfinished tasks again elsewhere; what such a task had stored already is stored
+over, not twice.
+"""
+
+import os
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import Backend
+from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.ingest.folder import BATCH, Batch, IngestSummary, Part, Progress, Tally, embed_parts, list_pictures, remove_gone, store_batch
+from crossatnet.gallery.milvus.calls import SCHEME
+from crossatnet.gallery.backends import open_backend
+from crossatnet.gallery.ingest.reading import Reader, is_unchanged
+
+BATCHES_A_TASK = 8  # a task is what is done again when a node is lost, and one look-up in a server
+THREADS_A_WORKER = 2  # on its one core: one may be waiting for the disk
+TASKS_A_ROUND = 400  # so that the driver holds the stamps of some 100,000 files at once, however many there are
+OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; results are about 3 KB a picture and are taken at once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all tasks share: Ray's reference to an `Embedder`, and the server that workers store into, if they do."""
+
+    model: Any
+    root: Path
+    thumbnail_side: int
+    server: str | None
+
+
+def add_folder_by_ray(
+    store: Backend, place: str, model: Embedder, folder: Path, progress: Progress | None = None
+) -> IngestSummary:
+    """What `add_folder` does, on the cluster that RAY_ADDRESS names, or else on the cores of this machine.
+
+    `place` is how workers reach the gallery `store`. `folder` may also be a text file of paths, one a line; nothing is
+    removed then. Each node must see the pictures under the same paths. Raises `UserError` as `add_folder` does, and if
+    a node does not see them.
+    """
+    started = time.monotonic()
+    root, files, skipped = read_list(folder) if folder.is_file() else list_pictures(folder)
+    store.touch([])  # a gallery that cannot be written says so before anything is embedded
+    tally = Tally(skipped)
+    with _cluster() as ray:
+        server = place if place.startswith(SCHEME) else None
+        settings = Settings(ray.put(model), root, store.thumbnail_side, server)  # nodes need no checkpoint of their own
+        for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * BATCH):
+            tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * BATCH], tally)
+            for batch in _embedded(tasks, settings):
+                if server is None:
+                    store_batch(store, batch)
+                tally.count(batch)
+                if progress is not None:
+                    progress(tally.done, len(files))
+    removed = remove_gone(store, root, files) if folder.is_dir() else 0
+    store.settle()
+    return tally.summary(removed, time.monotonic() - started)
+
+
+def read_list(file: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
+    """The folder of a list, and the paths in it, absolute, each once, in their order; relative ones start there."""
+    root = file.resolve().parent
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not a list of paths in UTF-8, nor a folder; give either") from error
+    files = dict.fromkeys(os.path.normpath(root / line) for line in lines if line.strip())
+    if not files:
+        raise UserError(f"{file}: an empty list; write the path of a picture into each line")
+    return root, [*files], []
+
+
+class Worker:
+    """Reads and embeds the files of tasks."""
+
+    def __init__(self, settings: Settings) -> None:
+        import ray
+
+        node = os.uname().nodename
+        if not settings.root.is_dir():
+            raise UserError(f"{settings.root}: not seen on node {node}; mount it there under the same path")
+        try:
+            self._model: Embedder = ray.get(settings.model)
+        except ray.exceptions.RaySystemError as error:  # Ray would try again for ever, and say nothing
+            reason = str(error).strip().rpartition("\n")[2]
+            raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
+        self._reader = Reader(settings.root, self._model, settings.thumbnail_side)
+        self._store = open_backend(settings.server) if settings.server else None
+
+    def do(self, task: Sequence[Part]) -> list[Batch]:
+        """Read and embed; and store, if that is for workers to do: then without codes and embeddings."""
+        batches = [*embed_parts(self._reader, task, THREADS_A_WORKER)]
+        if self._store is not None:
+            store_batch(self._store, _joined(batches))
+            batches = [replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0]) for batch in batches]
+        return batches
+
+
+@lru_cache(maxsize=1)
+def worker_of_process(settings: Settings) -> Worker:
+    """The one worker of a process, which does many tasks: so each loads the model once."""
+    return Worker(settings)
+
+
+def work(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
+    """What Ray calls: a pickled list of `Part` under "task" to a pickled list of `Batch` under "batches".
+
+    What a user can mend comes back as "trouble": an exception would reach the driver as pages of Ray's own words.
+    """
+    try:
+        batches = worker_of_process(settings).do(pickle.loads(row["task"]))
+    except UserError as error:
+        return {"batches": b"", "trouble": str(error)}
+    return {"batches": pickle.dumps(batches), "trouble": ""}
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """One batch to store in place of several: a server takes as long for many rows as for few."""
+    return Batch(
+        sum(batch.size for batch in batches),
+        frozenset().union(*(batch.stored for batch in batches)),
+        [facts for batch in batches for facts in batch.facts],
+        np.concatenate([batch.packed for batch in batches]),
+        np.concatenate([batch.embeddings for batch in batches]),
+        [thumbnail for batch in batches for thumbnail in batch.thumbnails],
+        [stamp for batch in batches for stamp in batch.touched],
+        [problem for batch in batches for problem in batch.skipped],
+    )
+
+
+def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[Part]]:
+    """Files cut into batches and these into tasks; batches in which nothing changed are counted and left out."""
+    stamps = store.stamps(files)
+    parts: list[Part] = []
+    for start in range(0, len(files), BATCH):
+        paths = [*files[start : start + BATCH]]
+        known = {path: stamps[path] for path in paths if path in stamps}
+        if all(is_unchanged(path, known.get(path)) for path in paths):
+            tally.count_unchanged(len(paths))
+        else:
+            parts.append(Part(paths, known))
+    return [parts[start : start + BATCHES_A_TASK] for start in range(0, len(parts), BATCHES_A_TASK)]
+
+
+def _embedded(tasks: Sequence[list[Part]], settings: Settings) -> Iterator[Batch]:
+    """The batches of these tasks, in order, each as soon as it and those before it are done."""
+    import ray
+    import ray.data
+
+    if not tasks:
+        return
+    rows = [{"task": pickle.dumps(task)} for task in tasks]
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(partial(work, settings), num_cpus=1)
+    for row in done.iter_rows():
+        if row["trouble"]:
+            raise UserError(row["trouble"])
+        yield from pickle.loads(row["batches"])
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """Ray, connected: to the cluster of RAY_ADDRESS, else to one started here, which only this machine can reach."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports about its use go to nobody unasked
+    import logging
+
+    import ray
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    was_connected = ray.is_initialized()
+    if not was_connected:
+        here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "object_store_memory": OBJECT_STORE_BYTES}
+        here |= {"include_dashboard": False, "address": "local"}  # local: no cluster that happens to run here
+        started = {} if os.environ.get("RAY_ADDRESS") else here
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **started)
+    try:
+        yield ray
+    finally:
+        if not was_connected:
+            ray.shutdown()

@@ -1,0 +1,352 @@
+"""A gallery kept by a Milvus server or cluster: the `Backend` for more pictures than one machine holds.
+
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
+
+A gallery is two collections, for Milvus up to 2.3 takes one vector field in each. NAME holds the codes with all that is
+known of a picture and is scanned by each search; NAME_embeddings holds the embeddings, of which a search reads those of
+its shortlist.
+
+An item's id is a hash of its path, so whoever stores a path, and however often, writes the same row. The key of an
+embedding is a hash of path and content: what is under a key never changes, so it may be read without waiting for the
+latest changes. An embedding is written before the row that points to it and removed after, so a row always has one. A
+process that dies in between leaves at most a batch of embeddings that nothing points to.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Checkpoint, Facts, GalleryMissingError, Item, Nearest, Stamp, Where
+from crossatnet.gallery.milvus.calls import Address, Connection
+from crossatnet.gallery.milvus.collections import CODES, EMBEDDINGS, create_codes, create_embeddings, embeddings_name, read_checkpoint
+from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of, stamp_of
+from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
+from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
+
+LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
+SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
+ROWS_A_CALL, VALUES_A_CALL = 1000, 10_000
+# Of candidates' embeddings in memory at once: 32 MiB as halves, 64 MiB more while they are compared. Or those of one
+# query if they are more, as they are from some 1e7 items on; of 1e9 items of 512 bits they would be gigabytes.
+RERANK_FLOATS = 16_777_216
+
+# How current a read must be. Milvus replaces a row by deleting it and adding it anew. Its own strong query was measured
+# to miss rows, and to count too many, about every fifth time while another process replaced them; what it has at hand
+# never lacked one. So a strong read here first waits, see `_catch_up`, and then takes what is at hand.
+STRONG = "Strong"  # everything that any process has written; waits for the server's next time tick, 200 ms apart
+EVENTUAL = "Eventually"  # what the server has at hand
+
+
+class MilvusBackend:
+    """One gallery on a Milvus server: the methods of `Backend`, documented there.
+
+    Any number of processes may use it at once. Raises `UserError` if the server stays away.
+    """
+
+    thumbnail_side = 0  # a vector database is no place for pictures
+
+    def __init__(self, connection: Connection, checkpoint: Checkpoint) -> None:
+        """Use `open` or `create` instead."""
+        self.checkpoint = checkpoint
+        self._connection = connection
+        self._codes = connection.address.name
+        self._embeddings = embeddings_name(connection.address)
+        self._changes = 0  # by this object
+        self._seen = 0  # of them, those that every read is sure to show
+
+    @classmethod
+    def create(cls, address: Address, checkpoint: Checkpoint) -> "MilvusBackend":
+        """Make an empty gallery. Raises `UserError` if there is something of that name already."""
+        connection = Connection(address)
+        try:
+            if connection.call("has_collection", address.name):
+                raise UserError(f"{address}: exists already; give another name, or index into it")
+            embeddings = embeddings_name(address)
+            if not connection.call("has_collection", embeddings):
+                create_embeddings(connection, embeddings, checkpoint)
+            elif read_checkpoint(connection, embeddings, EMBEDDINGS) != checkpoint:  # not ours, cut short last time
+                raise UserError(f"{address}: {embeddings} exists there already; give another name")
+            create_codes(connection, address.name, checkpoint)  # last: with it there is a gallery
+        except UserError:
+            connection.close()
+            raise
+        return cls(connection, checkpoint)
+
+    @classmethod
+    def open(cls, address: Address) -> "MilvusBackend":
+        """Open a gallery. Raises `GalleryMissingError` if there is none, `UserError` if it is something else."""
+        connection = Connection(address)
+        try:
+            if not connection.call("has_collection", address.name):
+                raise GalleryMissingError(
+                    f"{address}: no gallery there; make one with `crossatnet index FOLDER --to {address}`"
+                )
+            checkpoint = read_checkpoint(connection, address.name, CODES)
+            for collection in (address.name, embeddings_name(address)):
+                connection.call("load_collection", collection)
+        except UserError:
+            connection.close()
+            raise
+        return cls(connection, checkpoint)
+
+    @property
+    def name(self) -> str:
+        """The address, for messages."""
+        return str(self._connection.address)
+
+    def close(self) -> None:
+        """Hang up; closing twice does no harm."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._count(EVERYTHING, STRONG)
+
+    # Changes
+
+    def put(
+        self,
+        pictures: Sequence[Facts],
+        packed: NDArray[np.uint8],
+        embeddings: NDArray[np.float32],
+        thumbnails: Sequence[bytes] = (),
+    ) -> None:
+        """Store a batch: its embeddings, then the rows that point to them; `thumbnails` are not kept."""
+        known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
+        now = int(datetime.now(UTC).timestamp())
+        halves = embeddings.astype(STORED_FLOAT)
+        rows: dict[int, dict[str, Any]] = {}  # by id: Milvus would store a path twice that comes twice in a batch
+        vectors: dict[int, dict[str, Any]] = {}  # the same
+        for facts, code, half in zip(pictures, packed, halves, strict=True):
+            added = known[facts.path]["added"] if facts.path in known else now
+            row = row_of(facts, code, added)
+            if (other := rows.get(row["id"], row)["path"]) != facts.path:
+                raise self._same_id(facts.path, other)
+            rows[row["id"]] = row
+            vectors[row["id"]] = {"id": row["embedding_id"], "embedding": half.tobytes()}
+        self._upsert(self._embeddings, [*vectors.values()])
+        self._upsert(self._codes, [*rows.values()])
+        replaced = {row["embedding_id"] for row in known.values()} - {row["embedding_id"] for row in rows.values()}
+        self._delete(self._embeddings, [*replaced])
+
+    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
+        """Renew size and time of stored paths."""
+        known = self._rows_of_paths([path for path, _ in stamps], ["*"])
+        rows = {
+            path: {**known[path], "code": known[path]["code"][0], "size": stamp.size, "mtime_ns": stamp.mtime_ns}
+            for path, stamp in stamps
+            if path in known
+        }
+        self._upsert(self._codes, [*rows.values()])
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Forget these paths: their rows, then their embeddings."""
+        known = self._rows_of_paths(paths, ["embedding_id"])
+        self._delete(self._codes, [row["id"] for row in known.values()])
+        self._delete(self._embeddings, [row["embedding_id"] for row in known.values()])
+        return len(known)
+
+    def settle(self) -> None:
+        """Have the latest changes written out of the log, and indexed."""
+        for collection in (self._embeddings, self._codes):
+            self._connection.call("flush", collection)
+
+    def compact(self) -> None:
+        """Have the room of removed rows given back; the server does so in the background."""
+        for collection in (self._embeddings, self._codes):
+            self._connection.call("compact", collection)
+
+    # Questions
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those among `paths` that are stored."""
+        known = self._rows_of_paths(paths, ["size", "mtime_ns", "content_hash"])
+        return {path: stamp_of(row) for path, row in known.items()}
+
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+        return {path: row["id"] for path, row in self._rows_of_paths(paths, ["id"]).items()}
+
+    def paths_under(self, folder: Path) -> Iterator[str]:
+        """The stored paths in `folder` (absolute) or below it, ascending."""
+        yield from sorted(self._values("path", Where(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
+
+    def classes(self) -> dict[str | None, int]:
+        """The number of items of each class; reads the class of every item, for Milvus 2.3 counts by no field."""
+        return dict(Counter(name or None for name in self._values("class_name", EVERYTHING)))
+
+    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+        """The stored items among `ids`, by id."""
+        return {key: item_of(row) for key, row in self._rows(self._codes, ids, FACTS).items()}
+
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """None: thumbnails are not kept here."""
+        return None
+
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one."""
+        pointers = [row["embedding_id"] for row in self._rows(self._codes, [item_id], ["embedding_id"]).values()]
+        rows = self._rows(self._embeddings, pointers, ["embedding"])
+        halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows.values()]
+        return halves[0].astype(np.float32) if halves else None
+
+    def nearest(
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+    ) -> Nearest:
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
+        admitted = max(self._count(where, EVENTUAL), LONGEST_SHORTLIST)
+        k = min(k, admitted)  # whoever asks for all of them may ask for any number
+        length = shortlist_length(k, self.checkpoint.code_bits, admitted)
+        ids = np.full((len(queries), k), NO_ITEM, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
+        for start in range(0, len(queries), part):
+            shortlists = self._shortlists(packed[start : start + part], length, where)
+            vectors = self._vectors({key: pointer for shortlist in shortlists for key, pointer in shortlist.items()})
+            for number, shortlist in enumerate(shortlists, start):
+                candidates = {key: vectors[key] for key in shortlist if key in vectors}
+                best_ids, best_scores = self._best(queries[number], candidates, k)
+                ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
+        return Nearest(ids, scores)
+
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits.
+
+        Which of many equally distant ones comes last is the server's choice, so more are asked for than are returned.
+        """
+        ids = np.full((len(packed), k), NO_ITEM, np.int64)
+        scores = np.full((len(packed), k), -np.inf, np.float32)
+        length = min(max(2 * k, SHORTEST), LONGEST_SHORTLIST)
+        self._catch_up(self._codes)
+        for number, hits in enumerate(self._hits(packed, length, expression(where))):
+            best = sorted(hits, key=lambda hit: (hit["distance"], hit["id"]))[:k]
+            ids[number, : len(best)] = [hit["id"] for hit in best]
+            scores[number, : len(best)] = [1 - hit["distance"] / (8 * packed.shape[1]) for hit in best]
+        return Nearest(ids, scores)
+
+    def _shortlists(self, packed: NDArray[np.uint8], length: int, where: Where) -> list[dict[int, int]]:
+        """For each code (Q, B) the `length` nearest items that `where` admits: their ids, with their embeddings' keys.
+
+        Every change made before the call counts.
+        """
+        self._catch_up(self._codes)
+        if length <= LONGEST_SHORTLIST:
+            return self._search(packed, length, expression(where))
+        shortlists: list[dict[int, int]] = [{} for _ in packed]
+        # each range of ids has its share of the nearest, give or take a little
+        for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
+            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, expression(where)))))
+            for shortlist, part in zip(shortlists, found, strict=True):
+                shortlist.update(part)
+        return shortlists
+
+    def _search(self, packed: NDArray[np.uint8], length: int, where: str) -> list[dict[int, int]]:
+        answers = self._hits(packed, length, where)
+        return [{hit["id"]: hit["entity"]["embedding_id"] for hit in answer} for answer in answers]
+
+    def _hits(self, packed: NDArray[np.uint8], length: int, where: str) -> list[list[dict[str, Any]]]:
+        answers: list[list[dict[str, Any]]] = self._connection.call(
+            "search",
+            self._codes,
+            data=[code.tobytes() for code in packed],
+            anns_field="code",
+            filter=where,
+            limit=length,
+            search_params={"metric_type": "HAMMING"},
+            output_fields=["embedding_id"],
+            consistency_level=EVENTUAL,
+        )
+        return answers
+
+    def _vectors(self, pointers: dict[int, int]) -> dict[int, bytes]:
+        """The embeddings of items, by id, from ids with their embeddings' keys; without items removed meanwhile."""
+        vectors: dict[int, bytes] = {}
+        while pointers:
+            rows = self._rows(self._embeddings, [*set(pointers.values())], ["embedding"])
+            vectors |= {key: rows[pointer]["embedding"][0] for key, pointer in pointers.items() if pointer in rows}
+            # of pictures that another process has replaced since their keys were read: their keys now
+            missing = [key for key, pointer in pointers.items() if pointer not in rows]
+            found = self._among(self._codes, missing, ["embedding_id"], STRONG)
+            pointers = {row["id"]: row["embedding_id"] for row in found if row["embedding_id"] != pointers[row["id"]]}
+        return vectors
+
+    def _best(
+        self, query: NDArray[np.float32], candidates: dict[int, bytes], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are fewer."""
+        ids = np.fromiter(candidates, np.int64, len(candidates))  # (S,)
+        halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.checkpoint.dimension)
+        return best_hits(ids, cosines(query, halves), k)
+
+    # Rows
+
+    def _rows_of_paths(self, paths: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The rows of those among `paths` that are stored, by path, as they are at this moment."""
+        ids = {id_of(path): path for path in paths}
+        fields = fields if "*" in fields else ["path", *fields]
+        rows: dict[str, dict[str, Any]] = {}
+        for row in self._among(self._codes, [*ids], fields, STRONG):
+            if row["path"] != ids[row["id"]]:
+                raise self._same_id(ids[row["id"]], row["path"])
+            rows[row["path"]] = row
+        return rows
+
+    def _rows(self, collection: str, keys: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """The stored rows among `keys`, by key: at once if they are all at hand and nothing of ours may be missing."""
+        is_sure = collection == self._embeddings or self._seen == self._changes  # embeddings never change under a key
+        rows = {row["id"]: row for row in self._among(collection, keys, fields, EVENTUAL)} if is_sure else {}
+        missing = [key for key in keys if key not in rows]
+        return rows | {row["id"]: row for row in self._among(collection, missing, fields, STRONG)}
+
+    def _among(
+        self, collection: str, keys: Sequence[int], fields: Sequence[str], currency: str
+    ) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(keys), ROWS_A_CALL):
+            yield from self._query(collection, f"id in {[*keys[start : start + ROWS_A_CALL]]}", fields, currency)
+
+    def _values(self, field: str, where: Where) -> Iterator[Any]:
+        """A field of all items that `where` admits, in no special order."""
+        for ids in id_ranges(1 + len(self) // VALUES_A_CALL):  # counting them has waited for what others wrote
+            condition = " and ".join(filter(None, (ids, expression(where))))
+            yield from (row[field] for row in self._query(self._codes, condition, [field], EVENTUAL))
+
+    def _count(self, where: Where, currency: str) -> int:
+        return int(self._query(self._codes, expression(where), ["count(*)"], currency)[0]["count(*)"])
+
+    def _query(self, collection: str, where: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
+        if currency == STRONG:
+            self._catch_up(collection)
+        asked = {"filter": where, "output_fields": [*fields], "consistency_level": EVENTUAL}
+        rows: list[dict[str, Any]] = self._connection.call("query", collection, **asked)
+        return rows
+
+    def _catch_up(self, collection: str) -> None:
+        """Wait until the server has at hand all that any process has written to a collection before."""
+        changes = self._changes
+        nothing = {"filter": f"id == {NO_ITEM}", "output_fields": ["id"]}
+        self._connection.call("query", collection, **nothing, consistency_level=STRONG)
+        if collection == self._codes:
+            self._seen = max(self._seen, changes)
+
+    def _upsert(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
+        for start in range(0, len(rows), ROWS_A_CALL):
+            self._connection.call("upsert", collection, [*rows[start : start + ROWS_A_CALL]])
+            self._changes += 1
+
+    def _delete(self, collection: str, keys: Sequence[int]) -> None:
+        for start in range(0, len(keys), ROWS_A_CALL):
+            self._connection.call("delete", collection, ids=[*keys[start : start + ROWS_A_CALL]])
+            self._changes += 1
+
+    def _same_id(self, path: str, other: str) -> UserError:
+        """Of two paths whose hashes are equal: expected once among some billions."""
+        return UserError(f"{self.name}: {path} has by chance the id of {other}; rename one of the two and index again")

@@ -1,0 +1,82 @@
+"""The two collections of a gallery on a Milvus server: what they hold, and how they tell what they are."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import Checkpoint
+from crossatnet.gallery.milvus.calls import Address, Connection
+from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
+
+CODES, EMBEDDINGS = "crossatnet codes", "crossatnet embeddings"  # kinds of collections, kept in their descriptions
+FORMAT = 1
+SHARDS = 2  # as many nodes can take in changes at once; searches use all nodes whatever it is
+LONGEST_PATH, LONGEST_CLASS, HASH_LETTERS = 4096, 1024, 64  # bytes
+
+
+def embeddings_name(address: Address) -> str:
+    """The collection of the embeddings; that of the codes has the gallery's own name."""
+    return f"{address.name}_embeddings"
+
+
+def create_codes(connection: Connection, collection: str, checkpoint: Checkpoint) -> None:
+    """Make the collection of codes and facts, empty and ready to be searched."""
+    from pymilvus import DataType
+
+    schema = _schema(CODES, checkpoint)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("code", DataType.BINARY_VECTOR, dim=checkpoint.code_bits)
+    schema.add_field("embedding_id", DataType.INT64)
+    schema.add_field("path", DataType.VARCHAR, max_length=LONGEST_PATH)
+    schema.add_field("class_name", DataType.VARCHAR, max_length=LONGEST_CLASS)
+    schema.add_field("content_hash", DataType.VARCHAR, max_length=HASH_LETTERS)
+    for name in ("size", "mtime_ns", "width", "height", "added"):
+        schema.add_field(name, DataType.INT64)
+    _create_collection(connection, collection, schema, "code")
+
+
+def create_embeddings(connection: Connection, collection: str, checkpoint: Checkpoint) -> None:
+    """Make the collection of embeddings: half-precision numbers, as the bits of a binary vector.
+
+    Milvus 2.3 has no vectors of halves. These bits are never searched, only read.
+    """
+    from pymilvus import DataType
+
+    schema = _schema(EMBEDDINGS, checkpoint)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.BINARY_VECTOR, dim=8 * STORED_FLOAT.itemsize * checkpoint.dimension)
+    _create_collection(connection, collection, schema, "embedding")
+
+
+def _schema(part: str, checkpoint: Checkpoint) -> Any:
+    from pymilvus import MilvusClient
+
+    description = json.dumps({"kind": part, "format": FORMAT, "checkpoint": asdict(checkpoint)})
+    return MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
+
+
+def _create_collection(connection: Connection, collection: str, schema: Any, vector: str) -> None:
+    from pymilvus import MilvusClient
+
+    index = MilvusClient.prepare_index_params()
+    index.add_index(vector, index_type="BIN_FLAT", metric_type="HAMMING")  # exact; without an index nothing loads
+    settings = {"schema": schema, "index_params": index, "consistency_level": "Strong", "num_shards": SHARDS}
+    connection.call("create_collection", collection, **settings)
+
+
+def read_checkpoint(connection: Connection, collection: str, part: str) -> Checkpoint:
+    """What a collection of ours was made with. Raises `UserError` if it is another program's, or of another format."""
+    try:
+        description = json.loads(connection.call("describe_collection", collection)["description"])
+        is_ours = description["kind"] == part
+    except (ValueError, TypeError, KeyError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{connection.address}: {collection} is not a gallery of crossatnet there; give another name")
+    if description["format"] != FORMAT:
+        raise UserError(
+            f"{connection.address}: has format {description['format']}, this version reads {FORMAT};"
+            " use the version that made it, or index under another name"
+        )
+    return Checkpoint(**description["checkpoint"])

@@ -1,0 +1,227 @@
+"""The gallery's SQLite file as such: schema, migrations, how it is opened, and its troubles in plain words."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import W_OK, access
+from pathlib import Path
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.backend import Checkpoint, GalleryMissingError
+
+SCHEMA_VERSION = 2  # kept in the file's `user_version`
+APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: tells a gallery from any other database
+BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
+CACHE_KIB = 65_536
+
+# Every transaction that changes items raises `meta.generation`, and an item carries the generation of its last change.
+# A reader that holds the items of one generation thus asks for what is later, and for the later ones of `removed`.
+# `meta.forgotten` is the generation up to which `removed` was emptied: a reader older than that must read all anew.
+# `meta.side_token` names the one side file that was written from this very file, see `sidefile`.
+SCHEMA = (
+    "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
+    " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL)",
+    "CREATE TABLE items (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE, class_name TEXT,"
+    " content_hash TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,"
+    " width INTEGER NOT NULL, height INTEGER NOT NULL, added TEXT NOT NULL,"
+    " code BLOB NOT NULL, embedding BLOB NOT NULL)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+)
+GENERATIONS = (
+    "ALTER TABLE meta ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN side_token TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE meta ADD COLUMN thumbnail_side INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE items ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX item_generation ON items (generation)",
+    "CREATE INDEX item_class ON items (class_name)",
+    "CREATE INDEX item_added ON items (added)",
+    "CREATE TABLE removed (id INTEGER PRIMARY KEY, generation INTEGER NOT NULL)",
+    "CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)",
+    "CREATE TRIGGER item_removed AFTER DELETE ON items BEGIN"
+    " INSERT INTO removed VALUES (old.id, (SELECT generation FROM meta));"
+    " DELETE FROM thumbnails WHERE id = old.id; END",
+)
+MIGRATIONS = {  # schema -> what makes the next one of it
+    1: (
+        "DROP TRIGGER item_updated",
+        "DROP TRIGGER item_deleted",
+        "ALTER TABLE meta DROP COLUMN rewrites",
+        *GENERATIONS,
+    )
+}
+
+COMPLAINTS = {
+    sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again, finished batches are kept",
+    sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and its folder",
+    sqlite3.SQLITE_NOTADB: "not a gallery; give the path of a file made by `crossatnet index`",
+    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; delete it and index the pictures anew",
+    sqlite3.SQLITE_BUSY: "another process keeps the gallery locked; try again when it is done",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write; check the disk and its free space",
+}
+
+
+def create(path: Path, checkpoint: Checkpoint, created: str, thumbnail_side: int) -> sqlite3.Connection:
+    """Make a new gallery file. Raises `UserError` if there is something at `path` already.
+
+    An empty database, which is what a process killed in this very function leaves behind, is taken over.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    with plain_errors(path):
+        connection = _connect(path, "mode=rwc")
+        with _closed_on_error(connection):
+            with transaction(connection):
+                if not _is_blank(connection):
+                    raise UserError(f"{path}: exists already; open it, or choose another name")
+                for statement in (*SCHEMA, *GENERATIONS, f"PRAGMA user_version = {SCHEMA_VERSION}"):
+                    connection.execute(statement)
+                connection.execute(
+                    "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, created, thumbnail_side)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*_columns(checkpoint), created, thumbnail_side),
+                )
+            _configure(connection)
+    return connection
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """Open a gallery file, bringing one of an older schema up to the present one.
+
+    Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or of a newer schema.
+    """
+    if not path.exists():
+        raise _missing(path)
+    with plain_errors(path):
+        connection = _connect(path, "mode=rw")
+        with _closed_on_error(connection):
+            version = _checked_version(path, connection)
+            _configure(connection)  # only now: WAL mode is written into the file, which must be ours
+            if version < SCHEMA_VERSION:
+                _migrate(connection)
+    return connection
+
+
+def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open a gallery file that must not, or cannot, be written; also whether SQLite takes it for unchangeable.
+
+    In a folder that cannot be written SQLite cannot make the files by which it notices another process's commits. If
+    they are there it uses them; if not, nobody writes now, and the file is opened as one that never changes: whoever
+    does so must look at the file's own time and size. Raises as `open_to_write` does, and `UserError` for an older
+    schema, or if changes lie beside the file that only a process that may write can merge.
+    """
+    if not path.exists():
+        raise _missing(path)
+    log, shared = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    has_log = log.exists() and log.stat().st_size > 0
+    if has_log and not shared.exists() and not may_write(path):
+        raise UserError(
+            f"{path}: has changes in {log.name} that are not merged yet; open it once where it can be written"
+        )
+    unchangeable = not has_log and not shared.exists() and not may_write(path)
+    with plain_errors(path):
+        connection = _connect(path, "mode=ro&immutable=1" if unchangeable else "mode=ro")
+        with _closed_on_error(connection):
+            version = _checked_version(path, connection)
+            if version < SCHEMA_VERSION:
+                raise UserError(
+                    f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; open it once"
+                    " where it can be written, which converts it"
+                )
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection, unchangeable
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may change the file and make others beside it, as SQLite needs to."""
+    return access(path, W_OK) and access(path.parent, W_OK)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """All that is executed within is done together or, after an error, not at all."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # on some errors, a full disk for one, SQLite has rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Turn the troubles of SQLite that a user can mend into a `UserError`; what remains is a bug and stays as it is."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits only refine it
+        if primary not in COMPLAINTS:
+            raise
+        raise UserError(f"{path}: {COMPLAINTS[primary]} ({error})") from error
+
+
+def _connect(path: Path, parameters: str) -> sqlite3.Connection:
+    """Open the file in autocommit mode, for use by any thread; "mode=rw" refuses to make a file, "rwc" makes it."""
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a gallery; give the path of a gallery file")
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{parameters}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_S,
+    )
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """All steps up to the present schema, in one transaction; another process may have been faster."""
+    with transaction(connection):
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for step in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _checked_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The file's schema version, after checking that it is a gallery this program can read or convert."""
+    if _is_blank(connection):
+        raise _missing(path)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise UserError(f"{path}: a database of another program, not a gallery; give the path of a gallery")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version != SCHEMA_VERSION and version not in MIGRATIONS:
+        todo = "upgrade crossatnet" if version > SCHEMA_VERSION else "index the pictures anew"
+        raise UserError(f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; {todo}")
+    return version
+
+
+def _columns(checkpoint: Checkpoint) -> tuple[str | int, ...]:
+    made_with = checkpoint
+    return made_with.fingerprint, made_with.source, made_with.name, made_with.dimension, made_with.code_bits
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _missing(path: Path) -> GalleryMissingError:
+    return GalleryMissingError(f"{path}: no gallery there; make one with `crossatnet index FOLDER -o {path}`")
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise

@@ -1,0 +1,383 @@
+"""The gallery on disk: ONE SQLite file that holds every item's facts, hash code and embedding.
+
+Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
+
+SQLite in WAL mode lets readers work while one process writes. `synchronous=FULL` makes a committed batch survive a
+power cut. It was measured to make a batch of 32 cost 3.4 ms rather than 1.0, against some 400 ms to embed it. Searches
+run on arrays of all codes and embeddings, see `snapshot`; large galleries keep a copy of these beside the file, see
+`sidefile`.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.system.errors import UserError
+from crossatnet.gallery.sqlite import database, sidefile
+from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where, path_range
+from crossatnet.gallery.sqlite.rows import count_changes, marks, read_changes, read_rows
+from crossatnet.gallery.sqlite.filters import in_sql
+from crossatnet.gallery.sqlite.database import COMPLAINTS, plain_errors, transaction
+from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
+
+IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
+UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
+UNSETTLED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
+# A run of days must not leave it all to the end: readers hold what the side file has not in memory.
+PUT_IN_A_RUN, UNSETTLED_SHARE_IN_A_RUN = 100_000, 0.25
+CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
+
+INSERT = (
+    "INSERT INTO items"
+    " (path, class_name, content_hash, size, mtime_ns, width, height, added, code, embedding, generation)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM meta))"
+    " ON CONFLICT (path) DO UPDATE SET class_name = excluded.class_name, content_hash = excluded.content_hash,"
+    " size = excluded.size, mtime_ns = excluded.mtime_ns, width = excluded.width, height = excluded.height,"
+    " code = excluded.code, embedding = excluded.embedding, generation = excluded.generation"
+)
+
+
+@dataclass(frozen=True)
+class _Current:
+    """The snapshot of one version of the file, and which of its rows meet the conditions asked for so far."""
+
+    version: tuple[object, ...]
+    snapshot: Snapshot
+    masks: dict[Where, Masks] = field(default_factory=dict)
+
+
+class Store:
+    """One open gallery file: the `Backend` of one machine, whose methods are documented there.
+
+    Each method is one transaction. A file that this process may not write is opened read-only, and what would change
+    it raises `UserError`, as do a full disk, a damaged file, and one that another process keeps locked.
+    """
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, read_only: bool = False, unchangeable: bool = False
+    ) -> None:
+        """Use `open` or `create` instead. `unchangeable` as `database.open_to_read` tells it."""
+        self.path = path
+        self._read_only = read_only
+        self._connection = connection
+        self._file_state = _file_state(path) if unchangeable else None
+        self._lock = threading.RLock()  # of the connection
+        self._latest: _Current | None = None
+        self._counted: tuple[tuple[object, ...], int] | None = None  # a version, and how many items it has
+        self._put = 0  # items since the side file was last thought of
+        self._snapshot_lock = threading.Lock()
+        self.checkpoint, self.thumbnail_side = self._made_with()
+
+    @classmethod
+    def create(cls, path: Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> "Store":
+        """Make a new gallery file. Raises `UserError` if there is something at `path` already."""
+        return cls(path, database.create(path, checkpoint, _now(), thumbnail_side))
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open a gallery file; one of an older schema is converted.
+
+        Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or was made by
+        a version of this program whose schema is not known here.
+        """
+        if not path.exists() or database.may_write(path):
+            return cls(path, database.open_to_write(path))
+        connection, unchangeable = database.open_to_read(path)
+        return cls(path, connection, True, unchangeable)
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
+
+    def close(self) -> None:
+        """Close the file; closing twice does no harm."""
+        with self._lock:
+            self._connection.close()
+
+    def __len__(self) -> int:
+        """Number of items; counted again only after a change, for SQLite counts row by row."""
+        version = self.version()  # before it is counted: a change in between is then noticed next time
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, int(self._rows("SELECT count(*) FROM items")[0][0])
+        return self._counted[1]
+
+    def version(self) -> tuple[object, ...]:
+        """A value that differs after any change, by this process or another."""
+        with self._lock:
+            data_version = self._rows("PRAGMA data_version")[0][0]  # moves with other connections' commits only
+            return data_version, self._connection.total_changes, self._file_state
+
+    # Changes
+
+    def put(
+        self,
+        pictures: Sequence[Facts],
+        packed: NDArray[np.uint8],
+        embeddings: NDArray[np.float32],
+        thumbnails: Sequence[bytes] = (),
+    ) -> None:
+        """Store a batch in one transaction: all of it, or after a crash nothing."""
+        now = _now()
+        halves = embeddings.astype(sidefile.STORED_FLOAT)
+        rows = [
+            (*_columns(facts), now, code.tobytes(), half.tobytes())
+            for facts, code, half in zip(pictures, packed, halves, strict=True)
+        ]
+        with self._changing() as connection:
+            connection.executemany(INSERT, rows)
+            if thumbnails:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
+                    [(jpeg, facts.path) for jpeg, facts in zip(thumbnails, pictures, strict=True)],
+                )
+        self._put += len(rows)
+        if self._put > PUT_IN_A_RUN:
+            self._settle(UNSETTLED_SHARE_IN_A_RUN)
+
+    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
+        """Renew the stamps of stored paths whose file was written anew with the same bytes."""
+        with self._writing() as connection:
+            connection.executemany(
+                "UPDATE items SET size = ?, mtime_ns = ? WHERE path = ?",
+                [(stamp.size, stamp.mtime_ns, path) for path, stamp in stamps],
+            )
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Forget these paths, in one transaction; those not stored are ignored. Returns how many were stored."""
+        with self._changing() as connection:
+            return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
+
+    def settle(self) -> None:
+        """Write the side file if so much changed since it was written that opening has become slow."""
+        self._settle(UNSETTLED_SHARE)
+
+    def compact(self) -> None:
+        """Write the file anew without the room of what was removed; needs as much free disk as the file is large."""
+        with self._writing() as connection:
+            connection.execute("UPDATE meta SET forgotten = generation")
+            connection.execute("DELETE FROM removed")
+        with self._lock, plain_errors(self.path):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if len(self) > UNSETTLED:
+            self._write_side_file()
+        else:
+            sidefile.path_of(self.path).unlink(missing_ok=True)
+
+    # Questions
+
+    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """The stamps of those among `paths` that are stored."""
+        rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
+        return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
+
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """The ids of those among `paths` that are stored."""
+        return dict(self._rows_among("path, id", "path", paths))
+
+    def paths_under(self, folder: Path) -> Iterator[str]:
+        """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
+        last, end = path_range(str(folder).rstrip(os.sep) + os.sep)
+        statement = "SELECT path FROM items WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
+        while rows := self._rows(statement, (last, end, IDS_A_STATEMENT)):
+            yield from (row[0] for row in rows)
+            last = rows[-1][0]
+
+    def classes(self) -> dict[str | None, int]:
+        """The number of items of each class, under None those of no class."""
+        return dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+
+    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+        """The stored items among `ids`, by id."""
+        columns = "id, path, class_name, size, mtime_ns, content_hash, width, height, added"
+        found: dict[int, Item] = {}
+        for row in self._rows_among(columns, "id", ids):
+            key, path, class_name, size, mtime_ns, content_hash, width, height, added = row
+            facts = Facts(path, class_name, Stamp(size, mtime_ns, content_hash), width, height)
+            found[key] = Item(key, facts, added)
+        return found
+
+    def thumbnail(self, item_id: int) -> bytes | None:
+        """The stored JPEG of an item, if there is one."""
+        rows = self._rows("SELECT jpeg FROM thumbnails WHERE id = ?", (item_id,))
+        return rows[0][0] if rows else None
+
+    def embedding(self, item_id: int) -> NDArray[np.float32] | None:
+        """The stored embedding (D,) of an item, if there is one."""
+        rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
+        return np.frombuffer(rows[0][0], sidefile.STORED_FLOAT).astype(np.float32) if rows else None
+
+    def nearest(
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+    ) -> Nearest:
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        current = self._current()
+        try:
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+        except sidefile.DamagedError:
+            current = self._current(distrust_side_file=True)
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits."""
+        current = self._current()
+        return current.snapshot.nearest_codes(packed, k, self._masks(current, where))
+
+    # The arrays that searches run on
+
+    def _current(self, distrust_side_file: bool = False) -> "_Current":
+        """The snapshot of the gallery as it is now; a search that still uses an older one is not disturbed."""
+        with self._snapshot_lock:
+            version = self.version()  # before it is read: a change in between is then noticed next time
+            if self._latest is None or self._latest.version != version or distrust_side_file:
+                is_same_file = self._latest is not None and self._latest.version[2] == version[2]
+                known = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
+                self._latest = _Current(version, self._brought_up(known, distrust_side_file))
+            return self._latest
+
+    def _masks(self, current: "_Current", where: Where) -> Masks:
+        """Which rows of the snapshot meet the conditions; kept for the next search with the same."""
+        masks = current.masks.get(where)
+        if masks is None:
+            masks = current.snapshot.masks(None if where == EVERYTHING else self._ids_where(where))
+            if len(current.masks) >= CONDITIONS_KEPT:
+                current.masks.clear()
+            current.masks[where] = masks
+        return masks
+
+    def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
+        """The present snapshot, made from a known one if that is possible."""
+        if known is not None and not self._is_overtaken(known) and (brought := self._after(known)) is not None:
+            return brought
+        if not distrust_side_file and (brought := self._of_side_file()) is not None:
+            return brought
+        if len(self) > UNSETTLED and self._write_side_file() and (brought := self._of_side_file()) is not None:
+            return brought
+        everything = self._after(Snapshot())
+        assert everything is not None, "nothing is forgotten before the beginning"
+        return everything
+
+    def _is_overtaken(self, known: Snapshot) -> bool:
+        """Whether much that a snapshot holds in memory has come into a newer side file since."""
+        return known.in_memory > UNSETTLED and known.side_token != self._side_token()
+
+    def _of_side_file(self) -> Snapshot | None:
+        """The present snapshot from the side file, if there is a sound one that is not too old."""
+        side = self._side_file()
+        return None if side is None else self._after(Snapshot.of_side_file(side))
+
+    def _after(self, snapshot: Snapshot) -> Snapshot | None:
+        with self._lock, plain_errors(self.path):
+            changes = read_changes(self._connection, self.checkpoint, snapshot.generation)
+        return None if changes is None else snapshot.after(changes)
+
+    def _side_file(self) -> sidefile.SideFile | None:
+        """The side file, if there is a sound one."""
+        width, dimension = self.checkpoint.code_bits // 8, self.checkpoint.dimension
+        return sidefile.read(self.path, self._side_token(), width, dimension)
+
+    def _side_token(self) -> str:
+        return str(self._rows("SELECT side_token FROM meta")[0][0])
+
+    def _settle(self, share: float) -> None:
+        """Write the side file if there is none, or more than this share of its items changed since."""
+        self._put = 0
+        with self._lock, plain_errors(self.path):
+            side = self._side_file()
+            changed = count_changes(self._connection, side.header.generation) if side else len(self)
+        if changed > UNSETTLED and (side is None or changed > share * side.header.items):
+            self._write_side_file()
+
+    def _write_side_file(self) -> bool:
+        """Write the side file; whether it could be done. A full disk, a lock or a lack of rights loses nothing."""
+        if not database.may_write(self.path):
+            return False
+        token, width = secrets.token_hex(16), self.checkpoint.code_bits // 8
+        try:
+            # a connection of its own: searches go on meanwhile
+            with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
+                reading.execute("BEGIN")
+                (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
+                (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
+                header = sidefile.Header(token, generation, count, width, self.checkpoint.dimension)
+                if not sidefile.write(self.path, header, read_rows(reading, self.checkpoint)):
+                    return False
+            with self._writing() as connection:
+                connection.execute("UPDATE meta SET side_token = ?", (token,))
+        except (OSError, UserError):
+            return False
+        return True
+
+    def _ids_where(self, where: Where) -> NDArray[np.int64]:
+        """The ids, ascending, of the items that meet the conditions."""
+        condition, values = in_sql(where)
+        rows = self._rows(f"SELECT id FROM items WHERE {condition}", values)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+
+    # SQLite
+
+    def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        with self._lock, plain_errors(self.path):
+            if self._file_state is not None and self._file_state != _file_state(self.path):  # SQLite would not notice
+                self._connection.close()
+                self._connection, unchangeable = database.open_to_read(self.path)
+                if self._made_with() != (self.checkpoint, self.thumbnail_side):
+                    raise UserError(f"{self.path}: another gallery was put in its place; open it anew")
+                self._file_state = _file_state(self.path) if unchangeable else None
+            return self._connection.execute(statement, parameters).fetchall()
+
+    def _made_with(self) -> tuple[Checkpoint, int]:
+        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
+        with self._lock, plain_errors(self.path):
+            *checkpoint, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
+        return Checkpoint(*checkpoint), thumbnail_side
+
+    def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
+        rows: list[Any] = []
+        for start in range(0, len(values), IDS_A_STATEMENT):
+            part = values[start : start + IDS_A_STATEMENT]
+            rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({marks(part)})", part)
+        return rows
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._read_only:  # SQLite would tell only once there is something to write
+            raise UserError(f"{self.path}: {COMPLAINTS[sqlite3.SQLITE_READONLY]}")
+        with self._lock, plain_errors(self.path), transaction(self._connection):
+            yield self._connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes items, and so makes a new generation."""
+        with self._writing() as connection:
+            connection.execute("UPDATE meta SET generation = generation + 1")
+            yield connection
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _columns(facts: Facts) -> tuple[object, ...]:
+    stamp = facts.stamp
+    return (
+        *(facts.path, facts.class_name, stamp.content_hash, stamp.size, stamp.mtime_ns),
+        *(facts.width, facts.height),
+    )
+
+
+def _file_state(path: Path) -> tuple[int, ...]:
+    """What tells one state of a file from another, without reading it; and whether a writer has opened it."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()

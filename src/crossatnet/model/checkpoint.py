@@ -1,0 +1,270 @@
+"""A checkpoint is a folder: config.json, model.safetensors, card.md, history.json and, unless older, record.json.
+
+Its ONNX form, if it has one, lies beside them: see `crossatnet.runtime.onnx_files`. torch is imported only where the
+network itself is saved or loaded.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+
+from crossatnet import __version__
+from crossatnet.config import ModelConfig
+from crossatnet.data.fingerprints import ClassPictures, mark
+from crossatnet.system.errors import did_you_mean
+from crossatnet.data.splits import EVERYTHING
+from crossatnet.system.errors import UserError
+
+if TYPE_CHECKING:
+    from crossatnet.model.network import CrossATNet
+
+PACKAGED = Path(__file__).parent / "checkpoints"
+CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
+RECORD = "record.json"
+FORM = "onnx.json"  # of the ONNX form, whose graphs are *.onnx
+FORMAT = 2  # 1 had no attention, and codes that were signs of the embedding
+RECORD_FORMAT = 1
+
+CARD_TEXT = """\
+# {name}
+
+A CrossATNet checkpoint for sketch-based image retrieval, written by {software}.
+
+| | |
+|---|---|
+| data | {data} (layout `{layout}`) |
+| split | {split}: {training} classes trained on{others} |
+| chosen by | mAP@all of {validation_map:.3f} on {validation} held-out SEEN classes; {epochs} epochs, seed {seed} |
+| network | {backbone}, {sides}, {dimension}-d shared space, {heads} attention heads |
+| hash codes | {lengths} bits, {hashing} |
+
+Train it again: `crossatnet train training.yaml -o FOLDER`. Scores on unseen classes: `crossatnet evaluate`.
+
+Limits: it ranks pictures by likeness to a drawing; it does not say whether a thing is there at all. It has learnt from
+few pictures of few classes: the farther a thing is from those, the more often it is wrong.
+
+Terms: {terms} The pictures it was trained on keep their owners' terms.
+
+Classes trained on: {classes}.
+"""
+
+TERMS = {  # by layout, of the pictures trained on
+    "sketchy": "Sketchy is for research use.",
+    "tuberlin": "TU-Berlin's sketches are under CC BY 4.0, the photos beside them for non-commercial research.",
+    "quickdraw": "Quick, Draw! is under CC BY 4.0.",
+    "quickstart": "OpenMoji is under CC BY-SA 4.0, Twemoji under CC BY 4.0.",
+    "folder": "",
+}
+
+
+class Provenance(BaseModel):
+    """What a checkpoint was trained on; written once, read by evaluation and by the audit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    extra_data: tuple[str, ...] = ()
+    layout: str
+    split: str
+    training_classes: tuple[str, ...]
+    validation_classes: tuple[str, ...]
+    seed: int
+    epochs: int
+    validation_map: float
+    trained_with: str = f"crossatnet {__version__}"
+
+
+class TrainingRecord(BaseModel):
+    """All that training has read, the contents of record.json: what the audit goes by.
+
+    Pictures are kept as fingerprints, never by name or path, and with those of classes held out to choose the epoch.
+    Classes are in canonical spelling; a list is empty where training did no such thing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = RECORD_FORMAT
+    weights: str = ""  # mark of the file of weights that this is the record of; filled in as both are saved
+    pictures: dict[str, ClassPictures]
+    training_classes: tuple[str, ...]
+    selection_classes: tuple[str, ...]  # seen ones, held out to choose the epoch
+    graph_classes: tuple[str, ...]  # whose vectors were nodes of the class graph, or set the margin
+    centring_classes: tuple[str, ...]  # whose pictures' mean feature is taken away
+    statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
+    hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes, and whitening, were fitted on
+    aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
+
+
+class CheckpointConfig(BaseModel):
+    """The contents of config.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT
+    name: str
+    model: ModelConfig
+    provenance: Provenance
+
+
+def save_checkpoint(
+    folder: Path,
+    network: "CrossATNet",
+    name: str,
+    provenance: Provenance,
+    history: list[dict[str, Any]],
+    record: TrainingRecord | None = None,
+) -> None:
+    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole.
+
+    Without a `record` the folder has none: one that lay there belongs to other weights, as does an ONNX form.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for key, tensor in network.distinct_state().items()
+    }
+    config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
+    save_file(weights, folder / WEIGHTS)
+    (folder / RECORD).unlink(missing_ok=True)
+    (folder / FORM).unlink(missing_ok=True)
+    if record is not None:
+        bound = record.model_copy(update={"weights": weights_mark(folder)})
+        (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
+    (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card(config), encoding="utf-8")
+    unfinished = folder / f"{CONFIG}.unfinished"
+    unfinished.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(folder / CONFIG)
+
+
+def card(config: CheckpointConfig) -> str:
+    """The model card, in Markdown."""
+    provenance, model = config.provenance, config.model
+    data = " and ".join([provenance.data, *provenance.extra_data])
+    return CARD_TEXT.format(
+        name=config.name,
+        software=provenance.trained_with,
+        training=len(provenance.training_classes),
+        validation=len(provenance.validation_classes),
+        data=data,
+        others="" if provenance.split == EVERYTHING else ", the others never seen",
+        terms=TERMS[provenance.layout],
+        classes=", ".join(provenance.training_classes),
+        heads=model.attention_heads or "no",
+        sides=f"{model.image_size} px" + (f" (photos {model.photo_size} px)" if model.photo_size else ""),
+        lengths=", ".join(str(bits) for bits in model.code_lengths),
+        **provenance.model_dump(include={"layout", "split", "validation_map", "epochs", "seed"}),
+        **model.model_dump(include={"backbone", "dimension", "hashing"}),
+    )
+
+
+def load_checkpoint(source: str | Path) -> "CrossATNet":
+    """Load the network of a checkpoint, in evaluation mode. Raises `UserError` for anything missing or damaged."""
+    from safetensors.torch import load_file
+
+    from crossatnet.model.network import CrossATNet
+
+    folder = locate(source)
+    config = read_config(folder)
+    network = CrossATNet(config.model)
+    try:
+        network.load_distinct_state(load_file(folder / WEIGHTS))  # copies into float32
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{folder / WEIGHTS}: does not fit its {CONFIG} ({reason})") from error
+    network.name = config.name
+    network.source = source_of(source, folder)
+    return network.eval()
+
+
+def source_of(source: str | Path, folder: Path) -> str:
+    """What a model remembers of where it was loaded from: a packaged name, or the absolute folder."""
+    return str(source) if str(source) in packaged_checkpoints() else str(folder.resolve())
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """Read config.json of a checkpoint folder."""
+    path = folder / CONFIG
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
+            raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
+        if isinstance(raw, dict) and raw.get("format", FORMAT) < FORMAT:
+            raise UserError(f"{path}: written by an older version of crossatnet; train it again")
+        return CheckpointConfig.model_validate(raw)
+    except OSError as error:
+        raise UserError(f"'{folder}' is not a checkpoint: it has no readable {CONFIG}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
+
+
+def read_record(folder: Path) -> TrainingRecord | None:
+    """Read record.json of a checkpoint folder; None where there is none. Raises `UserError` for a damaged one."""
+    path = folder / RECORD
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and raw.get("format", RECORD_FORMAT) > RECORD_FORMAT:
+            raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
+        return TrainingRecord.model_validate(raw)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
+
+
+def weights_mark(folder: Path) -> str:
+    """The mark of a checkpoint's file of weights. Raises `UserError` if it is missing."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return mark(hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a finished checkpoint: config.json is written last."""
+    return (folder / CONFIG).is_file()
+
+
+def packaged_checkpoints() -> dict[str, Path]:
+    """Checkpoints that ship with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(PACKAGED.glob(f"*/{CONFIG}"))}
+
+
+def locate(source: str | Path) -> Path:
+    """The folder of a checkpoint given by packaged name, folder or hub id (`owner/name`, needs the extra `hub`)."""
+    packaged = packaged_checkpoints()
+    if str(source) in packaged:
+        return packaged[str(source)]
+    if Path(source).is_dir():
+        return Path(source)
+    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        return _from_hub(str(source))
+    nearest = did_you_mean(str(source), packaged)
+    raise UserError(f"no checkpoint '{source}': not a folder here, and not a packaged one; {nearest}")
+
+
+def _from_hub(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(
+            f"no folder '{repository}' here; to load it from the hub: pip install 'crossatnet[hub]'"
+        ) from error
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD, FORM, "*.onnx"])
+        )
+    except Exception as error:  # the hub client raises many unrelated types; the user needs one line
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"no folder '{repository}' here, and the hub did not give it: {reason}") from error

@@ -1,0 +1,71 @@
+"""Explanations: which part of a photo a drawing matched, as a heat map over the photo.
+
+Shapes: `B` photos, `S` side of the input, `M` attention heads, `h w` the backbone's map.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossatnet.data.images import load_image
+from crossatnet.system.errors import UserError
+from crossatnet.model.interface import PictureModel
+from crossatnet.report.plots import CELL, Cell, GridRow, retrieval_grid
+
+COLUMNS, MOST = 6, 60  # photos in a row of the picture, and in all
+STRENGTH = 0.55  # of the colour at the point of most attention
+COLOURS = matplotlib.colormaps["inferno"]
+
+
+def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Image.Image:
+    """A photo under its attention map (M, h, w): coloured where the heads' mean is above that of a uniform map.
+
+    Colours go from dark violet to bright yellow at the peak. A map that is uniform leaves the photo as it is.
+    """
+    mean = attention.mean(0)  # (h, w)
+    above = np.clip(mean * mean.size - 1, 0, None)  # 0 where no more than a uniform map
+    scaled = Image.fromarray((above / max(float(above.max()), 1.0)).astype(np.float32))
+    strength = np.clip(np.asarray(scaled.resize(photo.size, Image.Resampling.BICUBIC)), 0, 1)[..., None]  # (H, W, 1)
+    heat = 255 * COLOURS(strength[..., 0])[..., :3]  # (H, W, 3)
+    share = STRENGTH * strength
+    blended = np.asarray(photo.convert("RGB")) * (1 - share) + heat * share  # (H, W, 3)
+    return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def explain(network: PictureModel, sketch: Path, photos: Sequence[Path]) -> Image.Image:
+    """The drawing, and each photo under what the drawing sees in it, best match first.
+
+    Raises `UserError` if the network has no attention or there are no photos or too many, and `ImageError` for a
+    picture that cannot be read.
+    """
+    if not network.has_attention:
+        raise UserError(f"{network.name} has no attention to show; take another checkpoint")
+    if not photos:
+        raise UserError("no photos to look at: give at least one")
+    if len(photos) > MOST:
+        raise UserError(f"{len(photos)} photos are more than fit a picture: give at most {MOST}")
+    drawn = load_image(sketch)
+    similarity, shown = overlays(network, drawn, (load_image(photo) for photo in photos))
+    cells = [Cell(shown[row], f"{similarity[row]:.2f}") for row in np.argsort(-similarity, kind="stable").tolist()]
+    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    return retrieval_grid([GridRow(drawn, "drawn", row) for row in rows])
+
+
+def overlays(
+    network: PictureModel, sketch: Image.Image, photos: Iterable[Image.Image]
+) -> tuple[NDArray[np.float32], list[Image.Image]]:
+    """How similar a sketch finds photos, (B,), and each of them, no larger than a grid shows, under what it sees there.
+
+    Photos are made smaller one after another, before the next is taken: they may be large, and so are overlays.
+    """
+    pixels, shown = [], []
+    for photo in photos:
+        pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
+        photo.thumbnail((2 * CELL, 2 * CELL))
+        shown.append(photo)
+    guided = network.guide(network.shape(sketch, "sketch"), np.stack(pixels))
+    return guided.similarity, [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]

@@ -1,0 +1,166 @@
+"""What computes a model: torch or ONNX Runtime, chosen by name or by a short measurement.
+
+| runtime | computes |
+|---|---|
+| torch | the network as it was trained, float32, channels last |
+| torch-bf16 | its backbone in bfloat16 |
+| torch-compile | its backbone compiled; needs a C++ compiler, and minutes at the start |
+| onnx | the checkpoint's ONNX form in float32, without torch |
+| onnx-int8 | the same; photos in 8 bits |
+| auto | the ONNX form if there is one, photos by whichever of its files is faster on this machine; else torch |
+
+All give a model of one fingerprint: a gallery made by one is searched by any other.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossatnet import Runtime
+from crossatnet.model.weights import load_checkpoint
+from crossatnet.model.checkpoint import locate, source_of
+from crossatnet.config import cache_directory
+from crossatnet.system.errors import did_you_mean
+from crossatnet.system.errors import UserError
+from crossatnet.model.interface import PictureModel, side_of
+from crossatnet.runtime.onnx_files import PhotoPart, has_form
+
+if TYPE_CHECKING:
+    from crossatnet.runtime.onnx_model import OnnxModel
+
+CHOICES = "runtimes.json"  # in the cache folder
+PROBES = 6  # photos that are embedded to measure a runtime
+MIN_COSINE = 0.99  # of embeddings in 8 bits with those in floating point, for `auto` to take them
+WORTH = 1.2  # times as fast: for less, floating point is kept
+
+
+def load_model(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
+    """The model of a checkpoint, computed as asked. Raises `UserError` for what is missing, damaged or unknown."""
+    if runtime not in get_args(Runtime):
+        raise UserError(f"unknown runtime '{runtime}'; {did_you_mean(runtime, get_args(Runtime))}")
+    folder = locate(source)
+    found = source_of(source, folder)  # so that a hub is asked once
+    if runtime == "auto" and not has_form(folder):
+        runtime = "torch"
+    if runtime.startswith("torch"):
+        return _torch_model(found, runtime)
+    from crossatnet.runtime.onnx_model import OnnxModel
+
+    if runtime == "auto":
+        return OnnxModel(found, faster_photo_part)
+    return OnnxModel(found, "photo-int8" if runtime == "onnx-int8" else "photo")
+
+
+def _torch_model(source: str, runtime: Runtime) -> PictureModel:
+    if importlib.util.find_spec("torch") is None:
+        way = (
+            "take --runtime onnx"
+            if has_form(locate(source))
+            else "give it an ONNX form where torch is: crossatnet export"
+        )
+        raise UserError(
+            f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or {way}"
+        )
+    network = load_checkpoint(source)
+    network.use(runtime)
+    return network
+
+
+def faster_photo_part(model: "OnnxModel") -> PhotoPart:
+    """The file of an ONNX form that embeds photos fastest here: measured once, then remembered for this machine.
+
+    8 bits are taken only if they were true to floating point on export, are so on this processor - some without
+    instructions for it let sums overflow - and are worth it.
+    """
+    calibrated = model.form.int8
+    if calibrated is None or calibrated.cosine < MIN_COSINE:
+        return "photo"
+    key = machine_key(model)
+    remembered = recall(key)
+    if remembered is None:
+        remembered = measured(model)
+        remember(key, remembered)
+    fast = remembered["int8_per_s"] >= WORTH * remembered["float_per_s"]
+    return "photo-int8" if fast and remembered["cosine"] >= calibrated.probe_cosine - (1 - MIN_COSINE) else "photo"
+
+
+def measured(model: "OnnxModel") -> dict[str, float]:
+    """Photos a second in floating point and in 8 bits, and how well the two agree here; well under a second."""
+    photos = probes(PROBES, side_of(model.config, "photo"))
+    rows, rates = [], []
+    for part in ("photo", "photo-int8"):
+        model.embed_photos(photos[:1], part)  # loads it
+        best = 0.0
+        for _ in range(2):
+            started = time.perf_counter()
+            embeddings = model.embed_photos(photos, part)
+            best = max(best, PROBES / (time.perf_counter() - started))
+        rows.append(embeddings)
+        rates.append(best)
+    return {"float_per_s": rates[0], "int8_per_s": rates[1], "cosine": float((rows[0] * rows[1]).sum(1).mean())}
+
+
+def machine_key(model: "OnnxModel") -> str:
+    """What a measurement depends on: processor, threads, version of the runtime, and the files measured."""
+    import onnxruntime
+
+    from crossatnet.runtime.onnx_model import threads
+
+    files = [model.form.files[part].sha256 for part in ("photo", "photo-int8")]
+    facts = [processor(), threads(), onnxruntime.__version__, model.fingerprint, *files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def processor() -> str:
+    """The processor's name; its architecture where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    told = [line.partition(":")[2].strip() for line in names if line.startswith(("model name", "flags", "Features"))]
+    return " ".join(told[:2]) or f"{platform.machine()} {platform.processor()}"
+
+
+def recall(key: str) -> dict[str, Any] | None:
+    """What was measured on this machine before, if it can be read."""
+    return _choices().get(key)
+
+
+def remember(key: str, result: dict[str, float]) -> None:
+    """Keep a measurement in the cache folder. Where that cannot be written it is measured again the next time."""
+    path = cache_directory() / CHOICES
+    unfinished = path.with_name(f"{CHOICES}.{time.time_ns()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps({**_choices(), key: result}, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def _choices() -> dict[str, dict[str, Any]]:
+    try:
+        raw = json.loads((cache_directory() / CHOICES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = raw.items() if isinstance(raw, dict) else ()
+    return {key: value for key, value in entries if isinstance(value, dict) and _is_measurement(value)}
+
+
+def _is_measurement(value: dict[str, Any]) -> bool:
+    return all(isinstance(value.get(name), float | int) for name in ("float_per_s", "int8_per_s", "cosine"))
+
+
+def probes(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Made-up pictures (count, S, S, 3) to compare runtimes by: soft coloured shapes, the same everywhere."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in coarse])

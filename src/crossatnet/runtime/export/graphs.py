@@ -1,0 +1,214 @@
+"""Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
+
+Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossatnet.model.checkpoint import WEIGHTS
+from crossatnet.system.errors import UserError
+from crossatnet.model.interface import side_of
+from crossatnet.model.network import CrossATNet
+from crossatnet.runtime.onnx_files import OPSET, Part, halves, stored_tensors
+
+
+class Photo(nn.Module):
+    """Photos (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and maps (B, C, h, w)."""
+
+    def __init__(self, network: CrossATNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        feature_map = self.network.encoder("photo")(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
+        embedding = self.network.embed_map(feature_map, "photo")  # (B, D)
+        return embedding, packed_code(self.network, embedding), feature_map
+
+
+class Sketch(nn.Module):
+    """Sketches (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and pooled features (B, C)."""
+
+    def __init__(self, network: CrossATNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pictures = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
+        if self.network.config.mirror_sketches:
+            pictures = torch.cat([pictures, pictures.flip(3)])  # (2 B, 3, S, S)
+        feature = self.network.pool(self.network.encoder("sketch")(pictures), "sketch").feature  # (2 B or B, C)
+        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D)
+        if self.network.config.mirror_sketches:
+            feature = feature.unflatten(0, (2, -1))[0]  # (B, C)
+            embedding = functional.normalize(embedding.unflatten(0, (2, -1)).sum(0), dim=1)  # (B, D)
+        return embedding, packed_code(self.network, embedding), feature
+
+
+class GuidedPhoto(nn.Module):
+    """A sketch's feature (1, C) and photos' maps (B, C, h, w) -> similarities (B,) and attention (B, M, h, w)."""
+
+    def __init__(self, network: CrossATNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, feature: Tensor, photo_map: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.network.pool(photo_map, "photo", feature)
+        sketch = self.network.embed_pooled(feature, "sketch")  # (1, D)
+        similarity = self.network.embed_pooled(pooled.feature, "photo") @ sketch[0]  # (B,)
+        return similarity, pooled.attention
+
+
+def packed_code(network: CrossATNet, embedding: Tensor) -> Tensor:
+    """Embeddings (B, D) -> packed codes (B, R / 8), `uint8`, the first bit highest, as `PictureModel.hash` packs."""
+    bits = network.hashing(embedding, network.code_bits).unflatten(1, (-1, 8))  # (B, R / 8, 8)
+    weight = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.int32)
+    packed: Tensor = (bits.int() * weight).sum(2).to(torch.uint8)
+    return packed
+
+
+class Interface(NamedTuple):
+    """A part as a module, with an example of its input and the names of what goes in and comes out."""
+
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: dict[str, bool]  # and whether its first axis is the batch
+    outputs: tuple[str, ...]
+
+
+def interface(network: CrossATNet, part: Part) -> Interface:
+    """The module of a part, with what describes it."""
+    if part == "guided":
+        side = side_of(network.config, "photo")
+        photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
+        example = (torch.randn(1, network.backbone.channels), torch.randn(photo_map.shape))
+        inputs = {"feature": False, "map": True}
+        return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
+    side = side_of(network.config, "sketch" if part == "sketch" else "photo")
+    pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    module, last = (Sketch(network), "feature") if part == "sketch" else (Photo(network), "map")
+    return Interface(module, (pixels,), {"pixels": True}, ("embedding", "code", last))
+
+
+def traced(network: CrossATNet, part: Part) -> onnx.ModelProto:
+    """A part of a network in evaluation mode as a graph of standard operators, weights inside.
+
+    Raises `UserError` where the exporter cannot express the network.
+    """
+    described = interface(network, part)
+    axes = tuple({0: torch.export.Dim("pictures")} if batch else None for batch in described.inputs.values())
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                described.module.eval(),
+                described.example,
+                dynamo=True,
+                optimize=False,  # sums of weights stay sums, so that weights stay as the checkpoint's file has them
+                opset_version=OPSET,
+                dynamic_shapes=axes,
+                input_names=[*described.inputs],
+                output_names=[*described.outputs],
+            )
+    except Exception as error:  # whatever of a backbone the exporter does not know
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{network.name}: its {part} part cannot be written as ONNX ({reason})") from error
+    if program is None:
+        raise UserError(f"{network.name}: its {part} part cannot be written as ONNX")
+    return tidied(program.model_proto)
+
+
+def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without the exporter's notes, with constants that are seen as such, and padding inside convolutions.
+
+    ONNX Runtime joins a convolution with what follows only if the bounds of ReLU6 are constants, not casts to the type
+    of something computed.
+    """
+    graph, nodes = model.graph, []
+    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
+    pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
+    for node in graph.node:
+        if node.op_type == "CastLike" and node.input[0] in constants:
+            node = helper.make_node("Cast", [node.input[0]], [*node.output], to=TensorProto.FLOAT)
+        if node.op_type == "Conv" and node.input[0] in pads:
+            node = with_padding(node, pads[node.input[0]], constants)
+        node.doc_string, node.name = "", ""
+        del node.metadata_props[:]
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [node for node in nodes if node.op_type != "Pad" or node.output[0] in used]
+    del graph.node[:], graph.value_info[:], model.metadata_props[:]
+    graph.node.extend(kept)
+    return model
+
+
+def with_padding(convolution: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, Any]) -> onnx.NodeProto:
+    """The convolution with the zeros that were laid around its input as padding of its own."""
+    amounts = numpy_helper.to_array(constants[pad.input[1]].attribute[0].t).tolist()  # before, then after, of 4 axes
+    assert not any(amounts[:2] + amounts[4:6])
+    joined = onnx.NodeProto()
+    joined.CopyFrom(convolution)
+    joined.input[0] = pad.input[0]
+    kept = [attribute for attribute in joined.attribute if attribute.name not in ("pads", "auto_pad")]
+    del joined.attribute[:]
+    joined.attribute.extend([*kept, helper.make_attribute("pads", amounts[2:4] + amounts[6:8])])
+    return joined
+
+
+def linked(model: onnx.ModelProto, weights: bytes) -> onnx.ModelProto:
+    """The graph with its weights taken from the checkpoint's file: float16 there, made float32 when it is loaded.
+
+    Tensors are found by their values, for an exporter and a backbone may name them as they like; what the file does
+    not have stays inside.
+    """
+    graph = model.graph
+    places = {
+        (stored.shape, halves(weights, stored).tobytes()): stored
+        for stored in stored_tensors(weights).values()
+        if stored.kind == "F16"
+    }
+    used = {name for node in graph.node for name in node.input}
+    initialisers, casts = [], []
+    for initialiser in graph.initializer:
+        if initialiser.name not in used:
+            continue
+        values = numpy_helper.to_array(initialiser)
+        place = places.get((values.shape, values.tobytes())) if values.dtype == np.float32 else None
+        if place is None:
+            initialisers.append(initialiser)
+            continue
+        half = TensorProto(name=f"{initialiser.name}.half", data_type=TensorProto.FLOAT16, dims=values.shape)
+        half.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", place.offset), ("length", place.length)):
+            half.external_data.add(key=key, value=str(value))
+        initialisers.append(half)
+        casts.append(helper.make_node("Cast", [half.name], [initialiser.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(initialisers)
+    graph.node.extend(nodes)
+    return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter tells every step on standard output, and warns of what it lacks and does not need."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,169 @@
+"""The ONNX form of a checkpoint: graphs beside its weights, and what is checked before one of them is run.
+
+| file | takes | gives |
+|---|---|---|
+| photo.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `map` (N, C, h, w) |
+| photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolutions and what follows the map |
+| sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
+| guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
+
+The graphs hold no weights: as external data, which ONNX knows, they point into model.safetensors, so the form takes a
+megabyte and cannot go with other weights. onnx.json is the list of them, with digests.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from crossatnet.model.checkpoint import FORM, WEIGHTS
+from crossatnet.config import ModelConfig
+from crossatnet.system.errors import UserError
+from crossatnet.runtime.onnx_wire import Declared, WireError, declared
+
+FORM_FORMAT = 1
+OPSET = 20
+MAX_BYTES = 200_000_000  # of one file: other backbones may bring weights that model.safetensors has in another shape
+
+Part = Literal["photo", "photo-int8", "sketch", "guided"]
+PhotoPart = Literal["photo", "photo-int8"]
+AGAIN = "copy the checkpoint again, or make its ONNX form anew: crossatnet export"
+
+
+class OnnxFile(BaseModel):
+    """One file of the form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    bytes: int
+
+
+class Calibration(BaseModel):
+    """What the ranges of the 8-bit form were found on, and how well it agrees with the other on pictures held out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    classes: tuple[str, ...]  # only of those trained on
+    pictures: int
+    held_out: int
+    cosine: float  # mean over the pictures held out, of embeddings in 8 bits and in floating point
+    lowest_cosine: float
+    probe_cosine: float  # the same over made-up pictures, which any machine can compare with its own
+
+
+class OnnxForm(BaseModel):
+    """The contents of onnx.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORM_FORMAT
+    fingerprint: str  # of the network
+    model: ModelConfig
+    weights: str  # SHA-256 of model.safetensors
+    opset: int
+    files: dict[Part, OnnxFile]
+    largest_error: float  # of embeddings and similarities, against torch on export
+    int8: Calibration | None = None
+    written_with: str
+
+
+def has_form(folder: Path) -> bool:
+    """Whether a checkpoint folder has an ONNX form."""
+    return (folder / FORM).is_file()
+
+
+def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
+    """Read onnx.json and the weights of a checkpoint with these settings, and check that they belong together.
+
+    Raises `UserError` for what is damaged, of another version or of another checkpoint.
+    """
+    path = folder / FORM
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw.get("format") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version != FORM_FORMAT:
+            advice = "upgrade crossatnet" if version > FORM_FORMAT else "make it anew: crossatnet export"
+            raise UserError(f"{path}: format {version}, but this version reads {FORM_FORMAT}; {advice}")
+        form = OnnxForm.model_validate(raw)
+    except OSError as error:
+        raise UserError(f"'{folder}' has no ONNX form; make it: crossatnet export {folder} -o {folder}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {AGAIN}") from error
+    weights = read_weights(folder)
+    if form.model != model or form.weights != hashlib.sha256(weights).hexdigest():
+        raise UserError(f"{path}: belongs to other weights or settings than lie beside it; {AGAIN}")
+    return form, weights
+
+
+def read_part(folder: Path, form: OnnxForm, part: Part) -> bytes:
+    """The bytes of one file of the form, checked. Raises `UserError` for a missing, damaged or foreign one."""
+    path = folder / f"{part}.onnx"
+    if part not in form.files:
+        raise UserError(f"'{folder}' has no {path.name}; make it: crossatnet export{' --int8' * ('int8' in part)}")
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size == form.files[part].bytes and size <= MAX_BYTES else b""
+    except OSError as error:
+        raise UserError(f"{path}: missing ({error.strerror}); {AGAIN}") from error
+    if hashlib.sha256(content).hexdigest() != form.files[part].sha256:
+        raise UserError(f"{path}: damaged, or of another export than {FORM}; {AGAIN}")
+    try:
+        check(declared(content), form)
+    except WireError as error:
+        raise UserError(f"{path}: refused, for {error}; {AGAIN}") from error
+    return content
+
+
+def check(found: Declared, form: OnnxForm) -> None:
+    """Raise `WireError` unless a file keeps to what ours are: standard operators, and weights of this checkpoint."""
+    if found.opsets != {"": form.opset} or form.opset > OPSET or not found.domains <= {""}:
+        raise WireError(f"its operators are not those of ONNX {OPSET} alone")
+    if not found.locations <= {WEIGHTS}:
+        raise WireError(f"it takes weights from other files than {WEIGHTS}")
+    if found.metadata.get("fingerprint") != form.fingerprint:
+        raise WireError("it is of another checkpoint")
+
+
+def read_weights(folder: Path) -> bytes:
+    """The bytes of a checkpoint's file of weights. Raises `UserError` if it cannot be read."""
+    try:
+        return (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
+
+
+class Stored(NamedTuple):
+    """A tensor in a file of weights: its number format there (such as F16), shape, and where its bytes are."""
+
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def stored_tensors(weights: bytes) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name."""
+    start = 8 + int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8:start])
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(
+            facts["dtype"],
+            tuple(facts["shape"]),
+            start + facts["data_offsets"][0],
+            facts["data_offsets"][1] - facts["data_offsets"][0],
+        )
+        for name, facts in header.items()
+    }
+
+
+def halves(weights: bytes, stored: Stored) -> NDArray[np.float32]:
+    """The values of a float16 tensor of a file of weights."""
+    values = np.frombuffer(weights, np.float16, stored.length // 2, stored.offset)
+    return values.astype(np.float32).reshape(stored.shape)

@@ -1,0 +1,160 @@
+"""A checkpoint computed by ONNX Runtime, without torch.
+
+Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
+from crossatnet.data.images import Modality
+from crossatnet.system.errors import UserError
+from crossatnet.model.interface import Guided, PictureModel, check_modality
+from crossatnet.runtime.onnx_files import AGAIN, Part, PhotoPart, halves, read_form, read_part, stored_tensors
+
+LOG_ERRORS_ONLY = 3
+
+
+class OnnxModel(PictureModel):
+    """The ONNX form of a checkpoint; what it takes from files is read when first needed. Safe to call from threads."""
+
+    def __init__(self, source: str | Path, photo: PhotoPart | Callable[["OnnxModel"], PhotoPart] = "photo") -> None:
+        """Open the form of a checkpoint; `photo` tells which file embeds photos, or how to choose it when first asked.
+
+        Raises `UserError` for what is missing, damaged, of another version or of another checkpoint.
+        """
+        self._folder = locate(source)
+        checkpoint = read_config(self._folder)
+        self.config, self.name = checkpoint.model, checkpoint.name
+        self.source = source_of(source, self._folder)
+        self.form, self._weights = read_form(self._folder, self.config)
+        self._choice = photo
+        self._graphs: dict[Part, bytes] = {}
+        self._start()
+        if isinstance(photo, str):
+            self._graph(photo)  # what was asked for by name is refused at once
+
+    def _start(self) -> None:
+        self._sessions: dict[Part, onnxruntime.InferenceSession] = {}
+        self._hyperplanes: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._lock = threading.RLock()
+        self._threads = threads()
+        self._pool = ThreadPoolExecutor(self._threads, "photos")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other machines: all files, and the choice that was made here, so that all compute alike."""
+        chosen = self.photo_part
+        for part in self.form.files:
+            self._graph(part)
+        here = ("_sessions", "_hyperplanes", "_lock", "_pool")  # made anew by `_start`
+        kept = {name: value for name, value in vars(self).items() if name not in here}
+        return {**kept, "_choice": chosen}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of settings and weights: that of the network, for galleries are searched by either."""
+        return self.form.fingerprint
+
+    @property
+    def photo_part(self) -> PhotoPart:
+        """The file that embeds photos, chosen now if it was left open."""
+        with self._lock:
+            if not isinstance(self._choice, str):
+                self._choice = self._choice(self)
+            return self._choice
+
+    @property
+    def piece(self) -> int:
+        """Few: each is computed by itself, and more threads read on meanwhile."""
+        return 4
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        """Preprocessed pictures (N, S, S, 3) -> embeddings (N, D), L2-normalised."""
+        check_modality(modality)
+        if modality == "photo":
+            return self.embed_photos(pixels, self.photo_part)
+        embeddings: NDArray[np.float32] = self._run("sketch", "embedding", pixels=pixels)
+        return embeddings
+
+    def embed_photos(self, pixels: NDArray[np.uint8], part: PhotoPart) -> NDArray[np.float32]:
+        """As `embed`, by one of the files that embed photos."""
+        return np.concatenate([*self._each(part, "embedding", pixels)])  # (N, D)
+
+    def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
+        """Look at photos (N, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed."""
+        feature = self._run("sketch", "feature", pixels=sketch[None])  # (1, C)
+        maps = np.concatenate([*self._each(self.photo_part, "map", photos)])  # (N, C, h, w)
+        similarity, attention = self._session("guided").run(
+            ["similarity", "attention"], {"feature": feature, "map": maps}
+        )
+        return Guided(similarity, attention)
+
+    def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
+        with self._lock:
+            if bits not in self._hyperplanes:  # every search asks for them
+                tensors = stored_tensors(self._weights)
+                weight, offset = (tensors[f"hashing.{name}_{bits}"] for name in ("weight", "offset"))
+                self._hyperplanes[bits] = halves(self._weights, weight), halves(self._weights, offset)
+            return self._hyperplanes[bits]
+
+    def _each(self, part: Part, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
+        """One output for each picture (N, S, S, 3), several at work at once, each on one core.
+
+        A picture alone stays in the core's cache, which is faster than a batch, and its result depends on no other.
+        """
+        session = self._session(part)
+        return [
+            *self._pool.map(lambda row: session.run([output], {"pixels": pixels[row : row + 1]})[0], range(len(pixels)))
+        ]
+
+    def _run(self, part: Part, output: str, **inputs: NDArray[Any]) -> Any:
+        return self._session(part).run([output], inputs)[0]
+
+    def _session(self, part: Part) -> onnxruntime.InferenceSession:
+        with self._lock:
+            if part not in self._sessions:
+                cores = 1 if part.startswith("photo") else self._threads
+                where = str(self._folder / f"{part}.onnx")
+                self._sessions[part] = open_session(self._graph(part), self._weights, where, cores)
+            return self._sessions[part]
+
+    def _graph(self, part: Part) -> bytes:
+        with self._lock:
+            if part not in self._graphs:
+                self._graphs[part] = read_part(self._folder, self.form, part)
+            return self._graphs[part]
+
+
+def open_session(graph: bytes, weights: bytes, where: str, cores: int) -> onnxruntime.InferenceSession:
+    """A session for the bytes of a graph and of its weights. Raises `UserError`, naming `where`, if ORT refuses it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores
+    options.log_severity_level = LOG_ERRORS_ONLY
+    options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])  # no file is opened
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave cores to decoding
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it raises many unrelated types; the user needs one line
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{where}: ONNX Runtime cannot load it ({reason}); {AGAIN}") from error
+
+
+def threads() -> int:
+    """Cores to compute on: OMP_NUM_THREADS, which torch and faiss obey too, or all that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

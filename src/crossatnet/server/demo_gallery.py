@@ -1,0 +1,49 @@
+"""The gallery that is served when none is given: everyday things that were drawn by another hand than the sketches."""
+
+import shutil
+from pathlib import Path
+
+from crossatnet import CrossATNet
+from crossatnet.config import cache_directory
+from crossatnet.data.catalog import by_another_hand
+from crossatnet.data.layouts import quickstart
+from crossatnet.data.quickstart import build_quickstart
+from crossatnet.gallery import Gallery
+from crossatnet.gallery.backend import GalleryMissingError
+from crossatnet.system.progress import gallery_progress
+from crossatnet.server.settings import THUMBNAIL_SIDE, Place
+
+CHECKPOINT = "crossatnet-quickstart"
+TITLE = "Quickstart: everyday things"
+CREDITS = "Pictures: Twemoji, copyright Twitter, Inc and other contributors, CC BY 4.0."
+
+
+def quickstart_place(quiet: bool = False) -> Place:
+    """The quickstart gallery in the cache folder, made or finished first.
+
+    Raises `UserError` if the drawings are not installed.
+    """
+    folder = cache_directory() / "serve"
+    pictures = _copied(build_quickstart(cache_directory() / "quickstart", progress=not quiet), folder / "pictures")
+    model = CrossATNet.from_pretrained(CHECKPOINT)
+    file = folder / model.fingerprint[:12] / "quickstart.gallery"  # another checkpoint makes another gallery
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        gallery = Gallery.open(file, model)
+    except GalleryMissingError:
+        gallery = Gallery.create(file, model, THUMBNAIL_SIDE)
+    with gallery, gallery_progress("indexing the quickstart pictures", quiet) as report:
+        gallery.add_folder(pictures, report)
+    return Place(str(file), TITLE, CREDITS)
+
+
+def _copied(data: Path, folder: Path) -> Path:
+    """The pictures by the hand that drew no sketch, each in a folder of its class's name and called like it."""
+    for item in by_another_hand(list(quickstart(data))):
+        copy = folder / item.class_name / f"{item.class_name}{item.path.suffix}"
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            made = copy.with_name(f".{copy.name}")  # hidden, and whole before it is seen
+            shutil.copy2(item.path, made)
+            made.replace(copy)
+    return folder

@@ -1,0 +1,171 @@
+"""The routes that search: by strokes, by a picture of a drawing, by a photo, by a picture that is there already."""
+
+import re
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from crossatnet.data.images import Modality, check_picture, load_image
+from crossatnet.data.strokes import render
+from crossatnet.gallery.backend import Where
+from crossatnet.server.errors import ApiError, documented
+from crossatnet.server.explaining import explanation
+from crossatnet.server.galleries import Served
+from crossatnet.server.schemas import ClassName, Drawn, Ranking, SearchAnswer, StrokesQuery
+from crossatnet.server.searching import Found, Page, answer, drawing_of, search_drawing, search_similar, search_upload
+from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
+from crossatnet.server.state import State, state_of
+
+_JSON = re.compile(r"application/(.+\+)?json")  # as FastAPI has it, which takes any other body for text
+
+
+class SearchRoute(APIRoute):
+    """A route whose answer is computed at the searches' gate: where that is full, its body is not looked into."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI's, which parses and checks the body before anything of ours is asked."""
+        handle = super().get_route_handler()
+
+        async def handle_if_room(request: Request) -> Response:
+            await request.body()  # all of it: a client that still sends when the connection ends may miss the answer
+            state_of(request).searches.require_room()
+            if self.body_field is not None and not _JSON.fullmatch(_kind_of_body(request)):
+                raise ApiError(415, "the body must be JSON: send the header Content-Type: application/json")
+            return await handle(request)
+
+        return handle_if_room
+
+
+router = APIRouter(prefix="/api/v1/galleries/{gallery}", tags=["search"], route_class=SearchRoute)
+
+PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+PICTURE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of a picture file.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES},
+    }
+}
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The explained picture."}}
+OF_PICTURE = (404, 408, 413, 415, 422)  # what may go wrong where a picture is sent
+
+HowMany = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits of a page.")]
+After = Annotated[int, Query(ge=0, le=DEEPEST_HIT, description="How many hits to pass over.")]
+RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and ranks the first 50 hits.")]
+OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
+
+
+async def asked(  # not run in a thread of its own, as a plain function would be
+    k: HowMany = 24,
+    offset: After = 0,
+    ranking: RankedBy = "float",
+    class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
+) -> Page:
+    """The page of hits that the address asks for."""
+    return Page(k, offset, ranking, Where(tuple(class_names)))
+
+
+Asked = Annotated[Page, Depends(asked)]
+
+
+@router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
+async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
+    """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
+    page = Page(query.k, query.offset, query.ranking, Where(tuple(query.class_names)))
+    return await _search(request, gallery, page, lambda served: search_drawing(served, query.strokes, page))
+
+
+@router.post("/search/sketch", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
+async def search_by_sketch(request: Request, gallery: str, page: Asked) -> SearchAnswer:
+    """Search by a picture file of a drawing, dark on light or light on dark."""
+    return await _search_upload(request, gallery, "sketch", page)
+
+
+@router.post("/search/photo", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
+async def search_by_photo(request: Request, gallery: str, page: Asked) -> SearchAnswer:
+    """Search by a photo."""
+    return await _search_upload(request, gallery, "photo", page)
+
+
+@router.get("/items/{item_id}/similar", responses=documented(404, 422))
+async def search_similar_pictures(
+    request: Request, gallery: str, item_id: str, k: HowMany = 24, offset: After = 0
+) -> SearchAnswer:
+    """More pictures like one that is there; it is left out itself."""
+    page = Page(k, offset)
+    return await _search(request, gallery, page, lambda served: search_similar(served, served.item(item_id), page))
+
+
+@router.post(
+    "/items/{item_id}/explanation/strokes",
+    responses={**documented(404, 408, 409, 413, 415, 422), **PNG},
+    response_class=Response,
+)
+async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: Drawn) -> Response:
+    """The picture under the attention of a drawing's strokes: what it matched."""
+    state = state_of(request)
+    served = state.galleries.named(gallery)
+    png = await state.searches.run(lambda: explanation(served, item_id, render(drawing_of(drawn.strokes))))
+    return Response(png, media_type="image/png")
+
+
+@router.post(
+    "/items/{item_id}/explanation/sketch",
+    responses={**documented(409, *OF_PICTURE), **PNG},
+    response_class=Response,
+    openapi_extra=PICTURE_BODY,
+)
+async def explain_sketch(request: Request, gallery: str, item_id: str) -> Response:
+    """The picture under the attention of a drawing, sent as a picture file."""
+    state = state_of(request)
+    served = state.galleries.named(gallery)
+    content = await picture_body(request)
+
+    def explained() -> bytes:
+        check_picture(content, UPLOAD_PIXELS)
+        return explanation(served, item_id, load_image(content))
+
+    return Response(await state.searches.run(explained), media_type="image/png")
+
+
+async def picture_body(request: Request) -> bytes:
+    """The bytes of the picture file that is the request's body. Raises `ApiError` if it is something else."""
+    if not _kind_of_body(request).startswith("image/"):
+        raise ApiError(415, "the body must be a picture file, its Content-Type image/png, image/jpeg or the like")
+    content = await request.body()
+    if not content:
+        raise ApiError(400, "the body is empty: send the bytes of a picture file", "bad_picture")
+    return content
+
+
+def _kind_of_body(request: Request) -> str:
+    """The media type that the request gives its body, "" if none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
+    state_of(request).galleries.named(gallery)  # a wrong name is told before the picture is read
+    content = await picture_body(request)
+    return await _search(request, gallery, page, lambda served: search_upload(served, content, modality, page))
+
+
+async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], Found]) -> SearchAnswer:
+    """Run a search at the gate and answer it, its time counted from here."""
+    started = time.perf_counter()
+    state: State = state_of(request)
+    served = state.galleries.named(gallery)
+    found, answered = await state.searches.run(partial(_searched, served, page, search, started))
+    state.metrics.searched(found.network, found.search)
+    return answered
+
+
+def _searched(
+    served: Served, page: Page, search: Callable[[Served], Found], started: float
+) -> tuple[Found, SearchAnswer]:
+    found = search(served)
+    return found, answer(served, found, page, started)

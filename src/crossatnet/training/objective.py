@@ -1,0 +1,141 @@
+"""What training minimises: the weighted terms of one batch, and the parts of the model that only training needs.
+
+Shapes: `B` pairs in a batch, `K` classes, `C h w` the backbone's map, `D` the shared space.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crossatnet.training.train import losses
+from crossatnet.config import Config
+from crossatnet.training.batches import Pairs
+from crossatnet.system.errors import UserError
+from crossatnet.model.attention import Pooled
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0, ImageNetClassifier
+from crossatnet.training.decoder import CrossDecoder
+from crossatnet.model.network import CrossATNet
+from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
+from crossatnet.semantics.graph import class_distance, class_graph
+from crossatnet.semantics.vectors import class_vectors
+
+
+class Objective(nn.Module):
+    """The loss of a network on sketch-photo pairs of these (seen) classes.
+
+    `passed_units` is the number of the backbone's units that batches have already passed.
+    """
+
+    class_margin: Tensor | None
+
+    def __init__(self, network: CrossATNet, config: Config, classes: Sequence[str], passed_units: int) -> None:
+        super().__init__()
+        self.weights = config.loss
+        self.passed_units = passed_units
+        dimension = config.model.dimension
+        vectors = None
+        if config.semantics.prototypes == "graph" or config.loss.semantic_margin:
+            vectors = class_vectors(classes, config.semantics.vectors)
+        self.prototypes: FreePrototypes | GraphPrototypes = FreePrototypes(len(classes), dimension)
+        if config.semantics.prototypes == "graph" and vectors is not None:
+            graph = class_graph(classes, vectors, config.semantics.graph, config.semantics.neighbours)
+            self.prototypes = GraphPrototypes(torch.from_numpy(vectors), torch.from_numpy(graph), dimension)
+        margin = None
+        if config.loss.semantic_margin and vectors is not None:
+            margin = config.loss.semantic_margin * torch.from_numpy(class_distance(vectors))
+        self.register_buffer("class_margin", margin)
+        self.decoder = CrossDecoder(dimension, network.backbone.channels) if config.loss.reconstruction else None
+        self.teacher = Teacher(network, passed_units) if config.loss.knowledge else None
+
+    def forward(self, network: CrossATNet, batch: Pairs) -> dict[str, Tensor]:
+        """The terms that are switched on, by name, weighted: their sum is the loss."""
+        weights = self.weights
+        sketch_map = network.encoder("sketch").late(batch.sketch, self.passed_units)  # (B, C, h, w)
+        photo_map = network.encoder("photo").late(batch.photo, self.passed_units)  # (B, C, h, w)
+        sketch_pooled, photo_pooled = network.pool(sketch_map, "sketch"), network.pool(photo_map, "photo")
+        sketch = network.embed_pooled(sketch_pooled.feature, "sketch")  # (B, D)
+        photo = network.embed_pooled(photo_pooled.feature, "photo")  # (B, D)
+        prototypes = self.prototypes()  # (K, D)
+        both, labels = torch.cat([sketch, photo]), batch.label.repeat(2)
+        terms: dict[str, Tensor] = {}
+        if weights.classification:
+            value = losses.classification(both, prototypes, labels, weights.temperature)
+            terms["classification"] = weights.classification * value
+        if weights.triplet:
+            value = losses.cross_modal_triplet(
+                sketch, photo, batch.label, weights.margin, weights.mining, self.class_margin
+            )
+            terms["triplet"] = weights.triplet * value
+        if network.has_attention and (weights.guided or weights.agreement):
+            guided_pooled = network.pool(photo_map, "photo", sketch_pooled.feature)
+            if weights.guided:
+                guided = network.embed_pooled(guided_pooled.feature, "photo")  # (B, D)
+                rival = hardest_rival(sketch, photo, batch.label)  # (B,)
+                seen = network.pool(photo_map[rival], "photo", sketch_pooled.feature).feature
+                guided_rival = network.embed_pooled(seen, "photo")  # (B, D)
+                terms["guided"] = weights.guided * (
+                    losses.classification(guided, prototypes, batch.label, weights.temperature)
+                    + losses.ranking((sketch * guided).sum(1), (sketch * guided_rival).sum(1), weights.margin)
+                )
+            if weights.agreement:
+                terms["agreement"] = weights.agreement * agreement(network, photo_pooled, guided_pooled)
+        if weights.latent:
+            terms["latent"] = weights.latent * losses.latent(both, prototypes, labels)
+        if self.decoder is not None:
+            to_photo, to_sketch = self.decoder(sketch, "photo"), self.decoder(photo, "sketch")  # (B, C)
+            terms["reconstruction"] = weights.reconstruction * (
+                losses.reconstruction(to_photo, photo_pooled.feature - network.photo_centre)
+                + losses.reconstruction(to_sketch, sketch_pooled.feature - network.sketch_centre)
+            )
+        if self.teacher is not None:
+            terms["knowledge"] = weights.knowledge * self.teacher(
+                batch.photo, photo_map, sketch_map, weights.knowledge_temperature
+            )
+        return terms
+
+
+class Teacher(nn.Module):
+    """What the backbone knew of ImageNet before training: its frozen copy's opinion of the photos.
+
+    A photo and the sketch beside it, of the same class, are both asked to still be classified like that (SAKE, Liu et
+    al. 2019, has the photo's own opinion and a semantic one for sketches; taking the counterpart's is ours).
+    """
+
+    def __init__(self, network: CrossATNet, passed_units: int) -> None:
+        super().__init__()
+        if not isinstance(network.backbone, EfficientNetLite0):
+            raise UserError("loss.knowledge needs the ImageNet classifier of the backbone efficientnet-lite0")
+        self.passed_units = passed_units
+        self.backbone = copy.deepcopy(network.backbone).requires_grad_(False).eval()
+        self.classifier = ImageNetClassifier().load_imagenet_weights()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Never: it stays as it was."""
+        return super().train(False)
+
+    def forward(self, photo: Tensor, photo_map: Tensor, sketch_map: Tensor, temperature: float) -> Tensor:
+        """Photos as batches hold them, and both trained maps (B, C, h, w) -> the loss of both modalities."""
+        with torch.no_grad():
+            opinion = self.classifier(self.backbone.late(photo, self.passed_units))  # (B, 1000)
+        return losses.knowledge(self.classifier(photo_map), opinion, temperature) + losses.knowledge(
+            self.classifier(sketch_map), opinion, temperature
+        )
+
+
+def hardest_rival(sketch: Tensor, photo: Tensor, label: Tensor) -> Tensor:
+    """For each sketch (B, D) the photo (B, D) of another class nearest to it: row numbers (B,).
+
+    In a batch of one class it is any photo.
+    """
+    similarity = sketch @ photo.T  # (B, B)
+    return similarity.masked_fill(label[:, None] == label, -torch.inf).argmax(1)
+
+
+def agreement(network: CrossATNet, gallery: Pooled, guided: Pooled) -> Tensor:
+    """How far feature and attention map of photos seen alone are from the sketch-guided ones."""
+    centre = network.centre("photo")
+    return losses.feature_agreement(gallery.feature - centre, guided.feature - centre) + losses.map_agreement(
+        gallery.attention.flatten(2), guided.attention.flatten(2)
+    )

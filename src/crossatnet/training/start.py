@@ -1,0 +1,162 @@
+"""What training starts from: the pretrained network, and the seen classes' pictures as it takes them.
+
+Shapes: `N` items, `V` views, `C h w` a map between two units.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crossatnet.system.memory import keep_freed_memory
+from crossatnet.config import Config
+from crossatnet.training.batches import CachedViews, Source
+from crossatnet.data.catalog import Catalog
+from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
+from crossatnet.data.images import Modality
+from crossatnet.system.errors import UserError
+from crossatnet.model.backbones.base import Backbone
+from crossatnet.model.backbones.efficientnet import EfficientNetLite0
+from crossatnet.model.interface import MODALITIES
+from crossatnet.model.network import CrossATNet, digest
+
+BATCH = 128  # pictures that tell statistics at a time
+ADAPTED = 1280  # pictures that tell batch-norm statistics
+
+
+class NamedViews(NamedTuple):
+    """The pictures of one modality with each one's class name and, where the data set tells, the thing pictured."""
+
+    views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
+    classes: Sequence[str]
+    instances: Sequence[str | None]
+    statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
+
+
+NamedFeatures = Mapping[Modality, NamedViews]
+
+
+def start_network(config: Config) -> CrossATNet:
+    """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
+
+    What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
+    """
+    keep_freed_memory()
+    if config.model.backbone == EfficientNetLite0.name:
+        network = CrossATNet(config.model)
+        pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()
+    else:
+        from crossatnet.model.backbones.transformers import TransformersBackbone
+
+        loaded = TransformersBackbone.load(config.model.backbone)
+        stored = {"backbone": Path(config.model.backbone).name, "backbone_config": loaded.config}
+        network, pretrained = CrossATNet(config.model.model_copy(update=stored)), loaded
+    for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
+        backbone.load_state_dict(pretrained.state_dict())
+        for unit in backbone.chain()[: frozen_units(network, config)]:
+            unit.requires_grad_(False)
+    return network
+
+
+def frozen_units(network: CrossATNet, config: Config) -> int:
+    """How many of the backbone's first units training leaves as they are."""
+    return max(network.backbone.depth - config.train.trainable_units, 0)
+
+
+def passed_units(network: CrossATNet, config: Config) -> int:
+    """How many units the sources' pictures have passed already: the frozen ones if views are kept, else none."""
+    return frozen_units(network, config) if config.train.views else 0
+
+
+def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeatures:
+    """Views, class names and instances of all items of the catalog, by modality."""
+    network = start_network(config).eval().to(best_device())
+    settings = ViewSettings(
+        config.model.image_size,
+        config.model.fit_strokes,
+        config.train.views,
+        frozen_units(network, config),
+        config.train.precision,
+    )
+    features = {}
+    for modality in MODALITIES:
+        part = catalog.select({item.class_name for item in catalog.items}, modality)
+        classes, instances = zip(*((item.class_name, item.instance) for item in part.items), strict=True)
+        pictures = LivePictures(part.items, settings)
+        views: Tensor | LivePictures = pictures
+        statistics = {}
+        if modality == "sketch" and config.model.sketch_statistics:
+            statistics = own_statistics(network.encoder(modality), pictures, config.model.sketch_statistics)
+            network.encoder(modality).load_state_dict(statistics, strict=False)
+        if config.train.views:
+            backbone = network.encoder(modality)
+            fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
+            early = torch.autocast(best_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
+                partial(backbone.early, units=settings.units)
+            )
+            views = extract(part, early, fingerprint, settings, best_device(), quiet)
+        features[modality] = NamedViews(views, classes, instances, statistics)
+    return features
+
+
+@torch.no_grad()
+def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> dict[str, Tensor]:
+    """Batch-norm statistics of these pictures, as far as `share`; the rest is what the backbone has.
+
+    They come from up to `ADAPTED` plain pictures, spread evenly and mixed; each layer sees what the layers before it
+    make of them with statistics of their own (adaptive batch normalisation of Li et al., 2017; the share is ours).
+    Raises `UserError` for a backbone without batch normalisation.
+    """
+    adapted = copy.deepcopy(backbone)
+    norms = [module for module in adapted.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        raise UserError("model.sketch_statistics is for backbones with batch normalisation, and this one has none")
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    count = len(pictures.items)
+    chosen = torch.linspace(0, count - 1, min(count, ADAPTED)).long()
+    mixed = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    device = next(adapted.parameters()).device
+    for picked in mixed.split(BATCH):
+        adapted(pictures.read(picked.tolist(), [None] * len(picked)).to(device))
+    own = adapted.state_dict()
+    return {
+        name: torch.lerp(had, own[name], share).cpu()
+        for name, had in backbone.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    }
+
+
+def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
+    """The part of the features with these classes, numbered in the order given."""
+    number = {name: index for index, name in enumerate(classes)}
+    selected: dict[Modality, Source] = {}
+    for modality, (views, names, *_) in features.items():
+        rows = [row for row, name in enumerate(names) if name in number]
+        labels = torch.tensor([number[names[row]] for row in rows])
+        chosen = views[rows]
+        selected[modality] = (
+            LiveViews(chosen, labels) if isinstance(chosen, LivePictures) else CachedViews(chosen, labels)
+        )
+    return selected
+
+
+def by_another_hand(features: NamedFeatures) -> NamedFeatures:
+    """The features without the photos that share their instance with a sketch."""
+    drawn = set(features["sketch"].instances) - {None}
+    views, classes, instances, statistics = features["photo"]
+    rows = [row for row, instance in enumerate(instances) if instance not in drawn]
+    photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows], statistics)
+    return {"sketch": features["sketch"], "photo": photos}
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
