@@ -37,15 +37,15 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.model.weights import load_checkpoint
-from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.data.layouts import read_catalog
+from crossatnet.evaluation.ranking import evaluate
 from crossatnet.evaluation.zero_shot import open_test
 from crossatnet.gallery.ingest.folder import BATCH
+from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import PictureModel, side_of
 from crossatnet.model.network import CrossATNet as Network
+from crossatnet.model.weights import load_network
 from crossatnet.runtime.onnx_model import OnnxModel, threads
-from crossatnet.evaluation.ranking import evaluate
 from ingest import made
 
 RESULTS = Path(__file__).parent / "results" / "embed.json"
@@ -109,7 +109,7 @@ def given(scratch: Path, checkpoint: str, data: Path | None, count: int) -> Path
 def compared(checkpoint: str, folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Every way's rates, best of several turns."""
     files = sorted(folder.iterdir())
-    plain = load_checkpoint(checkpoint)
+    plain = load_network(checkpoint)
     ways: dict[str, tuple[str, int, Embed]] = {
         "naive, batch 1": ("float32", 1, lambda pixels: naive(plain, pixels)),
         "naive, batch 32": ("float32", 32, lambda pixels: naive(plain, pixels)),
@@ -179,7 +179,7 @@ def indexed(model: PictureModel, folder: Path) -> float:
 
 def arithmetic(checkpoint: str) -> float:
     """Floating-point operations of one photo's embedding, a multiplication and its addition being two."""
-    network = load_checkpoint(checkpoint)
+    network = load_network(checkpoint)
     side = side_of(network.config, "photo")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, side, side), "photo")

@@ -3,7 +3,7 @@
     python benchmarks/evaluate.py --size both
 
 Random embeddings in clusters, and hash codes of them, in the sizes of TU-Berlin-extended and Sketchy-extended are
-scored by `crossatnet.evaluation.ranking` (every definition it has) and by what most public code does: the whole matrix of
+scored by `evaluation.ranking` (every definition it has) and by what most public code does: the whole matrix of
 similarities, and scikit-learn's average precision (nothing else) of one query after another. Each runs in a process of
 its own, whose peak of memory is told. `--queries` scores only the first queries, for a quick look, and writes nothing.
 

@@ -31,7 +31,7 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
-EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/examples.json"
+EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/js/examples.json"
 SIDE = 1024  # units of the paper
 PORT = 8973
 
@@ -88,7 +88,15 @@ def main() -> None:
 @contextmanager
 def server(gallery: str | None) -> Iterator[str]:
     """`crossatnet serve` as its users start it."""
-    command = [sys.executable, "-m", "crossatnet.cli.main", "serve", *([gallery] if gallery else []), "--port", str(PORT)]
+    command = [
+        sys.executable,
+        "-m",
+        "crossatnet",
+        "serve",
+        *([gallery] if gallery else []),
+        "--port",
+        str(PORT),
+    ]
     address = f"http://127.0.0.1:{PORT}"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -56,7 +56,7 @@ class Server(AbstractContextManager["Server"]):
     """`crossatnet serve` as users start it, in processes of its own, until the end of the `with`."""
 
     def __init__(self, galleries: list[Path], workers: int, log: Path, searches: int = 0) -> None:
-        command = [sys.executable, "-m", "crossatnet.cli.main", "serve", *map(str, galleries), "--port", "0"]
+        command = [sys.executable, "-m", "crossatnet", "serve", *map(str, galleries), "--port", "0"]
         command += ["--workers", str(workers), "--searches", str(searches)]
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         self.log = log

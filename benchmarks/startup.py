@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def python(*options: str) -> list[str]:
-    return [sys.executable, *options, "-m", "crossatnet.cli.main"]
+    return [sys.executable, *options, "-m", "crossatnet"]
 
 
 def made(scratch: Path, count: int) -> Path:

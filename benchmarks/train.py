@@ -27,9 +27,9 @@ import lightning
 import torch
 
 from crossatnet.config import Config, load_config
+from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.training.batches import Pairs
 from crossatnet.training.seen_catalog import seen_catalog
-from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.training.start import class_features, seen_features, start_network
 from crossatnet.training.train import Training
 

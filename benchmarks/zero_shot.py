@@ -22,11 +22,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from crossatnet.model.checkpoint import Provenance
 from crossatnet.config import Config, cache_directory, load_config
-from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation.zero_shot import evaluate_zero_shot, frozen_baselines
+from crossatnet.model.checkpoint import Provenance
+from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features
 from crossatnet.training.train import fit, fit_hash, training_embeddings, whiten
 

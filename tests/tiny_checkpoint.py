@@ -9,10 +9,10 @@ def save_tiny_checkpoint(folder: Path, seed: int = 0) -> None:
     """Write a checkpoint for 64 px sketches and 96 px photos, with all that an export must carry over."""
     import torch
 
-    from crossatnet.model.checkpoint import Provenance
-    from crossatnet.model.weights import save_checkpoint
     from crossatnet.config import ModelConfig
+    from crossatnet.model.checkpoint import Provenance
     from crossatnet.model.network import CrossATNet
+    from crossatnet.model.weights import save_checkpoint
 
     torch.manual_seed(seed)
     config = ModelConfig(

@@ -8,8 +8,7 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crossatnet.system.errors import did_you_mean
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 
 class Settings(BaseModel):

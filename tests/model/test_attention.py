@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossatnet.system.errors import UserError
 from crossatnet.model.attention import KEY_CHANNELS, CrossModalAttention, MeanPooler, make_pooler
+from crossatnet.system.errors import UserError
 from oracles import attention as oracle
 
 CHANNELS = 12

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crossatnet.system.errors import UserError
+from crossatnet.evaluation.ranking import evaluate_codes
 from crossatnet.model import hashing
 from crossatnet.model.hashing import HashCodes, pack, unpack
+from crossatnet.system.errors import UserError
 from crossatnet.training.hash_codes import itq, learned
-from crossatnet.evaluation.ranking import evaluate_codes
 
 Planes = tuple[Tensor, Tensor]
 

@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.data.splits import load_split
-from crossatnet.system.errors import UserError
 from crossatnet.semantics import class_distance, class_graph, class_vectors
 from crossatnet.semantics.graph import TAXONOMY, Graph, hierarchy, knn, normalised, spanning_tree
+from crossatnet.system.errors import UserError
 
 ANIMALS = ["swan", "duck", "cat", "tiger", "lion", "horse", "cow", "ant", "bee", "shark"]
 NAMES = [*ANIMALS, "airplane", "helicopter", "church", "apple", "pear"]

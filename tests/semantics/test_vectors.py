@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.data.splits import load_split, split_names
-from crossatnet.system.errors import UserError
 from crossatnet.semantics import class_vectors
 from crossatnet.semantics import vectors as module
+from crossatnet.system.errors import UserError
 
 EAST, NORTH, SOUTH = (1.0, 0.0), (0.0, 1.0), (0.0, -1.0)
 

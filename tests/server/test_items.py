@@ -15,7 +15,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from serving import BASE, HOUSE, PICTURES, PNG, ask, assert_refused, picture
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.server.app import create_app
@@ -23,6 +22,7 @@ from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import open_galleries
 from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.settings import Place, Settings
+from crossatnet.system.errors import UserError
 
 
 def id_of(gallery: Gallery, path: Path) -> int:

@@ -79,7 +79,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with Gallery.create(file, model) as gallery:
         facts = [Facts(f"/none/{number}.jpg", None, Stamp(1, 1, f"{number:064x}"), 8, 8) for number in range(50)]
         gallery.store.put(facts, model.hash(embeddings), embeddings)
-    command = [sys.executable, "-m", "crossatnet.cli.main", "serve", str(file), "--port", "0", "--workers", str(WORKERS)]
+    command = [
+        sys.executable,
+        "-m",
+        "crossatnet",
+        "serve",
+        str(file),
+        "--port",
+        "0",
+        "--workers",
+        str(WORKERS),
+    ]
     process = subprocess.Popen([*command, "--searches", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     running = Running(process)
     threading.Thread(target=running.read_log, daemon=True).start()

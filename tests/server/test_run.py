@@ -18,10 +18,11 @@ from serving import HOUSE, picture
 
 from crossatnet import CrossATNet
 from crossatnet.cli.main import main as cli
-from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
-from crossatnet.server import demo_gallery as quickstart, run
+from crossatnet.server import demo_gallery as quickstart
+from crossatnet.server import run
 from crossatnet.server.settings import Place, Settings
+from crossatnet.system.errors import UserError
 
 PATIENCE = 120  # seconds, for machines that are busy
 
@@ -126,7 +127,7 @@ class Server:
 
     def __init__(self, *arguments: object, log: Path) -> None:
         self.log = log
-        command = [sys.executable, "-m", "crossatnet.cli.main", "serve", *map(str, arguments), "--port", "0"]
+        command = [sys.executable, "-m", "crossatnet", "serve", *map(str, arguments), "--port", "0"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as errors:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)

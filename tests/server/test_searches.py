@@ -14,8 +14,8 @@ from PIL import Image
 from serving import BASE, HOUSE, PICTURES, PNG, assert_refused, picture
 
 from crossatnet.data.strokes import render
-from crossatnet.model.explain import attention_overlay
 from crossatnet.gallery import Gallery, Hit, Where
+from crossatnet.model.explain import attention_overlay
 from oracles.search import hamming
 
 DRAWING = tuple(np.array(stroke, np.float32) for stroke in HOUSE)

@@ -12,8 +12,8 @@ from serving import ADDRESS, BASE, HOUSE, PNG, ask, assert_refused, picture
 from starlette.routing import BaseRoute
 from starlette.websockets import WebSocketDisconnect
 
-from crossatnet.system.errors import UserError
 from crossatnet.server.security import CONTENT_POLICY, COOKIE, COOKIE_SECONDS, OPEN_PATHS, Token, check_token
+from crossatnet.system.errors import UserError
 
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -239,7 +239,7 @@ def test_the_access_log_has_neither_queries_nor_tokens(guarded: TestClient, capl
         assert secret not in "".join(ours)
 
 
-@pytest.mark.parametrize("path", ["/", "/static/page.js", f"{BASE}/search/strokes"])
+@pytest.mark.parametrize("path", ["/", "/static/js/page.js", f"{BASE}/search/strokes"])
 def test_web_sockets_are_refused_before_a_route_is_looked_for(client: TestClient, path: str) -> None:
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
         pass
@@ -254,8 +254,8 @@ def test_methods_that_are_none_are_not_counted_one_by_one(guarded: TestClient) -
 
 
 def test_parts_of_the_page_are_asked_for_anew_so_that_those_of_two_versions_never_mix(client: TestClient) -> None:
-    first = client.get("/static/page.js")
-    again = client.get("/static/page.js", headers={"if-none-match": first.headers["etag"]})
+    first = client.get("/static/js/page.js")
+    again = client.get("/static/js/page.js", headers={"if-none-match": first.headers["etag"]})
     assert [answer.status_code for answer in (first, again)] == [200, 304]
     assert [answer.headers["cache-control"] for answer in (first, again)] == ["no-cache"] * 2
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crossatnet.model.checkpoint import HISTORY, read_config
-from crossatnet.model.weights import load_checkpoint
 from crossatnet.config import load_config
 from crossatnet.data.catalog import Catalog, by_another_hand
 from crossatnet.data.layouts import read_catalog
@@ -19,10 +17,12 @@ from crossatnet.data.splits import Split, load_split
 from crossatnet.evaluation.zero_shot import Results, embed_catalog, evaluate_zero_shot, frozen_baselines, save_results
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import GalleryMissingError
+from crossatnet.model.checkpoint import HISTORY, read_config
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.weights import load_network
+from crossatnet.report.page import GRID_CAPTION, Figure, write_report
 from crossatnet.report.plots import Cell, GridRow, retrieval_grid
 from crossatnet.system.progress import console, gallery_progress
-from crossatnet.report.page import GRID_CAPTION, Figure, write_report
 from crossatnet.training.train import train
 
 CONFIG = "quickstart"
@@ -65,7 +65,7 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
         catalog = read_catalog(config.data.root, config.data.layout, quiet)
     with steps.step("Training on seen concepts"):
         checkpoint = train(config, output / "checkpoint", quiet)
-    network = load_checkpoint(checkpoint)
+    network = load_network(checkpoint)
     with steps.step("Testing on unseen concepts"):
         networks = {"CrossATNet": network, **frozen_baselines(network)}
         results = evaluate_zero_shot(networks, read_config(checkpoint).provenance, catalog, split, (1, 10), quiet)

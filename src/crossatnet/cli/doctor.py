@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 from crossatnet import __version__
-from crossatnet.model.checkpoint import packaged_checkpoints
 from crossatnet.config import cache_directory, packaged_configs
 from crossatnet.data.splits import split_names
+from crossatnet.model.checkpoint import packaged_checkpoints
 
 # What each extra is for -> (extra, the packages to look for).
 EXTRAS = {

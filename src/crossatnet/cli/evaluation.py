@@ -169,8 +169,8 @@ def _evaluate_checkpoint(
     quiet: bool,
 ) -> "list[Results]":
     """The results in every direction and setting of `trials`, on the data, layout and split of `source`."""
-    from crossatnet.evaluation.zero_shot import evaluate_trials, load_networks, open_test
     from crossatnet.evaluation.protocol import check_names
+    from crossatnet.evaluation.zero_shot import evaluate_trials, load_networks, open_test
 
     check_names(*trials)
     networks = load_networks(checkpoint, baselines)

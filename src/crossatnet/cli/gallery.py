@@ -17,8 +17,8 @@ from crossatnet.system.errors import UserError
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
     from crossatnet.gallery.backend import Where
-    from crossatnet.gallery.ingest.folder import Progress
     from crossatnet.gallery.gallery import Combine, Query
+    from crossatnet.gallery.ingest.folder import Progress
 
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 
@@ -79,12 +79,12 @@ def search(
 ) -> None:
     """Find the pictures that a drawing shows, or several drawings of one thing together."""
     from crossatnet.gallery import Gallery
-    from crossatnet.model.interface import PictureModel
+    from crossatnet.runtime.load import load
 
     where = _where(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
     drawings = [_query(query) for query in queries]
-    model = PictureModel.from_pretrained(checkpoint, runtime) if checkpoint else None
+    model = load(checkpoint, runtime) if checkpoint else None
     with Gallery.open(gallery, model, runtime) as opened:
         hits = opened.search(drawings, k, "photo" if photo else "sketch", "guided" if guided else None, where, combine)
     if as_json:
@@ -183,13 +183,13 @@ def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress 
 def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.backend import GalleryMissingError
-    from crossatnet.model.interface import PictureModel
+    from crossatnet.runtime.load import load
 
-    model = PictureModel.from_pretrained(checkpoint, runtime) if checkpoint else None
+    model = load(checkpoint, runtime) if checkpoint else None
     try:
         gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:
-        model = model or PictureModel.from_pretrained(DEFAULT_CHECKPOINT, runtime)
+        model = model or load(DEFAULT_CHECKPOINT, runtime)
         return Gallery.create(place, model, thumbnails)
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):

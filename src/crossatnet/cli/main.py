@@ -13,7 +13,16 @@ from rich.table import Table
 from crossatnet import __version__
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
 from crossatnet.cli.gallery import compact, index, info, remove, search
-from crossatnet.cli.options import DEFAULT_CHECKPOINT, DataRoot, Json, Quiet, RuntimeName, check_overwrites_none, print_some, screen
+from crossatnet.cli.options import (
+    DEFAULT_CHECKPOINT,
+    DataRoot,
+    Json,
+    Quiet,
+    RuntimeName,
+    check_overwrites_none,
+    print_some,
+    screen,
+)
 from crossatnet.cli.serve import serve
 from crossatnet.system.errors import UserError
 
@@ -155,12 +164,12 @@ def explain(
 ) -> None:
     """Show which part of each photo a drawing matched."""
     from crossatnet.report.explanation import explain as run
-    from crossatnet.model.interface import PictureModel
+    from crossatnet.runtime.load import load
 
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"{output}: not the name of a picture; give one such as explained.png with -o")
     check_overwrites_none(output, [sketch, *photos])
-    run(PictureModel.from_pretrained(checkpoint, runtime), sketch, photos).save(output)
+    run(load(checkpoint, runtime), sketch, photos).save(output)
     print(output)
 
 
@@ -234,7 +243,3 @@ def _print_catalog(catalog: "Catalog") -> None:
     print(f"{catalog.root}: {len(counts)} classes, {sketches} sketches, {photos} photos")
     print_some("unusable", [problem.reason for problem in catalog.problems])
     print_some("duplicate", [f"{copy.label} equals {kept.label}" for copy, kept in catalog.duplicates])
-
-
-if __name__ == "__main__":
-    main()

@@ -12,10 +12,9 @@ from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, scan
 from crossatnet.data.images import IMAGE_SUFFIXES, Modality
 from crossatnet.data.names import canonical
-from crossatnet.system.errors import did_you_mean
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.strokes import StrokeFile
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 STROKE_SUFFIX = ".ndjson"
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")

@@ -1,9 +1,7 @@
 """Class names: one canonical form, and one table of names that different data sets give the same class."""
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
 
 # Name in canonical spelling -> the class it is. Only true synonyms: related classes (ape, monkey) stay apart.
 ALIASES = {
@@ -67,10 +65,3 @@ def canonical(name: str) -> str:
     composed = unicodedata.normalize("NFC", name)  # some systems write "é" of file names as a letter and an accent
     spelled = re.sub(r"[\W_]+", "_", composed.lower()).strip("_")
     return ALIASES.get(spelled, spelled)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the nearest known names, or all of them if none is near."""
-    choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(choices)}"

@@ -28,9 +28,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from crossatnet.data.names import canonical
-from crossatnet.system.errors import did_you_mean
 from crossatnet.data.splits import load_split
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 from crossatnet.system.progress import track
 
 SPLIT = "quickstart-200"

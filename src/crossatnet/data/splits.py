@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from crossatnet.data.names import canonical
-from crossatnet.system.errors import did_you_mean
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 EVERYTHING = "all"  # in place of a split: every class is trained on
 PACKAGED = Path(__file__).parent / "splits"

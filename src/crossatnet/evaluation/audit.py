@@ -13,13 +13,23 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from crossatnet.model.checkpoint import CONFIG, RECORD, WEIGHTS, CheckpointConfig, Provenance, TrainingRecord, read_config, read_record, weights_mark
 from crossatnet.data.catalog import Catalog
 from crossatnet.data.fingerprints import Looks, looks, mark, near
 from crossatnet.data.imagenet import PUBLISHED, counterparts, sorted_by_standing
 from crossatnet.data.images import Modality
 from crossatnet.data.names import are_related, canonical
 from crossatnet.data.splits import Split
+from crossatnet.model.checkpoint import (
+    CONFIG,
+    RECORD,
+    WEIGHTS,
+    CheckpointConfig,
+    Provenance,
+    TrainingRecord,
+    read_config,
+    read_record,
+    weights_mark,
+)
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
 Level = Literal["failure", "unproven", "warning", "note"]

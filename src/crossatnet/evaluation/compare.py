@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from crossatnet.evaluation.scores import Row
-from crossatnet.system.errors import UserError
 from crossatnet.evaluation.zero_shot import Results
+from crossatnet.system.errors import UserError
 
 PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
 MOST = 5  # classes that gain, and that lose, to be named

@@ -9,10 +9,9 @@ import numpy as np
 
 from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.images import Modality
-from crossatnet.system.errors import did_you_mean
 from crossatnet.data.splits import Split
 from crossatnet.evaluation.scores import SEED, Task
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 ZERO_SHOT = "zero-shot: queries and gallery of unseen classes only"
 SETTINGS = ("zero-shot", "generalised", "all-seen-photos")

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossatnet.system.threads import on_cores
-from crossatnet.system.errors import UserError
 from crossatnet.evaluation.metrics import RetrievalScores, joined, score_counts, score_ranks
+from crossatnet.system.errors import UserError
+from crossatnet.system.threads import on_cores
 
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
 THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip

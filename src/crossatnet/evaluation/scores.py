@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from crossatnet.system.errors import UserError
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes
+from crossatnet.system.errors import UserError
 
 SEED = 0  # of every draw that an evaluation makes
 RESAMPLES = 1000  # of the classes, for a confidence interval

@@ -16,24 +16,34 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet import __version__
-from crossatnet.system.memory import keep_freed_memory
-from crossatnet.model.checkpoint import Provenance, locate, read_config
-from crossatnet.model.weights import load_checkpoint
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split, load_split
-from crossatnet.evaluation.scores import RESAMPLES, SEED, TIMED_HITS, TIMED_QUERIES, Row, Task, as_row, read_embeddings, score
-from crossatnet.system.errors import UserError
 from crossatnet.evaluation.metrics import RetrievalScores, joined
+from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
+from crossatnet.evaluation.ranking import evaluate_similarity
+from crossatnet.evaluation.scores import (
+    RESAMPLES,
+    SEED,
+    TIMED_HITS,
+    TIMED_QUERIES,
+    Row,
+    Task,
+    as_row,
+    read_embeddings,
+    score,
+)
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0
+from crossatnet.model.checkpoint import Provenance, locate, read_config
 from crossatnet.model.interface import GUIDED, MODALITIES
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.weights import load_network
+from crossatnet.system.errors import UserError
+from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.progress import track
-from crossatnet.evaluation.ranking import evaluate_similarity
-from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
 
 BATCH = 32
 DEFINITIONS = {
@@ -143,7 +153,7 @@ def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
     The process keeps the memory that it frees from now on: what evaluates them allocates the same for every batch.
     """
     keep_freed_memory()
-    network = load_checkpoint(checkpoint)
+    network = load_network(checkpoint)
     return {network.name: network, **(frozen_baselines(network) if baselines else {})}
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Backend, Checkpoint
 from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
+from crossatnet.system.errors import UserError
 
 
 def open_backend(place: str | Path) -> Backend:

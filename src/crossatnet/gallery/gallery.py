@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from crossatnet import Runtime
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Item, Where
+from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.folder import BATCH, IngestSummary, Progress, add_folder, add_picture
-from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.shortlist import unit_rows
-from crossatnet.model.interface import GUIDED, PictureModel
+from crossatnet.model.interface import GUIDED
+from crossatnet.runtime.load import load
+from crossatnet.system.errors import UserError
 
 Query = Picture | Drawing
 Rerank = Literal["guided"]
@@ -275,7 +276,7 @@ def _load_model(store: Backend, runtime: Runtime) -> Embedder:
             f"{store.name}: made with the model {made_with.name}, which was not saved then; pass it to Gallery.open"
         )
     try:
-        model = PictureModel.from_pretrained(made_with.source, runtime)
+        model = load(made_with.source, runtime)
     except UserError as error:
         raise UserError(
             f"{store.name}: cannot load the checkpoint that made it: {error}."

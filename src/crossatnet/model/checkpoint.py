@@ -7,22 +7,20 @@ network itself is saved or loaded.
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
 
 from crossatnet import __version__
 from crossatnet.config import ModelConfig
 from crossatnet.data.fingerprints import ClassPictures, mark
-from crossatnet.system.errors import did_you_mean
 from crossatnet.data.splits import EVERYTHING
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from crossatnet.model.network import CrossATNet
+    pass
 
-PACKAGED = Path(__file__).parent / "checkpoints"
+PACKAGED = Path(__file__).parents[1] / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
 RECORD = "record.json"
 FORM = "onnx.json"  # of the ONNX form, whose graphs are *.onnx
@@ -110,39 +108,6 @@ class CheckpointConfig(BaseModel):
     provenance: Provenance
 
 
-def save_checkpoint(
-    folder: Path,
-    network: "CrossATNet",
-    name: str,
-    provenance: Provenance,
-    history: list[dict[str, Any]],
-    record: TrainingRecord | None = None,
-) -> None:
-    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole.
-
-    Without a `record` the folder has none: one that lay there belongs to other weights, as does an ONNX form.
-    """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for key, tensor in network.distinct_state().items()
-    }
-    config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
-    save_file(weights, folder / WEIGHTS)
-    (folder / RECORD).unlink(missing_ok=True)
-    (folder / FORM).unlink(missing_ok=True)
-    if record is not None:
-        bound = record.model_copy(update={"weights": weights_mark(folder)})
-        (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
-    (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card(config), encoding="utf-8")
-    unfinished = folder / f"{CONFIG}.unfinished"
-    unfinished.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / CONFIG)
-
-
 def card(config: CheckpointConfig) -> str:
     """The model card, in Markdown."""
     provenance, model = config.provenance, config.model
@@ -162,27 +127,6 @@ def card(config: CheckpointConfig) -> str:
         **provenance.model_dump(include={"layout", "split", "validation_map", "epochs", "seed"}),
         **model.model_dump(include={"backbone", "dimension", "hashing"}),
     )
-
-
-def load_checkpoint(source: str | Path) -> "CrossATNet":
-    """Load the network of a checkpoint, in evaluation mode. Raises `UserError` for anything missing or damaged."""
-    from safetensors.torch import load_file
-
-    from crossatnet.model.network import CrossATNet
-
-    folder = locate(source)
-    config = read_config(folder)
-    network = CrossATNet(config.model)
-    try:
-        network.load_distinct_state(load_file(folder / WEIGHTS))  # copies into float32
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{folder / WEIGHTS}: does not fit its {CONFIG} ({reason})") from error
-    network.name = config.name
-    network.source = source_of(source, folder)
-    return network.eval()
 
 
 def source_of(source: str | Path, folder: Path) -> str:

@@ -3,20 +3,16 @@
 Shapes: `B` photos, `S` side of the input, `M` attention heads, `h w` the backbone's map.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import load_image
-from crossatnet.system.errors import UserError
 from crossatnet.model.interface import PictureModel
-from crossatnet.report.plots import CELL, Cell, GridRow, retrieval_grid
 
-COLUMNS, MOST = 6, 60  # photos in a row of the picture, and in all
+LARGEST = 288  # pixels of the longer side of an overlay
 STRENGTH = 0.55  # of the colour at the point of most attention
 COLOURS = matplotlib.colormaps["inferno"]
 
@@ -36,25 +32,6 @@ def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Ima
     return Image.fromarray(np.rint(blended).astype(np.uint8))
 
 
-def explain(network: PictureModel, sketch: Path, photos: Sequence[Path]) -> Image.Image:
-    """The drawing, and each photo under what the drawing sees in it, best match first.
-
-    Raises `UserError` if the network has no attention or there are no photos or too many, and `ImageError` for a
-    picture that cannot be read.
-    """
-    if not network.has_attention:
-        raise UserError(f"{network.name} has no attention to show; take another checkpoint")
-    if not photos:
-        raise UserError("no photos to look at: give at least one")
-    if len(photos) > MOST:
-        raise UserError(f"{len(photos)} photos are more than fit a picture: give at most {MOST}")
-    drawn = load_image(sketch)
-    similarity, shown = overlays(network, drawn, (load_image(photo) for photo in photos))
-    cells = [Cell(shown[row], f"{similarity[row]:.2f}") for row in np.argsort(-similarity, kind="stable").tolist()]
-    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
-    return retrieval_grid([GridRow(drawn, "drawn", row) for row in rows])
-
-
 def overlays(
     network: PictureModel, sketch: Image.Image, photos: Iterable[Image.Image]
 ) -> tuple[NDArray[np.float32], list[Image.Image]]:
@@ -65,7 +42,7 @@ def overlays(
     pixels, shown = [], []
     for photo in photos:
         pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
-        photo.thumbnail((2 * CELL, 2 * CELL))
+        photo.thumbnail((LARGEST, LARGEST))
         shown.append(photo)
     guided = network.guide(network.shape(sketch, "sketch"), np.stack(pixels))
     return guided.similarity, [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]

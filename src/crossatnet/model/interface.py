@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet import Runtime
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
 from crossatnet.data.photos import read_photo
@@ -36,21 +35,11 @@ class Guided(NamedTuple):
 
 
 class PictureModel(ABC):
-    """A trained CrossATNet: `CrossATNet.from_pretrained(...)` gives one."""
+    """A trained model, whatever computes it. `runtime.choose.load` gives one."""
 
     config: ModelConfig
     source: str  # where it was loaded from: a packaged name or a folder
     name: str
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, runtime: Runtime = "auto") -> "PictureModel":
-        """Load a checkpoint: a packaged name, a folder, or a hub id such as `owner/name`.
-
-        `runtime` is what computes it, see `crossatnet.runtime.choose`. Raises `UserError` for anything missing or damaged.
-        """
-        from crossatnet.runtime.choose import load_model
-
-        return load_model(source, runtime)
 
     # What a runtime gives
 

@@ -6,7 +6,6 @@ Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attent
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from torch.nn import functional
 from crossatnet import Runtime
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality
-from crossatnet.system.errors import UserError
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
+from crossatnet.system.errors import UserError
 
 
 class CrossATNet(nn.Module, PictureModel):
@@ -30,7 +29,7 @@ class CrossATNet(nn.Module, PictureModel):
 
     With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own. With
     `sketch_statistics` sketches share the weights, and are normalised by batch-norm statistics of their own.
-    Weights are random until loaded: `load_checkpoint` gives a trained network.
+    Weights are random until loaded: `load_network` gives a trained network.
     """
 
     sketch_centre: Tensor
@@ -58,13 +57,6 @@ class CrossATNet(nn.Module, PictureModel):
         self.hashing = HashCodes(config.dimension, config.code_lengths)
         self._runtime: Runtime = "torch"
         self._compiled: dict[Modality, Callable[[Tensor], Tensor]] = {}
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, runtime: Runtime = "torch") -> PictureModel:
-        """As `PictureModel.from_pretrained`, but by default this network itself, in evaluation mode."""
-        return super().from_pretrained(source, runtime)
-
-    # The network, step by step
 
     def forward(self, pictures: Tensor, modality: Modality) -> Tensor:
         """Prepared pictures (B, 3, S, S), 0..255 -> embeddings (B, D), L2-normalised."""

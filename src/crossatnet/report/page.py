@@ -18,14 +18,24 @@ from PIL import Image
 from sklearn.manifold import TSNE
 
 from crossatnet.data.catalog import open_item
+from crossatnet.evaluation.metrics import RetrievalScores
+from crossatnet.evaluation.ranking import DECIMALS
 from crossatnet.evaluation.scores import SEED
-from crossatnet.system.errors import UserError
 from crossatnet.evaluation.zero_shot import Embedded, Evaluated, Results, ZeroShotTest, evaluate_trials, save_results
 from crossatnet.model.explain import overlays
-from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.model.network import CrossATNet
-from crossatnet.report.plots import Cell, GridRow, class_bars, class_map, code_length_curve, confusion_map, precision_recall_curves, retrieval_grid, training_curves
-from crossatnet.evaluation.ranking import DECIMALS
+from crossatnet.report.plots import (
+    Cell,
+    GridRow,
+    class_bars,
+    class_map,
+    code_length_curve,
+    confusion_map,
+    precision_recall_curves,
+    retrieval_grid,
+    training_curves,
+)
+from crossatnet.system.errors import UserError
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
 CONFUSIONS = 10  # told in words
@@ -170,7 +180,7 @@ def write_report(
     credits: Sequence[str] = (),
 ) -> None:
     """Write the page; it needs no other file and asks no other host. An empty history leaves out the training."""
-    page = Environment(loader=PackageLoader("crossatnet"), autoescape=True).get_template("report.html")
+    page = Environment(loader=PackageLoader("crossatnet.report", ""), autoescape=True).get_template("page.html")
     html = page.render(
         title=title,
         summary=summary,

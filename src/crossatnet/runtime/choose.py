@@ -1,38 +1,20 @@
-"""What computes a model: torch or ONNX Runtime, chosen by name or by a short measurement.
-
-| runtime | computes |
-|---|---|
-| torch | the network as it was trained, float32, channels last |
-| torch-bf16 | its backbone in bfloat16 |
-| torch-compile | its backbone compiled; needs a C++ compiler, and minutes at the start |
-| onnx | the checkpoint's ONNX form in float32, without torch |
-| onnx-int8 | the same; photos in 8 bits |
-| auto | the ONNX form if there is one, photos by whichever of its files is faster on this machine; else torch |
-
-All give a model of one fingerprint: a gallery made by one is searched by any other.
-"""
+"""Which file of an ONNX form embeds photos fastest on this machine: measured once, then remembered."""
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import platform
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet import Runtime
-from crossatnet.model.weights import load_checkpoint
-from crossatnet.model.checkpoint import locate, source_of
 from crossatnet.config import cache_directory
-from crossatnet.system.errors import did_you_mean
-from crossatnet.system.errors import UserError
-from crossatnet.model.interface import PictureModel, side_of
-from crossatnet.runtime.onnx_files import PhotoPart, has_form
+from crossatnet.model.interface import side_of
+from crossatnet.runtime.onnx_files import PhotoPart
 
 if TYPE_CHECKING:
     from crossatnet.runtime.onnx_model import OnnxModel
@@ -41,38 +23,6 @@ CHOICES = "runtimes.json"  # in the cache folder
 PROBES = 6  # photos that are embedded to measure a runtime
 MIN_COSINE = 0.99  # of embeddings in 8 bits with those in floating point, for `auto` to take them
 WORTH = 1.2  # times as fast: for less, floating point is kept
-
-
-def load_model(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
-    """The model of a checkpoint, computed as asked. Raises `UserError` for what is missing, damaged or unknown."""
-    if runtime not in get_args(Runtime):
-        raise UserError(f"unknown runtime '{runtime}'; {did_you_mean(runtime, get_args(Runtime))}")
-    folder = locate(source)
-    found = source_of(source, folder)  # so that a hub is asked once
-    if runtime == "auto" and not has_form(folder):
-        runtime = "torch"
-    if runtime.startswith("torch"):
-        return _torch_model(found, runtime)
-    from crossatnet.runtime.onnx_model import OnnxModel
-
-    if runtime == "auto":
-        return OnnxModel(found, faster_photo_part)
-    return OnnxModel(found, "photo-int8" if runtime == "onnx-int8" else "photo")
-
-
-def _torch_model(source: str, runtime: Runtime) -> PictureModel:
-    if importlib.util.find_spec("torch") is None:
-        way = (
-            "take --runtime onnx"
-            if has_form(locate(source))
-            else "give it an ONNX form where torch is: crossatnet export"
-        )
-        raise UserError(
-            f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or {way}"
-        )
-    network = load_checkpoint(source)
-    network.use(runtime)
-    return network
 
 
 def faster_photo_part(model: "OnnxModel") -> PhotoPart:

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossatnet.model.checkpoint import FORM, WEIGHTS
 from crossatnet.config import ModelConfig
-from crossatnet.system.errors import UserError
+from crossatnet.model.checkpoint import FORM, WEIGHTS
 from crossatnet.runtime.onnx_wire import Declared, WireError, declared
+from crossatnet.system.errors import UserError
 
 FORM_FORMAT = 1
 OPSET = 20

@@ -14,11 +14,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.data.images import Modality
-from crossatnet.system.errors import UserError
+from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
 from crossatnet.runtime.onnx_files import AGAIN, Part, PhotoPart, halves, read_form, read_part, stored_tensors
+from crossatnet.system.errors import UserError
 
 LOG_ERRORS_ONLY = 3
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.names import canonical
-from crossatnet.system.errors import UserError
 from crossatnet.semantics.senses import sense_of
+from crossatnet.system.errors import UserError
 
 PACKAGED = "gloss"
 GLOSS_TABLE = Path(__file__).parent / "gloss.npz"  # made by tools/make_class_vectors.py

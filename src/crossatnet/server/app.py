@@ -11,12 +11,14 @@ from PIL import Image
 
 from crossatnet import __version__
 from crossatnet.gallery import Gallery
-from crossatnet.server.routes import items as routes_items, search as routes_search, system as routes_system
 from crossatnet.server.errors import add_handlers
 from crossatnet.server.galleries import Galleries
 from crossatnet.server.limits import Gate
-from crossatnet.server.prometheus import Metrics, Watch
 from crossatnet.server.pictures import Thumbnails
+from crossatnet.server.prometheus import Metrics, Watch
+from crossatnet.server.routes import items as routes_items
+from crossatnet.server.routes import search as routes_search
+from crossatnet.server.routes import system as routes_system
 from crossatnet.server.routes.system import STATIC
 from crossatnet.server.security import Guard, Token
 from crossatnet.server.settings import LOOPBACK, PICTURES_AT_ONCE, PICTURES_WAITING, SEARCHES_WAITING, Settings

@@ -3,15 +3,15 @@
 import shutil
 from pathlib import Path
 
-from crossatnet import CrossATNet
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import by_another_hand
 from crossatnet.data.layouts import quickstart
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import GalleryMissingError
-from crossatnet.system.progress import gallery_progress
+from crossatnet.runtime.load import load
 from crossatnet.server.settings import THUMBNAIL_SIDE, Place
+from crossatnet.system.progress import gallery_progress
 
 CHECKPOINT = "crossatnet-quickstart"
 TITLE = "Quickstart: everyday things"
@@ -25,7 +25,7 @@ def quickstart_place(quiet: bool = False) -> Place:
     """
     folder = cache_directory() / "serve"
     pictures = _copied(build_quickstart(cache_directory() / "quickstart", progress=not quiet), folder / "pictures")
-    model = CrossATNet.from_pretrained(CHECKPOINT)
+    model = load(CHECKPOINT)
     file = folder / model.fingerprint[:12] / "quickstart.gallery"  # another checkpoint makes another gallery
     file.parent.mkdir(parents=True, exist_ok=True)
     try:

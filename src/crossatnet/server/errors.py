@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from crossatnet.data.images import ImageError, TooManyPixelsError
-from crossatnet.system.errors import UserError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
+from crossatnet.system.errors import UserError
 
 CODES = {
     400: "bad_request",

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import LARGEST_ID, Item
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.errors import ApiError
 from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
 from crossatnet.server.settings import Place
+from crossatnet.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from crossatnet import CrossATNet
-from crossatnet.system.errors import UserError
+from crossatnet.runtime.load import load
 from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.settings import Settings
+from crossatnet.system.errors import UserError
 
 GRACE_SECONDS = 10  # for requests under way when the server is stopped
 HUNG_SECONDS = 30  # a worker that says nothing for so long is replaced
@@ -58,7 +58,7 @@ def open_at(settings: Settings) -> Galleries:
         settings.uploads.mkdir(parents=True, exist_ok=True)
         if not os.access(settings.uploads, os.W_OK | os.X_OK):
             raise UserError(f"{settings.uploads}: cannot be written; give a folder of yours with --uploads")
-    model = CrossATNet.from_pretrained(settings.checkpoint) if settings.checkpoint else None
+    model = load(settings.checkpoint) if settings.checkpoint else None
     return open_galleries(settings.places, settings.uploads, model)
 
 

@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crossatnet.server.settings import DEEPEST_HIT, LARGEST_COORDINATE, MOST_CLASSES, MOST_HITS, MOST_POINTS, MOST_STROKES
+from crossatnet.server.settings import (
+    DEEPEST_HIT,
+    LARGEST_COORDINATE,
+    MOST_CLASSES,
+    MOST_HITS,
+    MOST_POINTS,
+    MOST_STROKES,
+)
 
 Ranking = Literal["float", "code", "guided"]
 Coordinate = Annotated[float, Field(strict=True, ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE, allow_inf_nan=False)]

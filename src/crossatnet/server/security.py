@@ -14,10 +14,10 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crossatnet.system.errors import UserError
 from crossatnet.server.errors import ApiError
 from crossatnet.server.limits import bounded_receive, largest_body, too_large
 from crossatnet.server.settings import LOOPBACK
+from crossatnet.system.errors import UserError
 
 SHORTEST_TOKEN = 16
 COOKIE = "crossatnet"

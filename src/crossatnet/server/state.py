@@ -7,8 +7,8 @@ from fastapi import Request
 
 from crossatnet.server.galleries import Galleries
 from crossatnet.server.limits import Gate
-from crossatnet.server.prometheus import Metrics
 from crossatnet.server.pictures import Thumbnails
+from crossatnet.server.prometheus import Metrics
 
 
 @dataclass(frozen=True)

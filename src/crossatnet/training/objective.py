@@ -9,17 +9,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crossatnet.training.train import losses
 from crossatnet.config import Config
-from crossatnet.training.batches import Pairs
-from crossatnet.system.errors import UserError
 from crossatnet.model.attention import Pooled
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0, ImageNetClassifier
-from crossatnet.training.decoder import CrossDecoder
 from crossatnet.model.network import CrossATNet
-from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 from crossatnet.semantics.graph import class_distance, class_graph
 from crossatnet.semantics.vectors import class_vectors
+from crossatnet.system.errors import UserError
+from crossatnet.training import losses
+from crossatnet.training.batches import Pairs
+from crossatnet.training.decoder import CrossDecoder
+from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 
 
 class Objective(nn.Module):

@@ -13,17 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crossatnet.system.memory import keep_freed_memory
 from crossatnet.config import Config
-from crossatnet.training.batches import CachedViews, Source
 from crossatnet.data.catalog import Catalog
-from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 from crossatnet.data.images import Modality
-from crossatnet.system.errors import UserError
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet, digest
+from crossatnet.system.errors import UserError
+from crossatnet.system.memory import keep_freed_memory
+from crossatnet.training.batches import CachedViews, Source
+from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 
 BATCH = 128  # pictures that tell statistics at a time
 ADAPTED = 1280  # pictures that tell batch-norm statistics

@@ -25,22 +25,30 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint
-from crossatnet.model.weights import save_checkpoint
 from crossatnet.config import Config
-from crossatnet.training.batches import BalancedPairs, Pairs, Source
-from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES
-from crossatnet.system.errors import UserError
-from crossatnet.training.hash_codes import directions_of, itq, learned
+from crossatnet.evaluation.ranking import evaluate
+from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
-from crossatnet.training.whitening import whitening
+from crossatnet.model.weights import save_checkpoint
+from crossatnet.system.errors import UserError
+from crossatnet.training.batches import BalancedPairs, Pairs, Source
+from crossatnet.training.hash_codes import directions_of, itq, learned
 from crossatnet.training.objective import Objective
-from crossatnet.evaluation.ranking import evaluate
-from crossatnet.training.start import NamedFeatures, best_device, by_another_hand, class_features, passed_units, seen_features, start_network
+from crossatnet.training.seen_catalog import seen_catalog
+from crossatnet.training.start import (
+    NamedFeatures,
+    best_device,
+    by_another_hand,
+    class_features,
+    passed_units,
+    seen_features,
+    start_network,
+)
+from crossatnet.training.whitening import whitening
 
 Sources = Mapping[Modality, Source]
 BATCH = 128  # pictures embedded at a time

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import IMAGE_SUFFIXES, ImageError
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Backend, Facts, Stamp
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
+from crossatnet.system.errors import UserError
 
 BATCH = 32
 WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk

@@ -18,13 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Backend
-from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.folder import BATCH, Batch, IngestSummary, Part, Progress, Tally, embed_parts, list_pictures, remove_gone, store_batch
-from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.gallery.backends import open_backend
+from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.ingest.folder import (
+    BATCH,
+    Batch,
+    IngestSummary,
+    Part,
+    Progress,
+    Tally,
+    embed_parts,
+    list_pictures,
+    remove_gone,
+    store_batch,
+)
 from crossatnet.gallery.ingest.reading import Reader, is_unchanged
+from crossatnet.gallery.milvus.calls import SCHEME
+from crossatnet.system.errors import UserError
 
 BATCHES_A_TASK = 8  # a task is what is done again when a node is lost, and one look-up in a server
 THREADS_A_WORKER = 2  # on its one core: one may be waiting for the disk

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from crossatnet.system.errors import UserError
-from crossatnet.gallery.ingest.folder import IngestSummary
 from crossatnet.gallery.gallery import Gallery
+from crossatnet.gallery.ingest.folder import IngestSummary
+from crossatnet.system.errors import UserError
 
 
 def watch_folder(

@@ -23,13 +23,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.system.errors import UserError
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Checkpoint, Facts, GalleryMissingError, Item, Nearest, Stamp, Where
+from crossatnet.gallery.backend import (
+    EVERYTHING,
+    NO_ITEM,
+    Checkpoint,
+    Facts,
+    GalleryMissingError,
+    Item,
+    Nearest,
+    Stamp,
+    Where,
+)
 from crossatnet.gallery.milvus.calls import Address, Connection
-from crossatnet.gallery.milvus.collections import CODES, EMBEDDINGS, create_codes, create_embeddings, embeddings_name, read_checkpoint
+from crossatnet.gallery.milvus.collections import (
+    CODES,
+    EMBEDDINGS,
+    create_codes,
+    create_embeddings,
+    embeddings_name,
+    read_checkpoint,
+)
 from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of, stamp_of
 from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
 from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
+from crossatnet.system.errors import UserError
 
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
 SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance

@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Checkpoint
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
+from crossatnet.system.errors import UserError
 
 CODES, EMBEDDINGS = "crossatnet codes", "crossatnet embeddings"  # kinds of collections, kept in their descriptions
 FORMAT = 1

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from os import W_OK, access
 from pathlib import Path
 
-from crossatnet.system.errors import UserError
 from crossatnet.gallery.backend import Checkpoint, GalleryMissingError
+from crossatnet.system.errors import UserError
 
 SCHEMA_VERSION = 2  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: tells a gallery from any other database

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.system.errors import UserError
-from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where, path_range
-from crossatnet.gallery.sqlite.rows import count_changes, marks, read_changes, read_rows
-from crossatnet.gallery.sqlite.filters import in_sql
+from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.sqlite.database import COMPLAINTS, plain_errors, transaction
+from crossatnet.gallery.sqlite.filters import in_sql
+from crossatnet.gallery.sqlite.rows import count_changes, marks, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
+from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
 UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file

@@ -1,76 +1,19 @@
-"""Backbones: networks that turn a batch of pictures into a feature map.
+"""EfficientNet-Lite0, the default backbone, and the rest of it that classifies ImageNet.
 
 Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `K` ImageNet classes.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.grad import conv2d_weight
 
+from crossatnet.model.backbones.base import Backbone
+from crossatnet.model.backbones.depthwise import SameConv2d
 from crossatnet.system.errors import UserError
-
-
-class Backbone(nn.Module, ABC):
-    """Pictures, `uint8` or float in 0..255, shape (B, 3, H, W), to a float map (B, C, h, w).
-
-    A backbone normalises its own input, so no caller needs to know which statistics it was pretrained with. It is a
-    chain of units that can be cut between any two: training freezes the units before the cut, keeps their output
-    (`early`) and runs only the ones after it (`late`).
-    """
-
-    channels: int  # the map's C
-    statistics: tuple[list[float], list[float]]  # mean and deviation of each colour that it normalises by, of 0..255
-    config: dict[str, Any] | None = None  # what `make_backbone` needs besides the name to build the same network
-
-    @abstractmethod
-    def chain(self) -> Sequence[nn.Module]:
-        """The chain, first to last: the first unit takes pictures, the last one gives the map."""
-
-    @property
-    def depth(self) -> int:
-        """Number of units."""
-        return len(self.chain())
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.late(pictures, 0)
-
-    def early(self, pictures: Tensor, units: int) -> Tensor:
-        """The output of the first `units` units; the pictures themselves for 0, the whole map for `depth`."""
-        self._check(units)
-        return self._run(pictures, 0, units)
-
-    def late(self, x: Tensor, units: int) -> Tensor:
-        """The map (B, C, h, w) from the output of the first `units` units, as `early` gives it."""
-        self._check(units)
-        return self._run(x, units, self.depth)
-
-    def _check(self, units: int) -> None:
-        if not 0 <= units <= self.depth:
-            raise UserError(f"this backbone is cut after 0 to {self.depth} units, not {units}")
-
-    def _run(self, x: Tensor, start: int, stop: int) -> Tensor:
-        # Two to five times faster on a CPU; a map that comes back from a cache has lost this order.
-        x = x.contiguous(memory_format=torch.channels_last)
-        for unit in self.chain()[start:stop]:
-            x = unit(x)
-        return x
-
-
-def make_backbone(name: str, config: dict[str, Any] | None = None) -> Backbone:
-    """The architecture with random weights: EfficientNet-Lite0, or any other name by its stored `Backbone.config`."""
-    if name == EfficientNetLite0.name:
-        return EfficientNetLite0()
-    if config is None:
-        raise UserError(f"unknown backbone '{name}' without stored settings; known is '{EfficientNetLite0.name}'")
-    from crossatnet.model.backbones.transformers import TransformersBackbone
-
-    return TransformersBackbone(config)
 
 
 class Stage(NamedTuple):
@@ -96,108 +39,6 @@ LITE0_STAGES = (
 
 
 LITE0_MEAN, LITE0_DEVIATION = 127.0, 128.0  # of its ImageNet training
-
-
-class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: the output has ceil(input / stride) positions.
-
-    The padding of an even side at stride 2 is uneven (more on the right), which `nn.Conv2d` cannot express.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight, None)
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with other weights in place of its own."""
-        sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side, kernel, stride in sides]
-        if any(total % 2 for total in totals):
-            before_and_after = [(total // 2, total - total // 2) for total in totals]
-            x = functional.pad(x, [*before_and_after[1], *before_and_after[0]])  # `pad` wants the last axis first
-            totals = [0, 0]
-        padding = [total // 2 for total in totals]  # even padding is the convolution's own: one copy of the map less
-        if self.groups == self.in_channels > 1 and _learns_in_bfloat16_on_cpu(x, weight):
-            result: Tensor = DepthwiseConvolution.apply(x, weight, bias, self.stride, padding)  # type: ignore[no-untyped-call]
-            return result
-        return functional.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
-
-
-def _learns_in_bfloat16_on_cpu(x: Tensor, weight: Tensor) -> bool:
-    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return x.device.type == "cpu" and autocast and needs_gradient
-
-
-class DepthwiseConvolution(torch.autograd.Function):
-    """A depthwise convolution in bfloat16 with gradients that are fast on a CPU.
-
-    PyTorch's own gradients of 5 x 5 kernels and of stride 2 take twenty times as long as the convolution itself. Here
-    the gradient of the input is a convolution with the turned kernel, of the output's gradient spread out by the
-    stride; and that of a larger kernel is put together from those of 3 x 3 kernels, each of a part of the input.
-    """
-
-    @staticmethod
-    def forward(
-        context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
-    ) -> Tensor:
-        """x (B, C, h, w), weight (C, 1, k, k) and bias (C,) -> the convolution (B, C, h', w'), in bfloat16."""
-        context.types = [None if tensor is None else tensor.dtype for tensor in (x, weight, bias)]
-        x, weight = x.bfloat16().contiguous(memory_format=torch.channels_last), weight.bfloat16()
-        context.save_for_backward(x, weight)
-        context.stride, context.padding = stride, padding
-        offset = None if bias is None else bias.bfloat16()
-        return functional.conv2d(x, weight, offset, tuple(stride), tuple(padding), groups=len(weight))
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient of the output (B, C, h', w') -> those of x, weight and bias, and None for stride and padding."""
-        x, weight = context.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)  # (B, C, h, w)
-        to_x, to_weight, to_bias, *_ = context.needs_input_grad
-        results = (
-            _input_gradient(gradient, x.shape, weight, context.stride, context.padding) if to_x else None,
-            _kernel_gradient(gradient, x, weight, context.stride, context.padding) if to_weight else None,
-            gradient.sum((0, 2, 3)) if to_bias else None,
-        )
-        typed = [None if one is None else one.to(type) for one, type in zip(results, context.types, strict=True)]
-        return (*typed, None, None)
-
-
-def _input_gradient(
-    gradient: Tensor, shape: Sequence[int], weight: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """Gradient (B, C, h, w) of the output -> that of the input, of this shape (B, C, H, W)."""
-    batch, channels, height, width = shape
-    kernel = weight.shape[2]
-    before = [kernel - 1 - padding[0], kernel - 1 - padding[1]]
-    spread = gradient.new_zeros(batch, height + kernel - 1, width + kernel - 1, channels).permute(0, 3, 1, 2)
-    rows, columns = gradient.shape[2:]
-    spread[
-        :,
-        :,
-        before[0] : before[0] + (rows - 1) * stride[0] + 1 : stride[0],
-        before[1] : before[1] + (columns - 1) * stride[1] + 1 : stride[1],
-    ] = gradient
-    return functional.conv2d(spread, weight.flip(2, 3), groups=channels)
-
-
-def _kernel_gradient(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """Gradient (B, C, h, w) of the output -> that of the kernels (C, 1, k, k)."""
-    rows, columns = gradient.shape[2:]
-    kernel = weight.shape[2]
-    padded = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
-    result = torch.empty_like(weight)
-    corners = range(0, kernel - 2, 2)  # 3 x 3 kernels that overlap by one row cover any odd kernel
-    for top in corners:
-        for left in corners:
-            part = padded[:, :, top : top + (rows - 1) * stride[0] + 3, left : left + (columns - 1) * stride[1] + 3]
-            part = part.contiguous(memory_format=torch.channels_last)
-            result[:, :, top : top + 3, left : left + 3] = conv2d_weight(
-                part, (len(weight), 1, 3, 3), gradient, tuple(stride), groups=len(weight)
-            )
-    return result
 
 
 class NormalisedConv2d(nn.Sequential):

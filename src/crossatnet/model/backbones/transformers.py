@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crossatnet.system.errors import UserError
 from crossatnet.model.backbones.base import Backbone
+from crossatnet.system.errors import UserError
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")

@@ -14,19 +14,29 @@ import onnx
 from numpy.typing import NDArray
 
 from crossatnet import __version__
-from crossatnet.model.checkpoint import CARD, CONFIG, FORM, HISTORY, RECORD, WEIGHTS, CheckpointConfig, locate, read_config
-from crossatnet.model.weights import load_checkpoint
 from crossatnet.data.catalog import open_item
 from crossatnet.data.images import prepare
 from crossatnet.data.layouts import read_catalog
-from crossatnet.system.errors import UserError
-from crossatnet.runtime.export.graphs import linked, traced
-from crossatnet.runtime.export.int8 import quantised
+from crossatnet.model.checkpoint import (
+    CARD,
+    CONFIG,
+    FORM,
+    HISTORY,
+    RECORD,
+    WEIGHTS,
+    CheckpointConfig,
+    locate,
+    read_config,
+)
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.weights import load_network
+from crossatnet.runtime.choose import PROBES, probes
+from crossatnet.runtime.export.graphs import linked, traced
+from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, Part, read_weights
 from crossatnet.runtime.onnx_model import open_session
-from crossatnet.runtime.choose import PROBES, probes
+from crossatnet.system.errors import UserError
 
 TOLERANCE = 1e-4  # of embeddings, similarities and attention against torch
 NEAR_PLANE = 1e-3  # a bit may differ where the embedding lies so near its hyperplane
@@ -50,7 +60,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     graphs disagree with torch.
     """
     folder = locate(source)
-    network, checkpoint, weights = load_checkpoint(source), read_config(folder), read_weights(folder)
+    network, checkpoint, weights = load_network(source), read_config(folder), read_weights(folder)
     _check_output(folder, output)
     graphs: dict[Part, onnx.ModelProto] = {}
     for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):

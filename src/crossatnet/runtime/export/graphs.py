@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossatnet.model.checkpoint import WEIGHTS
-from crossatnet.system.errors import UserError
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
 from crossatnet.runtime.onnx_files import OPSET, Part, halves, stored_tensors
+from crossatnet.system.errors import UserError
 
 
 class Photo(nn.Module):

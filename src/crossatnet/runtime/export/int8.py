@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from crossatnet.system.errors import UserError
 from crossatnet.runtime.onnx_model import open_session
+from crossatnet.system.errors import UserError
 
 LEVELS = 255  # of an activation, `uint8`
 WEIGHT_LEVELS = 127  # either side of zero, `int8`

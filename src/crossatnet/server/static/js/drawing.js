@@ -1,0 +1,112 @@
+/** The drawing itself: strokes, perhaps a picture below them, and every state one can go back to. */
+
+import { cut, distance, simplify } from "/static/js/geometry.js";
+
+export const SIDE = 1024; // the paper's width and height, in the units of all points
+const SEARCH_TOLERANCE = 0.5; // of the points sent to the server: less than its pen can show
+
+/**
+ * A stroke is {points, width}; a picture is what `picture.js` read. States are never changed, only replaced, so going
+ * back is taking an older one. Emits "change" with detail {live}: true while a gesture is still going on.
+ */
+export class Drawing extends EventTarget {
+  #state = { strokes: [], picture: null };
+  #past = [];
+  #future = [];
+  #before = null; // the state that the gesture in progress started from
+
+  get strokes() {
+    return this.#state.strokes;
+  }
+
+  get picture() {
+    return this.#state.picture;
+  }
+
+  get isEmpty() {
+    return !this.#state.strokes.length && !this.#state.picture;
+  }
+
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+
+  get canRedo() {
+    return this.#future.length > 0;
+  }
+
+  /** Start a gesture: what `update` does until `commit` is one step back for `undo`. */
+  begin() {
+    this.commit();
+    this.#before = this.#state;
+  }
+
+  update(changes) {
+    this.#state = { ...this.#state, ...changes };
+    this.#changed(true);
+  }
+
+  commit() {
+    const before = this.#before;
+    this.#before = null;
+    if (!before || before === this.#state) return;
+    this.#past.push(before);
+    this.#future = [];
+    this.#changed(false);
+  }
+
+  /** One step at once: strokes, picture or both are replaced. */
+  replace(changes) {
+    this.begin();
+    this.#state = { ...this.#state, ...changes };
+    this.commit();
+  }
+
+  clear() {
+    if (!this.isEmpty) this.replace({ strokes: [], picture: null });
+  }
+
+  undo() {
+    this.commit();
+    this.#step(this.#past, this.#future);
+  }
+
+  redo() {
+    this.commit();
+    this.#step(this.#future, this.#past);
+  }
+
+  #step(from, to) {
+    if (!from.length) return;
+    to.push(this.#state);
+    this.#state = from.pop();
+    this.#changed(false);
+  }
+
+  #changed(live) {
+    this.dispatchEvent(new CustomEvent("change", { detail: { live } }));
+  }
+}
+
+/** Strokes after an eraser of that width went from point to point; what it did not touch stays the same objects. */
+export function erase(strokes, from, to, width) {
+  const left = strokes.flatMap((stroke) => {
+    const pieces = cut(stroke.points, from, to, (width + stroke.width) / 2);
+    if (pieces.length === 1 && pieces[0] === stroke.points) return [stroke];
+    return pieces.map((points) => ({ points, width: stroke.width }));
+  });
+  const untouched = left.length === strokes.length && left.every((stroke, index) => stroke === strokes[index]);
+  return untouched ? strokes : left;
+}
+
+/** Strokes as the server takes them: [[[x, y], ...], ...], no more points than they need. */
+export function outline(strokes) {
+  const round = (value) => Math.round(value * 10) / 10;
+  return strokes.map(({ points }) => simplify(points, SEARCH_TOLERANCE).map(([x, y]) => [round(x), round(y)]));
+}
+
+/** Length of all strokes together, for drawing them at an even speed. */
+export function inkLength(strokes) {
+  const length = (points) => points.slice(1).reduce((sum, point, index) => sum + distance(points[index], point), 0);
+  return strokes.reduce((sum, { points }) => sum + length(points), 0);
+}

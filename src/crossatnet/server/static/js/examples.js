@@ -1,0 +1,108 @@
+/** Drawings to try: shown as small pictures, and drawn stroke by stroke when one is chosen. */
+
+import { inkLength } from "/static/js/drawing.js";
+import { svgPath } from "/static/js/ink.js";
+
+const SECONDS = 1.6; // that a drawing takes
+const WIDTH = 14; // of its pen, in units
+const SVG = "http://www.w3.org/2000/svg";
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** Fetch the examples: [{name, strokes}], with strokes as a `Drawing` holds them. */
+export async function loadExamples() {
+  const response = await fetch("/static/js/examples.json");
+  const { examples } = await response.json();
+  return examples.map(({ name, strokes }) => ({
+    name,
+    strokes: strokes.map((points) => ({ points, width: WIDTH })),
+  }));
+}
+
+/** A button that shows an example. */
+export function exampleButton({ name, strokes }) {
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("viewBox", "0 0 1024 1024");
+  picture.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", svgPath(strokes));
+  picture.append(path);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(picture, name);
+  return button;
+}
+
+/** Draws an example as a hand would. */
+export class Hand {
+  #drawing;
+  #frame = 0;
+  #strokes = null; // of the example being drawn
+
+  constructor(drawing) {
+    this.#drawing = drawing;
+  }
+
+  get busy() {
+    return this.#strokes !== null;
+  }
+
+  draw(strokes) {
+    this.finish();
+    this.#drawing.begin();
+    this.#strokes = strokes;
+    if (calm.matches) {
+      this.finish();
+      return;
+    }
+    const [length, start] = [inkLength(strokes), performance.now()];
+    const next = (time) => {
+      const share = Math.max(0, time - start) / 1000 / SECONDS;
+      if (share >= 1) {
+        this.finish();
+        return;
+      }
+      this.#drawing.update({ strokes: beginning(strokes, share * length), picture: null });
+      this.#frame = requestAnimationFrame(next);
+    };
+    this.#frame = requestAnimationFrame(next);
+  }
+
+  /** Lay down what is missing at once. */
+  finish() {
+    if (!this.#strokes) return;
+    cancelAnimationFrame(this.#frame);
+    const strokes = this.#strokes;
+    this.#strokes = null;
+    this.#drawing.update({ strokes, picture: null });
+    this.#drawing.commit();
+  }
+}
+
+/** The first `length` units of ink. */
+function beginning(strokes, length) {
+  const drawn = [];
+  let left = length;
+  for (const stroke of strokes) {
+    if (left <= 0) break;
+    const whole = inkLength([stroke]);
+    drawn.push(left >= whole ? stroke : { ...stroke, points: shortened(stroke.points, left) });
+    left -= whole;
+  }
+  return drawn;
+}
+
+function shortened(points, length) {
+  const kept = [points[0]];
+  let left = length;
+  for (const point of points.slice(1)) {
+    const from = kept.at(-1);
+    const piece = Math.hypot(point[0] - from[0], point[1] - from[1]);
+    if (piece >= left) {
+      const share = piece ? left / piece : 0;
+      return [...kept, from.map((value, axis) => value + (point[axis] - value) * share)];
+    }
+    kept.push(point);
+    left -= piece;
+  }
+  return kept;
+}

@@ -1,0 +1,79 @@
+/** What is to be found where: the gallery, the ranking, and how many pictures at a time. */
+
+import { recall, store } from "/static/js/storage.js";
+
+const STORED = "gallery";
+
+/** Emits "change" with detail {gallery}: whether another gallery was chosen. `parts` are the nodes of the choices. */
+export class Order extends EventTarget {
+  #parts;
+  #galleries = [];
+
+  constructor(parts) {
+    super();
+    this.#parts = parts;
+    const { gallery, count, menu } = parts;
+    gallery.addEventListener("change", () => {
+      store(STORED, gallery.value);
+      this.#showGallery();
+      this.#changed(true);
+    });
+    count.addEventListener("change", () => this.#changed(false));
+    menu.addEventListener("change", (event) => {
+      if (event.target.name !== "ranking") return;
+      this.#nameRanking();
+      this.#changed(false);
+    });
+    addEventListener("pointerdown", (event) => menu.contains(event.target) || (menu.open = false));
+    addEventListener("focusin", ({ target }) => {
+      // Not where the menu lies within: that gets the focus when a text in the menu is clicked.
+      if (!menu.contains(target) && !target.contains(menu)) menu.open = false;
+    });
+    menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    });
+  }
+
+  /** The gallery's facts as the server tells them, or undefined while they are not there. */
+  get gallery() {
+    return this.#galleries.find(({ name }) => name === this.#parts.gallery.value);
+  }
+
+  get ranking() {
+    return this.#parts.menu.querySelector("[name=ranking]:checked").value;
+  }
+
+  get count() {
+    return Number(this.#parts.count.value);
+  }
+
+  /** Offer these galleries; the one chosen last time, or else the first, is taken. */
+  offer(galleries) {
+    const { gallery, galleryChoice } = this.#parts;
+    this.#galleries = galleries;
+    gallery.replaceChildren(...galleries.map(({ name, title }) => new Option(title, name)));
+    if (galleries.some(({ name }) => name === recall(STORED))) gallery.value = recall(STORED);
+    galleryChoice.hidden = galleries.length < 2;
+    this.#showGallery();
+  }
+
+  #showGallery() {
+    const { menu, guidedChoice, credits } = this.#parts;
+    const { guided, credits: owed } = this.gallery;
+    guidedChoice.hidden = !guided;
+    if (!guided && this.ranking === "guided") menu.querySelector("[name=ranking][value=float]").checked = true;
+    this.#nameRanking();
+    credits.hidden = !owed;
+    credits.textContent = owed ?? "";
+  }
+
+  #nameRanking() {
+    this.#parts.rankingName.textContent = this.#parts.menu.querySelector("[name=ranking]:checked ~ span b").textContent;
+  }
+
+  #changed(gallery) {
+    this.dispatchEvent(new CustomEvent("change", { detail: { gallery } }));
+  }
+}

@@ -1,0 +1,79 @@
+/** Pictures that are dropped, pasted or chosen: read, guessed to be a drawing or a photo, and put below the ink. */
+
+import { SIDE } from "/static/js/drawing.js";
+import { drawStrokes } from "/static/js/ink.js";
+
+const LARGE = 2_000_000; // bytes above which a picture is made smaller before it is sent
+const ENOUGH = 1024; // pixels of the longer side then: more than any network here takes
+const SAMPLE = 48; // pixels of the side that guessing looks at
+const SENT = 512; // pixels of the side of a drawing sent as a picture
+const COLOURFUL = 0.15; // mean colour of what is not paper, from which a picture is taken for a photo
+const PAPER_SHARE = 0.4; // of a drawing's pixels that lie near its commonest brightness
+
+/**
+ * Read a file: {file, url, image, name, kind, dark}. `kind` is "sketch" or "photo", a guess the user may change;
+ * `dark` tells light ink on dark paper. `image` is null where the browser cannot show this type: the server may still
+ * read it.
+ */
+export async function readPicture(file) {
+  const name = file.name || "pasted picture";
+  const image = await createImageBitmap(file).catch(() => null);
+  if (!image) return { file, url: null, image, name, kind: "sketch", dark: false };
+  const small = file.size > LARGE ? await shrunk(image) : file;
+  return { file: small, url: URL.createObjectURL(small), image, name, ...guess(image) };
+}
+
+/** What to send for a drawing on top of a picture: both together, as a PNG. */
+export async function composed(picture, strokes) {
+  const [paper, ink] = picture.dark ? ["#000", "#fff"] : ["#fff", "#000"];
+  const [canvas, context] = blank(SENT, SENT, paper);
+  const { width, height } = picture.image;
+  const scale = Math.min(SENT / width, SENT / height);
+  context.drawImage(
+    picture.image,
+    (SENT - width * scale) / 2,
+    (SENT - height * scale) / 2,
+    width * scale,
+    height * scale,
+  );
+  context.scale(SENT / SIDE, SENT / SIDE);
+  drawStrokes(context, strokes, ink);
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+async function shrunk(image) {
+  const scale = Math.min(1, ENOUGH / Math.max(image.width, image.height));
+  const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const [canvas, context] = blank(width, height);
+  context.drawImage(image, 0, 0, width, height);
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+/** Much of a drawing is bare paper of one brightness, and the rest has hardly any colour. */
+function guess(image) {
+  const [, context] = blank(SAMPLE, SAMPLE);
+  context.drawImage(image, 0, 0, SAMPLE, SAMPLE);
+  const { data } = context.getImageData(0, 0, SAMPLE, SAMPLE);
+  const brightness = new Array(16).fill(0);
+  const colour = new Array(16).fill(0); // of the pixels of each brightness
+  for (let start = 0; start < data.length; start += 4) {
+    const [red, green, blue] = data.subarray(start, start + 3);
+    const level = Math.floor((red + green + blue) / 48);
+    brightness[level] += 1;
+    colour[level] += (Math.max(red, green, blue) - Math.min(red, green, blue)) / 255;
+  }
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const paper = brightness.indexOf(Math.max(...brightness));
+  const [bare, inked] = [brightness[paper] / sum(brightness), sum(brightness) - brightness[paper]];
+  const isColourful = sum(colour) - colour[paper] > COLOURFUL * inked;
+  return { kind: bare > PAPER_SHARE && !isColourful ? "sketch" : "photo", dark: paper < brightness.length / 2 };
+}
+
+/** A canvas and its context, filled with a colour: transparent pictures lie on white. */
+function blank(width, height, colour = "#fff") {
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = colour;
+  context.fillRect(0, 0, width, height);
+  return [canvas, context];
+}

@@ -1,0 +1,131 @@
+/** One hit large, with what the drawing sees in it, its neighbours in the list, and "more like this". */
+
+import { explanation } from "/static/js/api.js";
+import { readable } from "/static/js/results.js";
+
+/** Emits "similar" with detail {hit}, and "left" with detail {index} when it is closed. */
+export class Viewer extends EventTarget {
+  #dialog;
+  #parts = {};
+  #hits = [];
+  #index = 0;
+  #drawing = null; // {gallery, query} of the drawing whose attention can be shown, or null
+  #loading = null; // the AbortController of the explanation being fetched
+  #overlay = ""; // the blob URL shown
+
+  constructor(dialog) {
+    super();
+    this.#dialog = dialog;
+    for (const node of dialog.querySelectorAll("[data-part]")) this.#parts[node.dataset.part] = node;
+    const { close, previous, next, similar, attention } = this.#parts;
+    close.addEventListener("click", () => dialog.close());
+    previous.addEventListener("click", () => this.#go(-1));
+    next.addEventListener("click", () => this.#go(1));
+    attention.addEventListener("click", () => this.#toggle());
+    similar.addEventListener("click", () => {
+      const hit = this.#hits[this.#index];
+      dialog.close();
+      this.dispatchEvent(new CustomEvent("similar", { detail: { hit } }));
+    });
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    dialog.addEventListener("keydown", (event) => this.#key(event));
+    dialog.addEventListener("close", () => {
+      this.#hideOverlay();
+      this.dispatchEvent(new CustomEvent("left", { detail: { index: this.#index } }));
+    });
+  }
+
+  /** Open at one hit of a list. `drawing`, if any, is {gallery, query}: whose attention the toggle shows. */
+  open(hits, index, drawing) {
+    this.#hits = hits;
+    this.#drawing = drawing;
+    this.#parts.explain.hidden = !drawing;
+    this.#dialog.showModal();
+    this.#show(index);
+  }
+
+  get #attending() {
+    return this.#parts.attention.getAttribute("aria-checked") === "true";
+  }
+
+  #go(steps) {
+    const index = this.#index + steps;
+    if (this.#hits[index]) this.#show(index);
+  }
+
+  #show(index) {
+    this.#index = index;
+    const [hit, parts] = [this.#hits[index], this.#parts];
+    const name = readable(hit.class_name ?? hit.file_name);
+    parts.title.textContent = name;
+    parts.rank.textContent = `${index + 1} of ${this.#hits.length}`;
+    parts.score.textContent = hit.score.toFixed(3);
+    parts.bar.value = Math.max(0, hit.score);
+    parts.file.textContent = hit.file_name;
+    parts.size.textContent = hit.width && hit.height ? `${hit.width} × ${hit.height} pixels` : "unknown";
+    parts.previous.disabled = index === 0;
+    parts.next.disabled = index === this.#hits.length - 1;
+    parts.problem.hidden = true;
+    parts.image.alt = `Picture: ${name}`;
+    this.#load(hit);
+    this.#hideOverlay();
+    if (this.#attending) this.#explain();
+  }
+
+  /** The thumbnail is there at once; the large picture takes its place. */
+  async #load(hit) {
+    this.#parts.image.src = hit.thumbnail;
+    const large = new Image();
+    large.src = hit.image;
+    const problem = await large.decode().catch(() => "This picture cannot be shown: its file may have been moved.");
+    if (hit !== this.#hits[this.#index]) return; // another is looked at meanwhile
+    if (problem) this.#complain(problem);
+    else this.#parts.image.src = hit.image;
+  }
+
+  #toggle() {
+    this.#parts.attention.setAttribute("aria-checked", String(!this.#attending));
+    if (this.#attending) this.#explain();
+    else this.#hideOverlay();
+  }
+
+  async #explain() {
+    if (!this.#drawing) return;
+    const { gallery, query } = this.#drawing;
+    const loading = (this.#loading = new AbortController());
+    this.#parts.attention.ariaBusy = "true";
+    try {
+      const picture = await explanation(gallery, this.#hits[this.#index], query, loading.signal);
+      if (loading.signal.aborted) return;
+      this.#overlay = URL.createObjectURL(picture);
+      this.#parts.overlay.src = this.#overlay;
+      await this.#parts.overlay.decode();
+      if (!loading.signal.aborted) this.#parts.overlay.classList.add("shown");
+    } catch (error) {
+      if (!loading.signal.aborted) this.#complain(error.message);
+    }
+    if (this.#loading === loading) this.#parts.attention.ariaBusy = "false";
+  }
+
+  #hideOverlay() {
+    this.#loading?.abort();
+    this.#loading = null;
+    this.#parts.attention.ariaBusy = "false";
+    this.#parts.overlay.classList.remove("shown");
+    this.#parts.overlay.removeAttribute("src");
+    URL.revokeObjectURL(this.#overlay);
+  }
+
+  #complain(message) {
+    this.#parts.problem.textContent = message;
+    this.#parts.problem.hidden = false;
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "ArrowLeft") this.#go(-1);
+    else if (event.key === "ArrowRight") this.#go(1);
+    else return;
+    event.preventDefault();
+  }
+}

@@ -1,0 +1,230 @@
+"""Filling galleries with a Ray cluster: two nodes on this machine's loopback, one of which is taken away."""
+
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import milvus_server
+import numpy as np
+import pytest
+from fake_model import FakeModel
+from milvus_server import MilvusServer
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossatnet.data.images import Modality
+from crossatnet.gallery import Gallery, IngestSummary
+from crossatnet.gallery.ingest.folder import ray as ray_ingest_module
+from crossatnet.gallery.ingest.ray import Settings, Worker, add_folder_by_ray, read_list
+from crossatnet.system.errors import UserError
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.scale
+
+NODE_BYTES = 100_000_000  # of shared memory for each node
+
+
+class SlowModel(FakeModel):
+    """Takes its time, so that a node can be lost meanwhile, and writes down on which nodes it worked."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.log = log
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        time.sleep(0.1)
+        with self.log.open("a") as file:
+            file.write(ray.get_runtime_context().get_node_id() + "\n")
+        return super().embed(pixels, modality)
+
+
+class UnknownModel(FakeModel):
+    """Of a module that workers lack, as on a node without crossatnet or with another version."""
+
+    def __reduce__(self) -> Any:
+        return _import_here_only, (os.getpid(),)
+
+
+def _import_here_only(pid: int) -> FakeModel:
+    if os.getpid() != pid:
+        raise ModuleNotFoundError("No module named 'crossatnet'")
+    return FakeModel()
+
+
+class RefusingModel(FakeModel):
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        raise UserError("the server stays away; start it")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of one node, to which others may be added; all of it on 127.0.0.1."""
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    settings["PYTHONPATH"] = os.pathsep.join(sys.path)  # or workers find neither this file nor the small model
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # or it takes this machine's address in its network
+        head = {"num_cpus": 1, "object_store_memory": NODE_BYTES, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for number in range(2000):
+        path = root / f"class{number % 3}" / f"{number:04d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(path)
+    (root / "broken.png").write_bytes(b"not a picture")
+    return root
+
+
+def by_ray(place: str, model: FakeModel, folder: Path, progress: Any = None) -> IngestSummary:
+    with Gallery.open(place, model) as gallery:
+        return add_folder_by_ray(gallery.store, place, model, folder, progress)
+
+
+def counts(summary: IngestSummary) -> dict[str, Any]:
+    return {name: value for name, value in asdict(summary).items() if name != "seconds"}
+
+
+def contents(place: str) -> list[Any]:
+    columns = "id, path, class_name, content_hash, size, mtime_ns, width, height, code, embedding"
+    with closing(sqlite3.connect(place)) as connection:
+        return connection.execute(f"SELECT {columns} FROM items ORDER BY id").fetchall()
+
+
+@pytest.fixture(scope="module")
+def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, IngestSummary]:
+    """The same pictures indexed by one process."""
+    place = str(tmp_path_factory.mktemp("twin") / "twin.gallery")
+    with Gallery.create(place, FakeModel()) as gallery:
+        return place, gallery.add_folder(folder)
+
+
+def lose_a_node_at(cluster: Any, batches: int) -> Any:
+    """A second node, and a progress report that takes it away at the first batch after so many."""
+    second = cluster.add_node(num_cpus=1, object_store_memory=NODE_BYTES)
+    calls: list[int] = []
+
+    def report(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) == batches:
+            cluster.remove_node(second, allow_graceful=False)
+
+    return report
+
+
+def test_a_lost_node_loses_nothing_and_repeats_nothing(
+    cluster: Any, folder: Path, twin: tuple[str, IngestSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 2)
+    place, log = str(tmp_path / "my.gallery"), tmp_path / "log"
+    Gallery.create(place, FakeModel()).close()
+    summary = by_ray(place, SlowModel(log), folder, lose_a_node_at(cluster, 20))
+    assert len(set(log.read_text().split())) == 2  # both have worked
+    assert counts(summary) == counts(twin[1])
+    assert contents(place) == contents(twin[0])  # also ids and every bit of the embeddings
+
+    again = by_ray(place, FakeModel(), folder)
+    assert (again.added, again.updated, again.unchanged, len(again.skipped)) == (0, 0, 2000, 1)
+    assert contents(place) == contents(twin[0])
+
+
+def test_changed_and_removed_pictures(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several rounds of tasks; thumbnails are kept too."""
+    monkeypatch.setattr(ray_ingest_module, "TASKS_A_ROUND", 1)
+    monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 1)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(70):
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(folder / f"{number:02d}.png")
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel(), thumbnail_side=4).close()
+    assert by_ray(place, FakeModel(), folder).added == 70
+    Image.new("RGB", (20, 10), (0, 0, 99)).save(folder / "01.png")
+    (folder / "69.png").unlink()
+    os.utime(folder / "02.png", ns=(1, 1))
+    summary = by_ray(place, FakeModel(), folder)
+    assert (summary.added, summary.updated, summary.unchanged, summary.removed) == (0, 1, 68, 1)
+    with Gallery.open(place, FakeModel()) as gallery:
+        hit = gallery.search(folder / "01.png", k=1, modality="photo")[0]
+        assert (hit.path, hit.id) == (str(folder / "01.png"), 2)
+        assert gallery.store.thumbnail(2)
+        assert gallery.store.stamps([str(folder / "02.png")])[str(folder / "02.png")].mtime_ns == 1
+
+
+def test_a_list_of_files(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    listed = [str(folder / "class1" / "0001.png"), str(folder / "class0" / "0003.png"), str(folder / "none.png")]
+    (tmp_path / "list.txt").write_text("\n".join([*listed, "", listed[0]]))
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel()).close()
+    summary = by_ray(place, FakeModel(), tmp_path / "list.txt")
+    assert (summary.added, [path for path, _ in summary.skipped]) == (2, listed[2:])
+    assert [(row[1], row[2]) for row in contents(place)] == [(listed[0], "class1"), (listed[1], "class0")]
+
+
+def test_a_worker_stores_into_a_server_itself(
+    cluster: Any, folder: Path, twin: tuple[str, IngestSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 2)
+    if reason := milvus_server.missing():
+        pytest.skip(reason)
+    server = MilvusServer(tmp_path)
+    try:
+        server.start()
+        place = f"milvus://127.0.0.1:{server.port}/by_ray"
+        Gallery.create(place, FakeModel()).close()
+        summary = by_ray(place, SlowModel(tmp_path / "log"), folder, lose_a_node_at(cluster, 20))
+        assert len(set((tmp_path / "log").read_text().split())) == 2
+        assert counts(summary) == counts(twin[1])
+        queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
+        with Gallery.open(place, FakeModel()) as ours, Gallery.open(twin[0], FakeModel()) as theirs:
+            assert len(ours) == len(theirs) == 2000
+            assert [*ours.store.paths_under(folder)] == [*theirs.store.paths_under(folder)]
+            answers = [gallery.search_embeddings(queries, 10) for gallery in (ours, theirs)]
+        for mine, their in zip(*answers, strict=True):
+            assert [(hit.path, hit.score) for hit in mine] == [(hit.path, hit.score) for hit in their]
+    finally:
+        server.close()
+
+
+def test_what_a_worker_complains_of_reaches_the_user_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel()).close()
+    with pytest.raises(UserError, match=r"^the server stays away; start it$"):
+        by_ray(place, RefusingModel(), folder)
+
+
+def test_a_node_that_cannot_load_the_model_is_told_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel()).close()
+    with pytest.raises(UserError, match=r"^node .* cannot load the model \(.*No module named 'crossatnet'\); install"):
+        by_ray(place, UnknownModel(), folder)
+
+
+def test_a_node_that_does_not_see_the_pictures(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none: not seen on node .*; mount it there under the same path"):
+        Worker(Settings(ray.put(FakeModel()), tmp_path / "none", 0, None))
+
+
+@pytest.mark.parametrize(("content", "trouble"), [(b"\n \n", "an empty list"), (b"\xff\xfe", "not a list of paths")])
+def test_a_list_that_is_none(tmp_path: Path, content: bytes, trouble: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=f"list.txt: {trouble}"):
+        read_list(tmp_path / "list.txt")
