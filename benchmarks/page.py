@@ -31,7 +31,7 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
-EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/js/examples.json"
+EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/examples.json"
 SIDE = 1024  # units of the paper
 PORT = 8973
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.cli.main import demo
+from crossatnet.cli import demo
 from crossatnet.config import Config
 from crossatnet.data import layouts
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.splits import load_split
 from crossatnet.gallery import Gallery
-from crossatnet.report.page import plots
+from crossatnet.report import plots
 from crossatnet.report.plots import Cell, GridRow, retrieval_grid, training_curves
 
 SEEN = ("lion_face", "tulip", "guitar", "trumpet", "banana", "tractor")

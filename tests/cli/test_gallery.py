@@ -16,9 +16,8 @@ import pytest
 from fake_model import FakeModel
 from PIL import Image
 
-from crossatnet.cli.main import main as cli
+from crossatnet.cli import main as cli
 from crossatnet.gallery import Gallery
-from crossatnet.model.interface import PictureModel
 
 
 class Outcome(NamedTuple):
@@ -34,7 +33,8 @@ Run = Callable[..., Outcome]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
     model = FakeModel(source="fake")
-    monkeypatch.setattr(PictureModel, "from_pretrained", lambda *_: model)
+    monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
+    monkeypatch.setattr("crossatnet.gallery.gallery.load", lambda *_: model)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
@@ -212,17 +212,17 @@ WATCH = """
 import signal
 import sys
 from fake_model import FakeModel
-from crossatnet import cli
-from crossatnet.model.interface import PictureModel
-PictureModel.from_pretrained = lambda *_: FakeModel(source="fake")
+from crossatnet.runtime import load
+load.load = lambda *_: FakeModel(source="fake")
+from crossatnet.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
-cli.main()
+main()
 """
 
 
 def test_watch_follows_the_folder_until_it_is_stopped(tmp_path: Path, folder: Path) -> None:
     arguments = ["index", str(folder), "-o", str(tmp_path / "my.gallery"), "-q", "--watch", "--every", "0.1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WATCH, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watcher:
         try:

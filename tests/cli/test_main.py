@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 import tiny_data
 from crossatnet import __version__
-from crossatnet.cli.main import doctor
-from crossatnet.cli.main import main as cli
+from crossatnet.cli import doctor
+from crossatnet.cli import main as cli
 from crossatnet.config import ModelConfig
 from crossatnet.gallery import Gallery
 from crossatnet.model.attention import CrossModalAttention
@@ -480,7 +480,8 @@ def test_what_a_command_reads_is_not_overwritten(drawing: Path, tmp_path: Path, 
 
 def test_explain_without_matplotlib(drawing: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "crossatnet.model.explain", raising=False)
+    for name in ("crossatnet.model.explain", "crossatnet.report.explanation", "crossatnet.report.plots"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     assert_refused(run("explain", drawing, drawing, "-o", "e.png"), "matplotlib", "pip install 'crossatnet[report]'")
 
 

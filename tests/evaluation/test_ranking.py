@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
+from crossatnet.evaluation import ranking
 from crossatnet.evaluation.metrics import average_precision, joined, precision_at
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes, evaluate_similarity
-from crossatnet.evaluation.zero_shot import ranking
 from crossatnet.system.errors import UserError
 from oracles import metrics as oracle
 

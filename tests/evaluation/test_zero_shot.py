@@ -16,6 +16,7 @@ from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
+from crossatnet.evaluation import zero_shot as evaluation
 from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.evaluation.zero_shot import (
@@ -27,7 +28,6 @@ from crossatnet.evaluation.zero_shot import (
     refuse_seen,
     save_results,
 )
-from crossatnet.evaluation.zero_shot import zero_shot as evaluation
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.checkpoint import Provenance
 from crossatnet.model.network import CrossATNet, Guided

@@ -33,7 +33,7 @@ from fake_model import FakeModel
 from PIL import Image
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.ingest.folder import folder as ingest
+from crossatnet.gallery.ingest import folder as ingest
 from crossatnet.gallery.sqlite import store
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "kills.json"

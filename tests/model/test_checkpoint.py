@@ -92,7 +92,7 @@ def pictures() -> list[Image.Image]:
 
 
 def test_a_loaded_network_embeds_like_the_saved_one(network: CrossATNet, saved: Path) -> None:
-    loaded = CrossATNet.from_pretrained(saved)
+    loaded = load_network(saved)
     assert not loaded.training
     assert loaded.config == network.config
     assert (loaded.name, loaded.source) == ("shapes", str(saved.resolve()))
@@ -190,7 +190,7 @@ def test_only_a_finished_folder_is_a_checkpoint(
     def full_disk(*_: object) -> str:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "card", full_disk)
+    monkeypatch.setattr("crossatnet.model.weights.card", full_disk)
     with pytest.raises(OSError, match="no space left"):
         save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS)
     assert (tmp_path / WEIGHTS).is_file()
@@ -336,13 +336,13 @@ def test_refuses_a_record_that_is_a_folder_and_weights_that_are_not_there(folder
 
 def test_loads_a_packaged_checkpoint_by_name(packaged: Path) -> None:
     assert packaged_checkpoints() == {"crossatnet-shapes": packaged}
-    assert CrossATNet.from_pretrained("crossatnet-shapes").source == "crossatnet-shapes"
+    assert load_network("crossatnet-shapes").source == "crossatnet-shapes"
 
 
 @pytest.mark.usefixtures("packaged")
 def test_an_unknown_name_gets_the_nearest_packaged_one() -> None:
     with pytest.raises(UserError, match=r"no checkpoint 'crossatnet-shape'.* did you mean crossatnet-shapes\?"):
-        CrossATNet.from_pretrained("crossatnet-shape")
+        load_network("crossatnet-shape")
 
 
 @pytest.mark.parametrize("source", ["/no/folder", "./no-folder", "a/b/c"])

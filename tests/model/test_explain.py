@@ -13,9 +13,9 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.images import ImageError, load_image
 from crossatnet.model import explain as explain_module
 from crossatnet.model.attention import CrossModalAttention
-from crossatnet.model.explain import COLUMNS, MOST, STRENGTH, attention_overlay
+from crossatnet.model.explain import STRENGTH, attention_overlay
 from crossatnet.model.network import CrossATNet
-from crossatnet.report.explanation import explain
+from crossatnet.report.explanation import COLUMNS, MOST, explain
 from crossatnet.report.plots import CELL, GridRow, retrieval_grid
 from crossatnet.system.errors import UserError
 from tiny_data import OUTLINES, draw
@@ -168,7 +168,7 @@ def test_the_best_match_comes_first(
         shown.extend(rows)
         return retrieval_grid(rows)
 
-    monkeypatch.setattr(explain_module, "retrieval_grid", grid)
+    monkeypatch.setattr("crossatnet.report.explanation.retrieval_grid", grid)
     picture = explain(network, sketch, photos)
     drawn = network.preprocess(sketch, "sketch")
     alone = {path: network.guide(drawn, network.preprocess(path, "photo")[None]) for path in photos}

@@ -12,8 +12,9 @@ from crossatnet import CrossATNet
 from crossatnet.config import cache_directory
 from crossatnet.model import network as torch_network
 from crossatnet.model.checkpoint import FORM
-from crossatnet.runtime.choose import CHOICES, faster_photo_part, load_model, machine_key, measured, probes
-from crossatnet.runtime.choose import choose as runtime
+from crossatnet.runtime import choose as runtime
+from crossatnet.runtime.choose import CHOICES, faster_photo_part, machine_key, measured, probes
+from crossatnet.runtime.load import load
 from crossatnet.runtime.onnx_model import OnnxModel
 from crossatnet.system.errors import UserError
 from tiny_data import write_tiny
@@ -45,13 +46,13 @@ def with_result(monkeypatch: pytest.MonkeyPatch, **result: float) -> list[OnnxMo
 
 def test_every_runtime_embeds_alike(tiny_export: Path) -> None:
     pixels = probes(3, 96)
-    expected = load_model(tiny_export, "torch").embed(pixels, "photo")
+    expected = load(tiny_export, "torch").embed(pixels, "photo")
     for name, least in (("torch-bf16", 0.99), ("onnx", 0.999999), ("onnx-int8", 0.97), ("auto", 0.97)):
         model = CrossATNet.from_pretrained(tiny_export, runtime=name)
         rows = model.embed(pixels, "photo")
         assert rows.dtype == np.float32
         assert (rows * expected).sum(1).min() > least, name
-        assert model.fingerprint == load_model(tiny_export, "torch").fingerprint
+        assert model.fingerprint == load(tiny_export, "torch").fingerprint
     bfloat16 = CrossATNet.from_pretrained(tiny_export, runtime="torch-bf16").embed(pixels, "photo")
     assert np.abs(bfloat16 - expected).max() > 1e-5
 
@@ -64,8 +65,8 @@ def test_the_compiled_network_is_the_network(tiny_export: Path, monkeypatch: pyt
         return function
 
     monkeypatch.setattr("torch.compile", compile)
-    model = load_model(tiny_export, "torch-compile")
-    plain = load_model(tiny_export, "torch")
+    model = load(tiny_export, "torch-compile")
+    plain = load(tiny_export, "torch")
     assert compiled == [True, True]  # for batches of any size, sketches and photos
     assert model.fingerprint == plain.fingerprint
     np.testing.assert_array_equal(model.embed(probes(1, 96), "photo"), plain.embed(probes(1, 96), "photo"))
@@ -77,14 +78,14 @@ def test_a_machine_that_cannot_compile_is_told(tiny_export: Path, monkeypatch: p
 
     monkeypatch.setattr("torch.compile", compile)
     with pytest.raises(UserError, match=r"torch-compile does not work here \(no compiler\)"):
-        load_model(tiny_export, "torch-compile")
+        load(tiny_export, "torch-compile")
 
 
 def test_auto_takes_torch_where_there_is_no_form(tiny_export: Path) -> None:
-    assert isinstance(load_model(tiny_export.parent / "plain"), torch_network.CrossATNet)
-    assert isinstance(load_model(tiny_export), OnnxModel)
+    assert isinstance(load(tiny_export.parent / "plain"), torch_network.CrossATNet)
+    assert isinstance(load(tiny_export), OnnxModel)
     with pytest.raises(UserError, match="has no ONNX form"):
-        load_model(tiny_export.parent / "plain", "onnx")
+        load(tiny_export.parent / "plain", "onnx")
 
 
 def test_without_torch_a_plain_checkpoint_says_what_it_needs(
@@ -92,12 +93,12 @@ def test_without_torch_a_plain_checkpoint_says_what_it_needs(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'crossatnet\[torch\]'"):
-        load_model(tiny_export.parent / "plain")
+        load(tiny_export.parent / "plain")
 
 
 def test_an_unknown_runtime_is_named(tiny_export: Path) -> None:
     with pytest.raises(UserError, match="unknown runtime 'onxx'; did you mean onnx"):
-        load_model(tiny_export, "onxx")
+        load(tiny_export, "onxx")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from serving import HOUSE, picture
 
 from crossatnet import CrossATNet
-from crossatnet.cli.main import main as cli
+from crossatnet.cli import main as cli
 from crossatnet.gallery import Gallery
 from crossatnet.server import demo_gallery as quickstart
 from crossatnet.server import run

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from crossatnet.data.catalog import Catalog, Item, open_item, scan
 from crossatnet.data.images import ImageError, prepare
 from crossatnet.data.transforms import augment
+from crossatnet.training import features
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
-from crossatnet.training.train import features
 
 SIZE, CELL = 32, 8
 SETTINGS = ViewSettings(SIZE, fit_strokes=True, views=3, units=2)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crossatnet.training import losses
 from crossatnet.training.losses import Mining
-from crossatnet.training.train import losses
 from oracles import losses as oracle
 
 ROWS, CLASSES = 12, 4

@@ -21,11 +21,12 @@ from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.semantics.graph import class_graph
 from crossatnet.semantics.vectors import class_vectors
 from crossatnet.system.errors import UserError
+from crossatnet.training import losses
 from crossatnet.training.batches import CachedViews, Pairs
 from crossatnet.training.objective import Objective, Teacher, agreement, hardest_rival
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 from crossatnet.training.start import start_network
-from crossatnet.training.train import Training, losses
+from crossatnet.training.train import Training
 from oracles import losses as oracle
 from tiny_data import SEEN, draw
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossatnet.training import losses
 from crossatnet.training.prototypes import HIDDEN, FreePrototypes, GraphPrototypes
-from crossatnet.training.train import losses
 from oracles import prototypes as oracle
 
 CLASSES, WIDTH, DIMENSION = 7, 5, 4

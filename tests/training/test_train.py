@@ -30,6 +30,7 @@ from crossatnet.model.checkpoint import HISTORY, WEIGHTS, is_checkpoint, read_co
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
+from crossatnet.training import train as training
 from crossatnet.training.batches import CachedViews, Pairs, Source
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings
 from crossatnet.training.hash_codes import directions_of
@@ -44,7 +45,6 @@ from crossatnet.training.start import (
     start_network,
 )
 from crossatnet.training.train import Training, fit, fit_hash, train, training_embeddings, whiten
-from crossatnet.training.train import train as training
 from crossatnet.training.whitening import whitening
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle

@@ -22,8 +22,8 @@ from PIL import ExifTags, Image
 
 from crossatnet.data.images import ImageError, Modality
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery.ingest.folder import folder as ingest_module
-from crossatnet.gallery.ingest.folder import reading as reading_module
+from crossatnet.gallery.ingest import folder as ingest_module
+from crossatnet.gallery.ingest import reading as reading_module
 from crossatnet.system.errors import UserError
 
 
@@ -394,7 +394,7 @@ gallery.add_folder(folder)
 
 def run(path: Path, folder: Path, die_at_batch: int, die_at_insert: int) -> int:
     arguments = [str(path), str(folder), str(die_at_batch), str(die_at_insert)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run([sys.executable, "-c", RUN, *arguments], env=environment, timeout=60).returncode
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery.ingest.folder import ray as ray_ingest_module
+from crossatnet.gallery.ingest import ray as ray_ingest_module
 from crossatnet.gallery.ingest.ray import Settings, Worker, add_folder_by_ray, read_list
 from crossatnet.system.errors import UserError
 

@@ -15,7 +15,7 @@ import pytest
 from fake_model import FakeModel
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.ingest.folder import folder as ingest_module
+from crossatnet.gallery.ingest import folder as ingest_module
 from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
@@ -203,7 +203,7 @@ with Gallery.open(sys.argv[1], FakeModel()) as gallery:
 def test_two_writers_at_once_store_every_picture_once(tmp_path: Path, folder: Path, model: FakeModel) -> None:
     path = tmp_path / "my.gallery"
     Gallery.create(path, model).close()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), str(folder)],

@@ -152,7 +152,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 @pytest.fixture(scope="session")
 def examples() -> dict[str, list[Stroke]]:
     """The strokes of the page's own examples, by name; the paper is 1024 units wide."""
-    file = Path(__file__).parents[3] / "src/crossatnet/server/static/js/examples.json"
+    file = Path(__file__).parents[3] / "src/crossatnet/server/static/examples.json"
     return {each["name"]: each["strokes"] for each in json.loads(file.read_text())["examples"]}
 
 

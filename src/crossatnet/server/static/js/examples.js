@@ -10,7 +10,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Fetch the examples: [{name, strokes}], with strokes as a `Drawing` holds them. */
 export async function loadExamples() {
-  const response = await fetch("/static/js/examples.json");
+  const response = await fetch("/static/examples.json");
   const { examples } = await response.json();
   return examples.map(({ name, strokes }) => ({
     name,
