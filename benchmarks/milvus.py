@@ -26,8 +26,8 @@ from search import Planes, percentile
 from synthetic import Clusters, fill
 from tables import milvus_table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gallery"))
-from milvus_server import MilvusServer
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from gallery.milvus_server import MilvusServer
 
 RESULTS = Path(__file__).parent / "results" / "milvus.json"
 BITS, HITS, WARM_UP = 512, 10, 5

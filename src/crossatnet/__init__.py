@@ -1,31 +1,27 @@
 """Draw a thing, find its pictures: zero-shot sketch-based image retrieval with CrossATNet."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-Runtime = Literal["auto", "torch", "torch-bf16", "torch-compile", "onnx", "onnx-int8"]  # see `runtime.load`
+from crossatnet.system.version import __version__
 
 if TYPE_CHECKING:
     from crossatnet.evaluation.ranking import evaluate
-    from crossatnet.gallery import Gallery
+    from crossatnet.gallery.gallery import Gallery
     from crossatnet.runtime.load import Pretrained as CrossATNet
 
-__all__ = ["CrossATNet", "Gallery", "Runtime", "__version__", "evaluate"]
+__all__ = ["CrossATNet", "Gallery", "__version__", "evaluate"]
+
+_PUBLIC = {
+    "CrossATNet": ("crossatnet.runtime.load", "Pretrained"),
+    "Gallery": ("crossatnet.gallery.gallery", "Gallery"),
+    "evaluate": ("crossatnet.evaluation.ranking", "evaluate"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that `import crossatnet` and `--help` do not load torch."""
-    if name == "CrossATNet":
-        from crossatnet.runtime.load import Pretrained
-
-        return Pretrained
-    if name == "Gallery":
-        from crossatnet.gallery import Gallery
-
-        return Gallery
-    if name == "evaluate":
-        from crossatnet.evaluation.ranking import evaluate
-
-        return evaluate
-    raise AttributeError(f"module 'crossatnet' has no attribute '{name}'")
+    """Import a public name on first use, so that `import crossatnet` and `--help` load neither torch nor NumPy."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'crossatnet' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)

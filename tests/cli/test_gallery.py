@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import kills
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from PIL import Image
 
 from crossatnet.cli import main as cli
 from crossatnet.gallery import Gallery
+from gallery import kills
+from gallery.fake_model import FakeModel
 
 
 class Outcome(NamedTuple):
@@ -211,7 +211,7 @@ def test_thumbnails_are_asked_for_when_a_gallery_is_made(tmp_path: Path, folder:
 WATCH = """
 import signal
 import sys
-from fake_model import FakeModel
+from gallery.fake_model import FakeModel
 from crossatnet.runtime import load
 load.load = lambda *_: FakeModel(source="fake")
 from crossatnet.cli.main import main

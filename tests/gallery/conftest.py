@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from milvus_server import MilvusServer
+
+from gallery.milvus_server import MilvusServer
 
 
 @pytest.fixture(scope="module")

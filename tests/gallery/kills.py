@@ -29,12 +29,12 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from fake_model import FakeModel
 from PIL import Image
 
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.ingest import folder as ingest
 from crossatnet.gallery.sqlite import store
+from gallery.fake_model import FakeModel
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "kills.json"
 PICTURES = 240

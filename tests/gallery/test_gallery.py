@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +19,7 @@ from crossatnet.gallery.ingest.folder import BATCH
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.sqlite.snapshot import Snapshot
 from crossatnet.system.errors import UserError
+from gallery.fake_model import FakeModel
 
 
 def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:

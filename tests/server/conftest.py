@@ -5,14 +5,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fake_model import FakeModel
 from fastapi.testclient import TestClient
-from serving import ADDRESS, PICTURES, picture
 
 from crossatnet.gallery import Gallery
 from crossatnet.server.app import create_app
 from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place, Settings
+from gallery.fake_model import FakeModel
+from server.serving import ADDRESS, PICTURES, picture
 
 Client = Callable[..., TestClient]
 

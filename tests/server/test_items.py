@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from serving import BASE, HOUSE, PICTURES, PNG, ask, assert_refused, picture
 
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.sqlite.store import Store
@@ -23,6 +21,8 @@ from crossatnet.server.galleries import open_galleries
 from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.settings import Place, Settings
 from crossatnet.system.errors import UserError
+from gallery.fake_model import FakeModel
+from server.serving import BASE, HOUSE, PICTURES, PNG, ask, assert_refused, picture
 
 
 def id_of(gallery: Gallery, path: Path) -> int:

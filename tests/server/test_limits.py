@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fake_model import FakeModel
 from fastapi.testclient import TestClient
-from serving import BASE, HOUSE, assert_refused
 
 from crossatnet.server import limits, settings
 from crossatnet.server.errors import ApiError
 from crossatnet.server.limits import Gate
+from gallery.fake_model import FakeModel
+from server.serving import BASE, HOUSE, assert_refused
 
 SKETCH = {
     "type": "http",

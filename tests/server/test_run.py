@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx2
 import pytest
 from PIL import Image
-from serving import HOUSE, picture
 
 from crossatnet import CrossATNet
 from crossatnet.cli import main as cli
@@ -23,6 +22,7 @@ from crossatnet.server import demo_gallery as quickstart
 from crossatnet.server import run
 from crossatnet.server.settings import Place, Settings
 from crossatnet.system.errors import UserError
+from server.serving import HOUSE, picture
 
 PATIENCE = 120  # seconds, for machines that are busy
 
@@ -224,7 +224,7 @@ for name in ("torch", "onnx", "lightning"):
 sys.path.insert(0, sys.argv[4])
 from fastapi.testclient import TestClient
 from pathlib import Path
-from serving import HOUSE, PNG, picture
+from server.serving import HOUSE, PNG, picture
 from crossatnet import CrossATNet, Gallery
 from crossatnet.server.app import create_app
 from crossatnet.server.galleries import open_galleries

@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from serving import PICTURES, picture
+
+from server.serving import PICTURES, picture
 
 TOKEN = "correct-horse-battery-staple"
 EXAMPLES = 8  # of each route and kind

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from PIL import Image
-from serving import BASE, HOUSE, PICTURES, PNG, assert_refused, picture
 
 from crossatnet.data.strokes import render
 from crossatnet.gallery import Gallery, Hit, Where
 from crossatnet.model.explain import attention_overlay
+from gallery.fake_model import FakeModel
 from oracles.search import hamming
+from server.serving import BASE, HOUSE, PICTURES, PNG, assert_refused, picture
 
 DRAWING = tuple(np.array(stroke, np.float32) for stroke in HOUSE)
 

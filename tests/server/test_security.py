@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from serving import ADDRESS, BASE, HOUSE, PNG, ask, assert_refused, picture
 from starlette.routing import BaseRoute
 from starlette.websockets import WebSocketDisconnect
 
 from crossatnet.server.security import CONTENT_POLICY, COOKIE, COOKIE_SECONDS, OPEN_PATHS, Token, check_token
 from crossatnet.system.errors import UserError
+from server.serving import ADDRESS, BASE, HOUSE, PNG, ask, assert_refused, picture
 
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"authorization": f"Bearer {TOKEN}"}

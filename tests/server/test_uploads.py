@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
 from crossatnet.gallery import Gallery
 from crossatnet.server import uploads as uploads_module
+from server.serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
 PLACES = (f"{BASE}/search/sketch", f"{BASE}/search/photo", f"{BASE}/items/1/explanation/sketch", f"{BASE}/items")
 

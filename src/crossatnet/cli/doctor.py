@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from crossatnet import __version__
 from crossatnet.config import cache_directory, packaged_configs
 from crossatnet.data.splits import split_names
 from crossatnet.model.checkpoint import packaged_checkpoints
+from crossatnet.system.version import __version__
 
 # What each extra is for -> (extra, the packages to look for).
 EXTRAS = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossatnet import Runtime
 from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, print_some
+from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def index(
         if not len(gallery):
             raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            for change in watch_folder(gallery, folder, every, _complain, summary.skipped):
+            for change in watch_folder(lambda: gallery.add_folder(folder), every, _complain, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
 

@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from crossatnet import __version__
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
 from crossatnet.cli.gallery import compact, index, info, remove, search
 from crossatnet.cli.options import (
@@ -25,6 +24,7 @@ from crossatnet.cli.options import (
 )
 from crossatnet.cli.serve import serve
 from crossatnet.system.errors import UserError
+from crossatnet.system.version import __version__
 
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog

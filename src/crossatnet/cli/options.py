@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from crossatnet import Runtime
+from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 DEFAULT_CHECKPOINT = "crossatnet-open"

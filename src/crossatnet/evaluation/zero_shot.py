@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossatnet import __version__
 from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality
@@ -44,6 +43,7 @@ from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.progress import track
+from crossatnet.system.version import __version__
 
 BATCH = 32
 DEFINITIONS = {

@@ -18,7 +18,6 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet import Runtime
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Item, Where
@@ -28,6 +27,7 @@ from crossatnet.gallery.ingest.folder import BATCH, IngestSummary, Progress, add
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED
 from crossatnet.runtime.load import load
+from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 Query = Picture | Drawing

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossatnet import __version__
 from crossatnet.config import ModelConfig
 from crossatnet.data.fingerprints import ClassPictures, mark
 from crossatnet.data.splits import EVERYTHING
 from crossatnet.system.errors import UserError, did_you_mean
+from crossatnet.system.version import __version__
 
 if TYPE_CHECKING:
     pass

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet import Runtime
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
@@ -55,7 +54,7 @@ class CrossATNet(nn.Module, PictureModel):
             )
         self.sketch_projection = None if config.shared_encoder else copy.deepcopy(self.projection)
         self.hashing = HashCodes(config.dimension, config.code_lengths)
-        self._runtime: Runtime = "torch"
+        self._runtime = "torch"
         self._compiled: dict[Modality, Callable[[Tensor], Tensor]] = {}
 
     def forward(self, pictures: Tensor, modality: Modality) -> Tensor:
@@ -171,8 +170,8 @@ class CrossATNet(nn.Module, PictureModel):
             feature_map: Tensor = self._compiled.get(modality, self.encoder(modality))(pictures)
         return feature_map.float()
 
-    def use(self, runtime: Runtime) -> None:
-        """Compute maps by this torch runtime from now on. Raises `UserError` where it does not work."""
+    def use(self, runtime: str) -> None:
+        """Compute maps by `torch`, `torch-bf16` or `torch-compile` from now on. Raises `UserError` where that fails."""
         self._runtime = runtime
         self._compiled.clear()
         if runtime != "torch-compile":

@@ -16,9 +16,9 @@ import importlib.util
 from pathlib import Path
 from typing import get_args
 
-from crossatnet import Runtime
 from crossatnet.model.checkpoint import locate, source_of
 from crossatnet.model.interface import PictureModel
+from crossatnet.runtime.names import Runtime
 from crossatnet.runtime.onnx_files import has_form
 from crossatnet.system.errors import UserError, did_you_mean
 

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
-from crossatnet import __version__
 from crossatnet.gallery import Gallery
 from crossatnet.server.errors import add_handlers
 from crossatnet.server.galleries import Galleries
@@ -23,6 +22,7 @@ from crossatnet.server.routes.system import STATIC
 from crossatnet.server.security import Guard, Token
 from crossatnet.server.settings import LOOPBACK, PICTURES_AT_ONCE, PICTURES_WAITING, SEARCHES_WAITING, Settings
 from crossatnet.server.state import State
+from crossatnet.system.version import __version__
 
 DESCRIPTION = (
     "Draw a thing, find its pictures. Every error is {error: {code, message}}; ids are text. Where the server has a"

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_model import PIECE, FakeModel
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
@@ -25,6 +24,7 @@ from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import folder as ingest_module
 from crossatnet.gallery.ingest import reading as reading_module
 from crossatnet.system.errors import UserError
+from gallery.fake_model import PIECE, FakeModel
 
 
 def draw(path: Path, seed: int = 0) -> None:
@@ -376,7 +376,7 @@ def test_a_file_that_keeps_changing_is_left_for_another_time(
 
 RUN = """
 import sqlite3, sys, os, signal
-from fake_model import PIECE, FakeModel
+from gallery.fake_model import PIECE, FakeModel
 from crossatnet.gallery import Gallery
 path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 gallery = Gallery.open(path, FakeModel(die_at_batch=die_at_batch))

@@ -10,11 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import milvus_server
 import numpy as np
 import pytest
-from fake_model import FakeModel
-from milvus_server import MilvusServer
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +20,9 @@ from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import ray as ray_ingest_module
 from crossatnet.gallery.ingest.ray import Settings, Worker, add_folder_by_ray, read_list
 from crossatnet.system.errors import UserError
+from gallery import milvus_server
+from gallery.fake_model import FakeModel
+from gallery.milvus_server import MilvusServer
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.scale

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from PIL import Image
 
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest.watch import watch_folder
+from gallery.fake_model import FakeModel
 
 
 def draw(path: Path, seed: int) -> None:
@@ -45,7 +45,7 @@ class Script:
             next(acts)
 
         summaries: list[IngestSummary] = []
-        watch = watch_folder(self.gallery, self.folder, 7, self.troubles.append, self.told, wait)
+        watch = watch_folder(lambda: self.gallery.add_folder(self.folder), 7, self.troubles.append, self.told, wait)
         with pytest.raises(RuntimeError, match="StopIteration"):  # raised by the last wait
             summaries.extend(watch)
         return summaries

@@ -9,11 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import milvus_server
 import numpy as np
 import pytest
-from fake_model import FakeModel
-from milvus_server import MilvusServer
 from numpy.typing import NDArray
 
 from crossatnet.gallery import Gallery
@@ -21,6 +18,9 @@ from crossatnet.gallery.backend import EVERYTHING, Facts, GalleryMissingError, S
 from crossatnet.gallery.milvus.backend import MilvusBackend
 from crossatnet.gallery.milvus.calls import Address
 from crossatnet.system.errors import UserError
+from gallery import milvus_server
+from gallery.fake_model import FakeModel
+from gallery.milvus_server import MilvusServer
 from oracles.search import nearest_codes
 
 pytestmark = pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())

@@ -6,17 +6,17 @@ import signal
 import threading
 from pathlib import Path
 
-import milvus_server
 import numpy as np
 import pytest
-from fake_model import FakeModel
-from milvus_server import MilvusServer
 from PIL import Image
 
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.milvus.backend import MilvusBackend
 from crossatnet.gallery.milvus.calls import Address
 from crossatnet.system.errors import UserError
+from gallery import milvus_server
+from gallery.fake_model import FakeModel
+from gallery.milvus_server import MilvusServer
 
 pytestmark = [
     pytest.mark.scale,

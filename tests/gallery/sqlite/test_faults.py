@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import kills
 import numpy as np
 import pytest
-from fake_model import FakeModel
 
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.ingest import folder as ingest_module
@@ -20,6 +18,8 @@ from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
 from crossatnet.system.errors import UserError
+from gallery import kills
+from gallery.fake_model import FakeModel
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_damaged_side_file_costs_nothing(
 
 WRITER = """
 import sys
-from fake_model import FakeModel
+from gallery.fake_model import FakeModel
 from crossatnet.gallery import Gallery, ingest
 ingest.BATCH = 8
 with Gallery.open(sys.argv[1], FakeModel()) as gallery:

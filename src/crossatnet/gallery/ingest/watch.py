@@ -6,22 +6,21 @@ Looking costs one `stat` a file and works on every file system, network ones too
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
-from crossatnet.gallery.gallery import Gallery
 from crossatnet.gallery.ingest.folder import IngestSummary
 from crossatnet.system.errors import UserError
 
 
 def watch_folder(
-    gallery: Gallery,
-    folder: Path,
+    update: Callable[[], IngestSummary],
     seconds: float,
     complain: Callable[[str], None],
     skipped: Iterable[tuple[str, str]] = (),
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[IngestSummary]:
-    """Bring the gallery up to date every so many seconds, for ever; yields what was done whenever something was.
+    """Call `update`, which brings a gallery up to date, every so many seconds, for ever.
+
+    Yields what was done whenever something was.
 
     A trouble, such as a disk that is away or full, is told once, and what it kept from being done is done when it is
     over. Of skipped files only those with a new reason are told, not those told before (`skipped`): a picture still
@@ -31,7 +30,7 @@ def watch_folder(
     while True:
         wait(seconds)
         try:
-            summary = gallery.add_folder(folder)
+            summary = update()
         except (UserError, OSError) as error:  # OSError: a network disk that went away
             if str(error) != told:
                 complain(str(error))

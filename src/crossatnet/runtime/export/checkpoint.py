@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from crossatnet import __version__
 from crossatnet.data.catalog import open_item
 from crossatnet.data.images import prepare
 from crossatnet.data.layouts import read_catalog
@@ -37,6 +36,7 @@ from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, Part, read_weights
 from crossatnet.runtime.onnx_model import open_session
 from crossatnet.system.errors import UserError
+from crossatnet.system.version import __version__
 
 TOLERANCE = 1e-4  # of embeddings, similarities and attention against torch
 NEAR_PLANE = 1e-3  # a bit may differ where the embedding lies so near its hyperplane

@@ -8,12 +8,12 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from crossatnet import __version__
 from crossatnet.server.errors import documented
 from crossatnet.server.reference import reference_page
 from crossatnet.server.schemas import Health, Ready
 from crossatnet.server.security import COOKIE, COOKIE_SECONDS, Token
 from crossatnet.server.state import state_of
+from crossatnet.system.version import __version__
 
 STATIC = Path(str(resources.files("crossatnet.server") / "static"))
 PAGES = Path(str(resources.files("crossatnet.server") / "pages"))
