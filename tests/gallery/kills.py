@@ -34,9 +34,12 @@ from PIL import Image
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.ingest import folder as ingest
 from crossatnet.gallery.sqlite import store
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from gallery.fake_model import FakeModel
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "kills.json"
+TESTS = Path(__file__).parents[1]
+RESULTS = TESTS.parent / "benchmarks" / "results" / "kills.json"
 PICTURES = 240
 STEPS = ("index", "remove", "compact")
 MOST_SECONDS = 0.5  # after the first sign of life; a worker goes through all steps about five times a second
@@ -82,7 +85,7 @@ def killed_rounds(scratch: Path, moments: int, seed: int) -> Iterator[dict[str, 
 
 def killed(command: list[str], seconds: float) -> list[list[Any]]:
     """What a worker said until it was killed, so many seconds after it had begun."""
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    paths = os.pathsep.join([str(TESTS), *sys.path])
     said: list[list[Any]] = []
     began = threading.Event()
 

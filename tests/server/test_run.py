@@ -247,7 +247,7 @@ with TestClient(create_app(open_galleries(settings.places, settings.uploads), se
 
 
 def test_it_serves_without_torch(tiny_export: Path, folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WITHOUT_TORCH, tiny_export, folder, tmp_path, Path(__file__).parent]
+    command = [sys.executable, "-c", WITHOUT_TORCH, tiny_export, folder, tmp_path, Path(__file__).parents[1]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:-1] == ["200 3"] * 3 + ["200", "201", "True"]
