@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from uvicorn.supervisors.multiprocess import Process
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.gallery.backend import Facts, Stamp
+from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.server import loop, run
 from crossatnet.server.settings import SEARCHES_WAITING
 
@@ -77,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     embeddings = np.random.default_rng(0).standard_normal((50, model.dimension)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     with Gallery.create(file, model) as gallery:
-        facts = [Facts(f"/none/{number}.jpg", None, Stamp(1, 1, f"{number:064x}"), 8, 8) for number in range(50)]
+        facts = [Facts(f"/none/{number}.jpg", None, FileState(1, 1, f"{number:064x}"), 8, 8) for number in range(50)]
         gallery.store.put(facts, model.hash(embeddings), embeddings)
     command = [
         sys.executable,

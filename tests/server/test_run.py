@@ -109,7 +109,7 @@ def test_the_quickstart_gallery_is_made_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(quickstart, "build_quickstart", lambda folder, progress: folder)
     place = quickstart.quickstart_place(quiet=True)
     with Gallery.open(place.place) as gallery:
-        items = gallery.store.items([1, 2]).values()
+        items = gallery.store.pictures([1, 2]).values()
         assert sorted((item.facts.class_name, Path(item.facts.path).name) for item in items) == [
             ("owl", "owl.png"),
             ("teapot", "teapot.png"),

@@ -1,7 +1,7 @@
 """Searchable collections of pictures on disk."""
 
-from crossatnet.gallery.backend import Where
+from crossatnet.gallery.backend import Filter
 from crossatnet.gallery.gallery import Gallery, Hit
 from crossatnet.gallery.ingest.folder import IngestSummary
 
-__all__ = ["Gallery", "Hit", "IngestSummary", "Where"]
+__all__ = ["Filter", "Gallery", "Hit", "IngestSummary"]

@@ -39,7 +39,7 @@ class Embedder(Protocol):
         """Whether `guide` can be asked."""
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """How many pictures at a time `embed` takes fastest, called by several threads."""
 
     def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:

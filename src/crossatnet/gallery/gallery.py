@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Item, Where
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.folder import BATCH, IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH, IngestSummary, Progress, add_folder, add_picture
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED
 from crossatnet.runtime.load import load
@@ -86,8 +86,8 @@ class Gallery:
 
         With `thumbnail_side` every picture's thumbnail of so many pixels, along its longer side, is kept too.
         """
-        checkpoint = Checkpoint(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
-        return cls(create_backend(place, checkpoint, thumbnail_side), model)
+        made_with = MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
+        return cls(create_backend(place, made_with, thumbnail_side), model)
 
     def __enter__(self) -> Self:
         return self
@@ -120,14 +120,14 @@ class Gallery:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`."""
         return add_folder(self.store, self.model, Path(folder), progress)
 
-    def add_picture(self, path: Path, class_name: str | None = None) -> Item:
+    def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or bring it up to date; its stored item.
 
         Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
         """
         add_picture(self.store, self.model, path, class_name)
         key = self.store.ids([str(path)])[str(path)]
-        return self.store.items([key])[key]
+        return self.store.pictures([key])[key]
 
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Forget pictures, and all below where a path is a folder's; the files stay. Returns how many were forgotten.
@@ -141,7 +141,7 @@ class Gallery:
             absolute = os.path.normpath(Path(path).absolute())  # not resolved: what is gone has no links any more
             names = {absolute, str(Path(path).resolve())}
             found = [
-                *self.store.stamps([*names]),
+                *self.store.file_states([*names]),
                 *(below for name in names for below in self.store.paths_under(Path(name))),
             ]
             if not found:
@@ -155,10 +155,10 @@ class Gallery:
         k: int = 10,
         modality: Modality = "sketch",
         rerank: Rerank | None = None,
-        where: Where = EVERYTHING,
+        filter: Filter = EVERYTHING,
         combine: Combine = "average",
     ) -> list[Hit]:
-        """The `k` pictures nearest to a sketch or photo, best first; fewer if no more meet the conditions of `where`.
+        """The `k` pictures nearest to a sketch or photo, best first; fewer if no more meet the conditions of `filter`.
 
         A query is a picture or a drawing's strokes. Several in a list are searched for together: by the `average` of
         their embeddings, for drawings of one thing, or as a `union`, where the nearest of them gives a picture's score.
@@ -177,17 +177,17 @@ class Gallery:
         pixels = np.stack([self.model.preprocess(picture, modality) for picture in pictures])  # (Q, S, S, 3)
         embeddings = self.model.embed(pixels, modality)  # (Q, D)
         if not rerank:
-            return self._combined(embeddings, k, where, combine)
+            return self._combined(embeddings, k, filter, combine)
         if not self.model.has_attention:
             raise UserError(f"{self.model.name} has no attention to guide: search without re-ranking")
-        return self.look_again(pixels[0], self.search_embeddings(embeddings, max(k, GUIDED), where)[0])[:k]
+        return self.look_again(pixels[0], self.search_embeddings(embeddings, max(k, GUIDED), filter)[0])[:k]
 
     def search_embeddings(
-        self, embeddings: NDArray[np.float32], k: int = 10, where: Where = EVERYTHING, ranking: Ranking = "float"
+        self, embeddings: NDArray[np.float32], k: int = 10, filter: Filter = EVERYTHING, ranking: Ranking = "float"
     ) -> list[list[Hit]]:
         """The `k` nearest pictures of each of the queries (Q, D), best first, pictures of equal score by id.
 
-        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `where`; or, with
+        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `filter`; or, with
         `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1 or the embeddings
         have another shape or hold anything but finite numbers.
         """
@@ -197,10 +197,10 @@ class Gallery:
             return []
         codes = self.model.hash(queries)  # (Q, B)
         if ranking == "code":
-            ids, scores = self.store.nearest_codes(codes, k, where)
+            ids, scores = self.store.nearest_codes(codes, k, filter)
         else:
-            ids, scores = self.store.nearest(queries, codes, k, where)
-        items = self.store.items(np.unique(ids[ids != NO_ITEM]).tolist())
+            ids, scores = self.store.nearest(queries, codes, k, filter)
+        items = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
         return [
             [
                 Hit(key, items[key].facts.path, score, items[key].facts.class_name)
@@ -210,14 +210,14 @@ class Gallery:
             for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _combined(self, embeddings: NDArray[np.float32], k: int, where: Where, combine: Combine) -> list[Hit]:
+    def _combined(self, embeddings: NDArray[np.float32], k: int, filter: Filter, combine: Combine) -> list[Hit]:
         """The hits of several queries (Q, D) together."""
         if combine == "average":
-            return self.search_embeddings(embeddings.mean(axis=0, keepdims=True), k, where)[0]
+            return self.search_embeddings(embeddings.mean(axis=0, keepdims=True), k, filter)[0]
         if combine != "union":
             raise UserError(f"unknown way to combine queries '{combine}': give 'average' or 'union'")
         best: dict[int, Hit] = {}
-        for hit in (hit for hits in self.search_embeddings(embeddings, k, where) for hit in hits):
+        for hit in (hit for hits in self.search_embeddings(embeddings, k, filter) for hit in hits):
             if hit.id not in best or hit.score > best[hit.id].score:
                 best[hit.id] = hit
         return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k]
@@ -230,7 +230,7 @@ class Gallery:
         `read` gives the picture of a hit; one that raises `ImageError`, or cannot be read, keeps its score.
         """
         rescored = []
-        for part in (hits[start : start + BATCH] for start in range(0, len(hits), BATCH)):
+        for part in (hits[start : start + PICTURES_A_BATCH] for start in range(0, len(hits), PICTURES_A_BATCH)):
             readable: dict[int, NDArray[np.uint8]] = {}
             for number, hit in enumerate(part):
                 with contextlib.suppress(ImageError):  # moved or damaged since it was indexed
@@ -243,7 +243,7 @@ class Gallery:
         return sorted(rescored, key=lambda hit: -hit.score)
 
     def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self.store.checkpoint.dimension
+        dimension = self.store.made_with.dimension
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
             raise UserError(
@@ -260,7 +260,7 @@ def _check_k(k: int) -> None:
 
 
 def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
-    made_with = store.checkpoint
+    made_with = store.made_with
     if model.fingerprint != made_with.fingerprint:
         raise UserError(
             f"{store.name}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
@@ -270,7 +270,7 @@ def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
 
 
 def _load_model(store: Backend, runtime: Runtime) -> Embedder:
-    made_with = store.checkpoint
+    made_with = store.made_with
     if not made_with.source:
         raise UserError(
             f"{store.name}: made with the model {made_with.name}, which was not saved then; pass it to Gallery.open"

@@ -50,7 +50,7 @@ class PictureModel(ABC):
 
     @property
     @abstractmethod
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """How many pictures at a time `embed` takes fastest, called by several threads."""
 
     @abstractmethod

@@ -129,7 +129,7 @@ class CrossATNet(nn.Module, PictureModel):
         return digest(self, self.config.model_dump_json())
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """On a CPU few: the maps of more outgrow its caches, and the system makes room for them anew each time."""
         return 4 if self.device.type == "cpu" else 32
 

@@ -76,7 +76,7 @@ class OnnxModel(PictureModel):
             return self._choice
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """Few: each is computed by itself, and more threads read on meanwhile."""
         return 4
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from crossatnet.data.images import MAX_BYTES, ImageError, load_image
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery.backend import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
@@ -32,9 +32,9 @@ class Thumbnails:
         self._made: OrderedDict[str, bytes] = OrderedDict()  # the latest used last
         self._lock = threading.Lock()
 
-    def get(self, item: Item) -> bytes:
+    def get(self, item: StoredPicture) -> bytes:
         """The thumbnail of an item, made now if it is not among those kept. Raises as `read_known`."""
-        key = item.facts.stamp.content_hash
+        key = item.facts.file.content_hash
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)
@@ -47,15 +47,15 @@ class Thumbnails:
         return made
 
 
-def file_name(item: Item) -> str:
+def file_name(item: StoredPicture) -> str:
     """The picture's name without its folder: where it lies is nobody's business."""
     return Path(item.facts.path).name
 
 
-def read_known(item: Item) -> bytes:
+def read_known(item: StoredPicture) -> bytes:
     """The bytes of an item's file. Raises `ApiError` 409 if they are not those that were indexed."""
     refusal = ApiError(409, f"{file_name(item)}: its file is gone or has changed since it was indexed; index it again")
-    stamp = item.facts.stamp
+    stamp = item.facts.file
     try:
         # a pipe put in the file's place must not block
         descriptor = os.open(item.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,7 +75,7 @@ def read_known(item: Item) -> bytes:
     return content
 
 
-def thumbnail(served: Served, item: Item, kept: Thumbnails) -> bytes:
+def thumbnail(served: Served, item: StoredPicture, kept: Thumbnails) -> bytes:
     """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it fits, else one made of the file."""
     stored = served.gallery.store.thumbnail(item.id)
     if stored is not None:
@@ -84,7 +84,7 @@ def thumbnail(served: Served, item: Item, kept: Thumbnails) -> bytes:
     return kept.get(item)
 
 
-def image(item: Item) -> bytes:
+def image(item: StoredPicture) -> bytes:
     """A JPEG of the picture, its longest side at most `IMAGE_SIDE`; nothing of the file but its pixels."""
     picture = load_image(read_known(item), enough=IMAGE_SIDE)
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
@@ -98,7 +98,7 @@ def encoded(picture: Image.Image, form: str) -> bytes:
     return made.getvalue()
 
 
-def readable(item: Item) -> bytes:
+def readable(item: StoredPicture) -> bytes:
     """As `read_known`, for those who leave out what cannot be had: raises `ImageError`."""
     try:
         return read_known(item)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture, check_picture
 from crossatnet.data.strokes import Drawing, render
-from crossatnet.gallery.backend import EVERYTHING, Item, Where
+from crossatnet.gallery.backend import EVERYTHING, Filter, StoredPicture
 from crossatnet.gallery.gallery import Hit
 from crossatnet.gallery.gallery import Ranking as Ordering
 from crossatnet.model.interface import GUIDED
@@ -30,7 +30,7 @@ class Page:
     k: int
     offset: int
     ranking: Ranking = "float"
-    where: Where = EVERYTHING
+    filter: Filter = EVERYTHING
 
     @property
     def depth(self) -> int:
@@ -43,7 +43,7 @@ class Found:
     """Hits of a page, what is known of them, whether more follow, and seconds in the network and in the gallery."""
 
     hits: list[Hit]
-    items: dict[int, Item]
+    items: dict[int, StoredPicture]
     has_more: bool
     network: float
     search: float
@@ -82,7 +82,7 @@ def search_picture(served: Served, picture: Picture, modality: Modality, page: P
     embedded = time.perf_counter()
     if page.ranking != "guided":
         return _found(served, embedding, page, embedded - started)
-    everything = Page(GUIDED, 0, "float", page.where)
+    everything = Page(GUIDED, 0, "float", page.filter)
     found = _found(served, embedding, everything, embedded - started)
     guided_from = time.perf_counter()
     hits = served.gallery.look_again(pixels, found.hits, lambda hit: readable(found.items[hit.id]))
@@ -91,12 +91,12 @@ def search_picture(served: Served, picture: Picture, modality: Modality, page: P
     return Found(shown, found.items, page.depth < len(hits), found.network + guided, found.search)
 
 
-def search_similar(served: Served, item: Item, page: Page) -> Found:
+def search_similar(served: Served, item: StoredPicture, page: Page) -> Found:
     """The page of hits for a stored picture, itself left out."""
     embedding = served.gallery.store.embedding(item.id)
     if embedding is None:
         raise ApiError(404, f"no picture of that id in {served.name}; it was just removed: search again")
-    everything = Page(page.depth + 1, 0, page.ranking, page.where)
+    everything = Page(page.depth + 1, 0, page.ranking, page.filter)
     found = _found(served, embedding[None], everything, 0.0)
     others = [hit for hit in found.hits if hit.id != item.id]
     has_more = found.has_more or len(others) > page.depth
@@ -121,29 +121,29 @@ def answer(served: Served, found: Found, page: Page, started: float) -> SearchAn
     )
 
 
-def addresses(served: Served, item: Item) -> dict[str, str]:
+def addresses(served: Served, item: StoredPicture) -> dict[str, str]:
     """Where an item's pictures are; `v` changes with the file, so that browsers may keep what they have."""
     base = f"/api/v1/galleries/{served.name}/items/{item.id}"
     version = mark(item)
     return {"thumbnail": f"{base}/thumbnail?v={version}", "image": f"{base}/image?v={version}"}
 
 
-def mark(item: Item) -> str:
+def mark(item: StoredPicture) -> str:
     """A few letters that tell one content of an item's file from another."""
-    return item.facts.stamp.content_hash[:12]
+    return item.facts.file.content_hash[:12]
 
 
 def _found(served: Served, embedding: NDArray[np.float32], page: Page, network: float) -> Found:
     """The page for one embedding (1, D): one hit more is asked for than it holds, to see whether another follows."""
     started = time.perf_counter()
     ranking: Ordering = "code" if page.ranking == "code" else "float"
-    hits = served.gallery.search_embeddings(embedding, page.depth + 1, page.where, ranking)[0]
-    items = served.gallery.store.items([hit.id for hit in hits[page.offset : page.depth]])
+    hits = served.gallery.search_embeddings(embedding, page.depth + 1, page.filter, ranking)[0]
+    items = served.gallery.store.pictures([hit.id for hit in hits[page.offset : page.depth]])
     shown = [hit for hit in hits[page.offset : page.depth] if hit.id in items]
     return Found(shown, items, len(hits) > page.depth, network, time.perf_counter() - started)
 
 
-def _hit(served: Served, hit: Hit, item: Item) -> HitAnswer:
+def _hit(served: Served, hit: Hit, item: StoredPicture) -> HitAnswer:
     facts = item.facts
     return HitAnswer(
         id=str(hit.id),

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from crossatnet.data.images import check_picture, load_image
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery.backend import StoredPicture
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import UPLOAD_PIXELS
@@ -17,7 +17,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP"
 LONGEST_STEM = 80
 
 
-def add(served: Served, content: bytes, name: str, class_name: str | None) -> Item:
+def add(served: Served, content: bytes, name: str, class_name: str | None) -> StoredPicture:
     """Keep a picture file's bytes in the uploads folder and add it to the gallery.
 
     The file's name is made of `name`, the hash of its bytes and its real format, so the same upload again is the same
@@ -42,7 +42,7 @@ def add(served: Served, content: bytes, name: str, class_name: str | None) -> It
         raise
 
 
-def remove(served: Served, item: Item) -> None:
+def remove(served: Served, item: StoredPicture) -> None:
     """Forget an item; delete its file if it lies in the uploads folder. Raises `ApiError` 404 if it is gone already."""
     path = Path(item.facts.path)
     if not served.gallery.store.remove([item.facts.path]):

@@ -87,7 +87,7 @@ def test_acknowledged_batches_outlive_the_server(server: MilvusServer, folder: P
             gallery.add_folder(folder, kill)
         server.start()
         files = sorted(str(path) for path in folder.iterdir())
-        assert sorted(gallery.store.stamps(files)) == files[:320]
+        assert sorted(gallery.store.file_states(files)) == files[:320]
         summary = gallery.add_folder(folder)
     assert (summary.added, summary.unchanged) == (320, 320)
     check_against_a_file(place, folder, tmp_path)

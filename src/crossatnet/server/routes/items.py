@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery.backend import StoredPicture
 from crossatnet.server import pictures, uploads
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.galleries import Served
@@ -56,7 +56,7 @@ async def get_thumbnail(request: Request, gallery: str, item_id: str, v: Version
     state = state_of(request)
     served = state.galleries.named(gallery)
 
-    def made() -> tuple[Item, bytes]:
+    def made() -> tuple[StoredPicture, bytes]:
         item = served.item(item_id)
         return item, pictures.thumbnail(served, item, state.thumbnails)
 
@@ -71,7 +71,7 @@ async def get_image(request: Request, gallery: str, item_id: str, v: Version = "
     state = state_of(request)
     served = state.galleries.named(gallery)
 
-    def made() -> tuple[Item, bytes]:
+    def made() -> tuple[StoredPicture, bytes]:
         item = served.item(item_id)
         return item, pictures.image(item)
 
@@ -102,14 +102,14 @@ async def delete_item(request: Request, gallery: str, item_id: str) -> Response:
     return Response(status_code=204)
 
 
-def item_answer(served: Served, item: Item) -> ItemAnswer:
+def item_answer(served: Served, item: StoredPicture) -> ItemAnswer:
     """An item as JSON has it."""
     facts = item.facts
     return ItemAnswer(
         id=str(item.id),
         class_name=facts.class_name,
         file_name=pictures.file_name(item),
-        size=facts.stamp.size,
+        size=facts.file.size,
         width=facts.width,
         height=facts.height,
         added=item.added,
@@ -117,7 +117,7 @@ def item_answer(served: Served, item: Item) -> ItemAnswer:
     )
 
 
-def _jpeg(item: Item, content: bytes, version: str) -> Response:
+def _jpeg(item: StoredPicture, content: bytes, version: str) -> Response:
     is_current = version == mark(item)
     cache = f"private, max-age={KEPT_SECONDS}, immutable" if is_current else "no-store"
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": cache})

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 
 from crossatnet.data.images import Modality, check_picture, load_image
 from crossatnet.data.strokes import render
-from crossatnet.gallery.backend import Where
+from crossatnet.gallery.backend import Filter
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation
 from crossatnet.server.galleries import Served
@@ -67,7 +67,7 @@ async def asked(  # not run in a thread of its own, as a plain function would be
     class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
 ) -> Page:
     """The page of hits that the address asks for."""
-    return Page(k, offset, ranking, Where(tuple(class_names)))
+    return Page(k, offset, ranking, Filter(tuple(class_names)))
 
 
 Asked = Annotated[Page, Depends(asked)]
@@ -76,7 +76,7 @@ Asked = Annotated[Page, Depends(asked)]
 @router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
-    page = Page(query.k, query.offset, query.ranking, Where(tuple(query.class_names)))
+    page = Page(query.k, query.offset, query.ranking, Filter(tuple(query.class_names)))
     return await _search(request, gallery, page, lambda served: search_drawing(served, query.strokes, page))
 
 
