@@ -86,7 +86,14 @@ def search(
     drawings = [_query(query) for query in queries]
     model = load(checkpoint, runtime) if checkpoint else None
     with Gallery.open(gallery, model, runtime) as opened:
-        hits = opened.search(drawings, k, "photo" if photo else "sketch", "guided" if guided else None, filter, combine)
+        hits = opened.find(
+            drawings,
+            k,
+            modality="photo" if photo else "sketch",
+            ranking="guided" if guided else "float",
+            filter=filter,
+            combine=combine,
+        ).hits
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
         return

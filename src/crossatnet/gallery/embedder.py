@@ -16,7 +16,7 @@ class Embedder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of weights and configuration: two models that embed alike share it."""
+        """SHA-256 of weights and configuration: two models that embed alike share it."""
 
     @property
     def source(self) -> str:

@@ -125,8 +125,8 @@ class CrossATNet(nn.Module, PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of settings and weights: equal only for networks that embed alike."""
-        return digest(self, self.config.model_dump_json())
+        """SHA-256 of settings and weights: equal only for networks that embed alike."""
+        return fingerprint_of(self, self.config.model_dump_json())
 
     @property
     def batch_size(self) -> int:
@@ -187,8 +187,8 @@ class CrossATNet(nn.Module, PictureModel):
             ) from error
 
 
-def digest(module: nn.Module, *facts: str) -> str:
-    """Hex digest of a module's weights and of further facts."""
+def fingerprint_of(module: nn.Module, *facts: str) -> str:
+    """SHA-256 of a module's weights and of further facts, in hexadecimal digits."""
     hashed = hashlib.sha256("\n".join(facts).encode())
     for name, tensor in sorted(module.state_dict().items()):
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -64,7 +64,7 @@ class OnnxModel(PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of settings and weights: that of the network, for galleries are searched by either."""
+        """SHA-256 of settings and weights: that of the network, for galleries are searched by either."""
         return self.form.fingerprint
 
     @property

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import LARGEST_ID, StoredPicture
+from crossatnet.gallery import Gallery, StoredPicture
+from crossatnet.gallery.backend import LARGEST_ID
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.errors import ApiError
 from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
@@ -24,12 +24,12 @@ class Served:
     credits: str | None = None
     uploads: Path | None = None
 
-    def item(self, item_id: str) -> StoredPicture:
-        """A stored item by its id as it stands in addresses. Raises `ApiError` 404."""
+    def stored(self, item_id: str) -> StoredPicture:
+        """A stored picture by its id as it stands in addresses. Raises `ApiError` 404."""
         if re.fullmatch(r"[0-9]{1,19}", item_id, re.ASCII) and (key := int(item_id)) <= LARGEST_ID:
-            items = self.gallery.store.pictures([key])
-            if key in items:
-                return items[key]
+            found = self.gallery.store.pictures([key])
+            if key in found:
+                return found[key]
         raise ApiError(404, f"no picture of that id in {self.name}; it may have been removed: search again")
 
     def answer(self) -> GalleryAnswer:
@@ -51,14 +51,14 @@ class Served:
         )
 
     def _facts(self) -> dict[str, object]:
-        checkpoint = self.gallery.store.made_with
+        made_with = self.gallery.store.made_with
         return {
             "name": self.name,
             "title": self.title,
             "pictures": len(self.gallery),
-            "checkpoint": checkpoint.name,
+            "checkpoint": made_with.name,
             "guided": self.gallery.model.has_attention,
-            "code_bits": checkpoint.code_bits,
+            "code_bits": made_with.code_bits,
             "uploads": self.uploads is not None,
             "credits": self.credits,
         }

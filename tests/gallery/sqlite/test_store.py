@@ -159,7 +159,7 @@ def test_compact_gives_back_room_and_changes_nothing(store: Store) -> None:
         size = store.path.stat().st_size
         again.compact()
         assert store.path.stat().st_size < size / 5
-        assert (contents(again), again.items(range(1, 1001))) == (kept, items)
+        assert (contents(again), again.pictures(range(1, 1001))) == (kept, items)
         again.put([facts("/p/new")], *vectors(1))
         assert contents(again)[-1][0] == 1001  # ids are not used again after it either
 

@@ -1,6 +1,5 @@
 """Reading one picture file for a gallery: its bytes, what they hash to, and the network's input made of them."""
 
-import hashlib
 import io
 import os
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import MAX_BYTES, ImageError, load_image, picture_size
 from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
@@ -104,7 +104,7 @@ def read_file(path: str) -> tuple[bytes, FileState]:
             content = file.read(MAX_BYTES + 1)
             after = os.fstat(file.fileno())
             if len(content) == before.st_size and before.st_mtime_ns == after.st_mtime_ns:
-                return content, FileState(before.st_size, before.st_mtime_ns, hashlib.sha256(content).hexdigest())
+                return content, FileState(before.st_size, before.st_mtime_ns, content_hash(content))
     raise ChangingError
 
 

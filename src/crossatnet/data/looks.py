@@ -1,7 +1,8 @@
-"""Fingerprints of pictures: what a checkpoint keeps of those it has seen, so that others can be compared with them.
+"""Looks of photos, and what a checkpoint keeps of the pictures it has seen, so that others can be compared with them.
 
-Two a picture: a mark of its content, which equal files share and no others, and for photos a look, which copies share
-that were resized, recompressed or slightly retouched. Neither tells a file's name or lets anyone see the picture.
+It keeps two things of a picture: the short hash of its content (see `crossatnet.data.hashes`), and of a photo its look,
+a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither tells a file's name
+or lets anyone see the picture.
 
 Shapes: `N` photos, `M` others, `P` pairs.
 """
@@ -17,9 +18,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet.data.catalog import Catalog, Item, open_item
+from crossatnet.data.hashes import short_hash
 from crossatnet.system.progress import track
 
-MARK_DIGITS = 16  # of SHA-256: 64 bits, by chance equal for one in 10**12 pairs of sets of 5,000 and 3,000 pictures
 SIDE, FREQUENCIES = 32, 8
 DECIMALS = 6  # rounding of the cosine transform's sums is far below, what means something far above
 BLOCK = 64  # photos compared at a time: with 75,000 others they take 40 MB
@@ -29,7 +30,7 @@ Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # 64 bits
 
 
 class ClassPictures(BaseModel):
-    """The fingerprints of one class's pictures: marks of sketches and photos, and the photos' looks in that order."""
+    """What is kept of one class's pictures: short hashes of sketches and photos, and the photos' looks, in order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,18 +47,13 @@ class Near(NamedTuple):
     distance: NDArray[np.int64]
 
 
-def mark(digest: str) -> str:
-    """The mark of a picture by the SHA-256 of its content, as `Catalog.hashes` has it: the first 16 hex digits."""
-    return digest[:MARK_DIGITS]
-
-
-def fingerprints(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
-    """The fingerprints of a catalog's pictures by class. Decodes every photo once; raises `ImageError`."""
+def class_pictures(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
+    """What is kept of a catalog's pictures, by class. Decodes every photo once; raises `ImageError`."""
     shown = iter(looks([item for item in catalog.items if item.modality == "photo"], quiet).tolist())
     found: dict[str, dict[str, list[str]]] = {}
-    for item, digest in zip(catalog.items, catalog.hashes, strict=True):
+    for item, content_hash in zip(catalog.items, catalog.hashes, strict=True):
         pictures = found.setdefault(item.class_name, {"sketch": [], "photo": [], "look": []})
-        pictures[item.modality].append(mark(digest))
+        pictures[item.modality].append(short_hash(content_hash))
         if item.modality == "photo":
             pictures["look"].append(f"{next(shown):016x}")
     return {name: ClassPictures.model_validate(found[name]) for name in sorted(found)}
