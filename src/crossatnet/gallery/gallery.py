@@ -175,8 +175,8 @@ class Gallery:
         """The `k` hits after the first `offset` ones, and all that is known of them; see `search` for the rest.
 
         A stored picture finds others like it, and not itself. A guided ranking re-orders the first `reranked` hits,
-        which are then all there are: give the same number for each page. By default the page is the last of them, or
-        hit number `GUIDED` if that lies deeper. `read` gives the file or content of a hit's picture to look at; where
+        which are then all there are. They reach by default to the end of the page, and are `GUIDED` at least; give one
+        number for all pages of a search, so that they fit together. `read` gives the file or content of a hit's picture to look at; where
         that raises `ImageError`, or cannot be read, the hit keeps its score.
 
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
@@ -225,7 +225,8 @@ class Gallery:
         """
         check_attention(self.model, "to show; take another checkpoint")
         sketch = self._pixels(drawing, "sketch")[0]  # (S, S, 3)
-        return self.model.guide(sketch, self._pixels(photo, "photo"))[1][0]
+        _, attention = self.model.guide(sketch, self._pixels(photo, "photo"))  # (1, M, h, w)
+        return np.asarray(attention[0])
 
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
         """Queries as the network takes them, (Q, S, S, 3): the one place that draws strokes and reads pictures."""

@@ -60,7 +60,7 @@ class Token:
 
     def is_right(self, given: str) -> bool:
         """Whether this is the token, in a time that does not depend on what is given."""
-        return hmac.compare_hashed(_hashed(given.encode("utf-8", "surrogatepass")), _hashed(self._secret))
+        return hmac.compare_digest(_hashed(given.encode("utf-8", "surrogatepass")), _hashed(self._secret))
 
     def cookie(self) -> str:
         """A cookie's value that is good for `COOKIE_SECONDS`."""
@@ -70,7 +70,7 @@ class Token:
     def is_good_cookie(self, value: str) -> bool:
         """Whether a cookie's value was made with this token, and its time is not over."""
         until, _, signature = value.partition(".")
-        if not hmac.compare_hashed(signature.encode(), self._signature(until).encode()):
+        if not hmac.compare_digest(signature.encode(), self._signature(until).encode()):
             return False
         return int(until) > self._now()  # what is signed is a number
 

@@ -375,11 +375,15 @@ def test_a_file_that_keeps_changing_is_left_for_another_time(
 # Killed and run again
 
 RUN = """
-import sqlite3, sys, os, signal
-from gallery.fake_model import BATCH_SIZE, FakeModel
+import sys, os, signal
+from pathlib import Path
+from gallery.fake_model import FakeModel
 from crossatnet.gallery import Gallery
+from crossatnet.gallery.sqlite.database import open_to_write
+from crossatnet.gallery.sqlite.store import Store
 path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-gallery = Gallery.open(path, FakeModel(die_at_batch=die_at_batch))
+connection = open_to_write(Path(path))
+gallery = Gallery(Store(Path(path), connection), FakeModel(die_at_batch=die_at_batch))
 inserts = 0
 def kill_in_transaction(statement):
     global inserts
@@ -387,7 +391,7 @@ def kill_in_transaction(statement):
     if inserts == die_at_insert:
         os.kill(os.getpid(), signal.SIGKILL)
 if die_at_insert >= 0:
-    gallery.store._connection.set_trace_callback(kill_in_transaction)
+    connection.set_trace_callback(kill_in_transaction)
 gallery.add_folder(folder)
 """
 

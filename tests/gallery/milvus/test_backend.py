@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import EVERYTHING, Facts, FileState, Filter, GalleryMissingError
 from crossatnet.gallery.milvus.backend import MilvusBackend
-from crossatnet.gallery.milvus.calls import Address
+from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
 from gallery.fake_model import FakeModel
@@ -80,10 +80,7 @@ def found(
 
 
 def count_rows(gallery: Gallery, suffix: str = "") -> int:
-    store = gallery.store
-    assert isinstance(store, MilvusBackend)
-    collection = store._codes + suffix
-    return int(store._query(collection, "", ["count(*)"], "Strong")[0]["count(*)"])
+    return milvus_server.count_rows(gallery.store.name, suffix)
 
 
 @pytest.mark.scale  # the server alone needs a minute where cores are busy
@@ -209,19 +206,21 @@ def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(gallery, [facts("/p/a"), facts("/p/b"), facts("/p/c")], vectors(3))
-    store = gallery.store
-    assert isinstance(store, MilvusBackend)
-    shortlists = store._shortlists
+    call, searches = Connection.call, 0
 
-    def then_changed_by_another(*arguments: Any) -> Any:
-        found = shortlists(*arguments)
-        with Gallery.open(gallery.store.name, MODEL) as other:
-            put(other, [facts("/p/a", content="b")], vectors(1, seed=1))
-            other.store.remove(["/p/c"])
+    def then_changed_by_another(connection: Connection, method: str, *arguments: Any, **named: Any) -> Any:
+        nonlocal searches
+        found = call(connection, method, *arguments, **named)
+        if method == "search":
+            searches += 1
+            with Gallery.open(gallery.store.name, MODEL) as other:
+                put(other, [facts("/p/a", content="b")], vectors(1, seed=1))
+                other.store.remove(["/p/c"])
         return found
 
-    monkeypatch.setattr(store, "_shortlists", then_changed_by_another)
+    monkeypatch.setattr(Connection, "call", then_changed_by_another)
     (hits,) = gallery.search_embeddings(vectors(1, seed=1), 3)
+    assert searches == 1  # the shortlist was there before the change
     assert [hit.path for hit in hits] == ["/p/a", "/p/b"]
     assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it is now
 

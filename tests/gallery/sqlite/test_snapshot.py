@@ -4,12 +4,13 @@ import itertools
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Filter, MadeWith
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Filter, MadeWith, Nearest
 from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.sqlite import store as store_module
@@ -66,6 +67,30 @@ def assert_codes_find_what_a_loop_finds(
         assert values == pytest.approx([score for _, score in expected], abs=1e-6)
 
 
+def side_token(store: Store) -> str:
+    with closing(sqlite3.connect(store.path)) as connection:
+        return str(connection.execute("SELECT side_token FROM meta").fetchone()[0])
+
+
+def side_file(store: Store) -> sidefile.SideFile | None:
+    """The side file of a gallery, if there is a sound one."""
+    return sidefile.read(store.path, side_token(store), MADE_WITH.code_bits // 8, MADE_WITH.dimension)
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[snapshot_module.Snapshot]:
+    """The snapshots that searches run on, the latest last."""
+    snapshots: list[snapshot_module.Snapshot] = []
+    find = snapshot_module.Snapshot.nearest
+
+    def noted(snapshot: snapshot_module.Snapshot, *arguments: Any) -> Nearest:
+        snapshots.append(snapshot)
+        return find(snapshot, *arguments)
+
+    monkeypatch.setattr(snapshot_module.Snapshot, "nearest", noted)
+    return snapshots
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.create(tmp_path / "my.gallery", MADE_WITH)
@@ -103,12 +128,14 @@ def test_two_readers_follow_any_changes(store: Store, seed: int) -> None:
         assert len(reader) == len(truth(store.path))
 
 
-def test_segments_stay_few_while_items_come_in_small_batches(store: Store) -> None:
+def test_segments_stay_few_while_items_come_in_small_batches(
+    store: Store, searched: list[snapshot_module.Snapshot]
+) -> None:
     random = np.random.default_rng(0)
     for start in range(0, 300, 3):
         put(store, [start, start + 1, start + 2], random)
         store.nearest(vectors(1, random), np.zeros((1, 2), np.uint8), 1)
-    sizes = [len(segment.ids) for segment in store._current().snapshot.segments]
+    sizes = [len(segment.ids) for segment in searched[-1].segments]
     assert sum(sizes) == 300
     assert all(first > 2 * second for first, second in itertools.pairwise(sizes))
 
@@ -143,7 +170,7 @@ def test_a_long_run_writes_the_side_file_on_its_way(store: Store, monkeypatch: p
     random, held = np.random.default_rng(0), []
     for start in range(0, 1000, 10):
         put(store, [*range(start, start + 10)], random)
-        side = store._side_file()
+        side = side_file(store)
         held.append(side.header.items if side else 0)
     assert max(start + 10 - items for start, items in zip(range(0, 1000, 10), held, strict=True)) <= 260
     assert 5 < len(set(held)) < 15
@@ -151,7 +178,9 @@ def test_a_long_run_writes_the_side_file_on_its_way(store: Store, monkeypatch: p
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_reader_that_stays_lets_go_of_what_has_come_into_the_side_file(store: Store) -> None:
+def test_a_reader_that_stays_lets_go_of_what_has_come_into_the_side_file(
+    store: Store, searched: list[snapshot_module.Snapshot]
+) -> None:
     random = np.random.default_rng(0)
     put(store, [*range(100)], random)
     store.flush()
@@ -161,17 +190,19 @@ def test_a_reader_that_stays_lets_go_of_what_has_come_into_the_side_file(store: 
             if start % 50 == 0:
                 store.flush()
             assert_finds_what_a_loop_finds(reader, vectors(1, random), 5)
-            assert reader._current().snapshot.in_memory <= 60
+            assert searched[-1].in_memory <= 60
         assert_finds_what_a_loop_finds(reader, vectors(2, random), 1000)
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_side_file_from_before_a_compaction_is_written_anew(store: Store) -> None:
+def test_a_side_file_from_before_a_compaction_is_written_anew(
+    store: Store, searched: list[snapshot_module.Snapshot]
+) -> None:
     random = np.random.default_rng(0)
     put(store, [*range(100)], random)
     store.flush()
     older = sidefile.path_of(store.path).read_bytes()
-    token = store._side_token()
+    token = side_token(store)
     store.remove(["/p/0/0"])
     store.compact()
     sidefile.path_of(store.path).write_bytes(older)  # as after a kill before the side file was written
@@ -179,7 +210,7 @@ def test_a_side_file_from_before_a_compaction_is_written_anew(store: Store) -> N
         connection.execute("UPDATE meta SET side_token = ?", (token,))
     with closing(Store.open(store.path)) as reader:
         assert_finds_what_a_loop_finds(reader, vectors(2, random), 1000)
-        assert reader._current().snapshot.in_memory == 0
+        assert searched[-1].in_memory == 0
 
 
 def test_a_small_gallery_is_one_file(store: Store, tmp_path: Path) -> None:
@@ -211,7 +242,7 @@ def test_a_damaged_side_file_is_written_anew_and_changes_nothing(store: Store, d
     if damage != "folder":
         assert reader.thumbnail_side == 0
         with closing(Store.open(store.path)) as again:
-            side = again._side_file()
+            side = side_file(again)
             assert side is not None
             assert len(side.embeddings(np.arange(100))) == 100
 

@@ -1,6 +1,7 @@
 """The SQLite file: what goes in comes out, changes keep ids, and every trouble is one clear line."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingError, MadeWith
+from crossatnet.gallery.sqlite import database
 from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
 from crossatnet.gallery.sqlite.store import Store
@@ -289,28 +291,37 @@ def test_a_folder_that_cannot_be_written() -> None:
         Store.create(Path("/proc/my.gallery"), MADE_WITH)
 
 
-def test_a_file_that_cannot_be_written(store: Store) -> None:
-    store._connection.execute("PRAGMA query_only = ON")  # SQLite then fails as on a read-only file, also for root
+@pytest.fixture
+def connection(store: Store) -> Iterator[sqlite3.Connection]:
+    """A connection to the file of `store`, to make another `Store` of that SQLite can be told to refuse."""
+    with closing(database.open_to_write(store.path)) as connection:
+        yield connection
+
+
+def test_a_file_that_cannot_be_written(store: Store, connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA query_only = ON")  # SQLite then fails as on a read-only file, also for root
     with pytest.raises(UserError, match="cannot be written; check the permissions"):
-        store.put([facts("/p/a")], *vectors(1))
+        Store(store.path, connection).put([facts("/p/a")], *vectors(1))
 
 
-def test_a_full_disk_keeps_what_was_committed(store: Store) -> None:
-    store.put([facts("/p/a")], *vectors(1))
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then fails as on a full disk
+def test_a_full_disk_keeps_what_was_committed(store: Store, connection: sqlite3.Connection) -> None:
+    full = Store(store.path, connection)
+    full.put([facts("/p/a")], *vectors(1))
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then fails as on a full disk
     with pytest.raises(UserError, match="the disk is full; make room"):
-        store.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
-    assert len(store) == 1
-    store._connection.execute(f"PRAGMA max_page_count = {1000 * pages}")
-    store.put([facts("/p/b")], *vectors(1))
-    assert len(store) == 2
+        full.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
+    assert len(full) == 1
+    connection.execute(f"PRAGMA max_page_count = {1000 * pages}")
+    full.put([facts("/p/b")], *vectors(1))
+    assert len(full) == 2
 
 
-def test_a_locked_file(store: Store) -> None:
+def test_a_locked_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.01)
+    store = Store.open(store.path)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    store._connection.execute("PRAGMA busy_timeout = 10")
     with pytest.raises(UserError, match="another process keeps the gallery locked"):
         store.put([facts("/p/a")], *vectors(1))
     assert len(store) == 0  # readers are not kept out
