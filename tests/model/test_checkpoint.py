@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from crossatnet.config import Layout, ModelConfig
 from crossatnet.data.fingerprints import ClassPictures
 from crossatnet.data.splits import EVERYTHING, load_split
-from crossatnet.evaluation.zero_shot import refuse_seen
+from crossatnet.evaluation.protocol import refuse_seen
 from crossatnet.model import checkpoint as checkpoint_module
 from crossatnet.model.checkpoint import (
     CARD,

@@ -19,9 +19,10 @@ from sklearn.manifold import TSNE
 
 from crossatnet.data.catalog import open_item
 from crossatnet.evaluation.metrics import RetrievalScores
+from crossatnet.evaluation.protocol import SEED
 from crossatnet.evaluation.ranking import DECIMALS
-from crossatnet.evaluation.scores import SEED
-from crossatnet.evaluation.zero_shot import Embedded, Evaluated, Results, ZeroShotTest, evaluate_trials, save_results
+from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.zero_shot import Embedded, Evaluated, ZeroShotTest, evaluate_trials
 from crossatnet.model.explain import overlays
 from crossatnet.model.network import CrossATNet
 from crossatnet.report.plots import (
