@@ -28,7 +28,7 @@ from crossatnet.model.checkpoint import (
     TrainingRecord,
     read_config,
     read_record,
-    weights_mark,
+    weights_hash,
 )
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
@@ -216,7 +216,7 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
     if differing:
         message = f"{RECORD} and {CONFIG} disagree about {len(differing)} classes: {', '.join(differing[:5])}"
         found.append(Finding.of("other record", differing[0], message))
-    if record.weights != weights_mark(folder):
+    if record.weights != weights_hash(folder):
         message = f"{RECORD} was written for other weights than {folder / WEIGHTS}"
         found.append(Finding.of("other record", WEIGHTS, message))
     bare = [
@@ -293,12 +293,12 @@ def imagenet_finding(split: Split) -> Finding:
     """Which unseen classes ImageNet-1k has, so that a backbone pretrained on it may have seen them."""
     found = sorted_by_standing(split.unseen)
     doubtful = len(found["unclear"]) + len(found["unknown"])
-    told = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
+    listed = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
     perhaps = f", perhaps {doubtful} more" if doubtful else ""
     finding = Finding.of(
         "imagenet",
         f"{len(found['in'])} of {len(split.unseen)} unseen classes{perhaps}",
-        f"ImageNet-1k and the unseen classes: {told}",
+        f"ImageNet-1k and the unseen classes: {listed}",
     )
     return finding if len(found["not in"]) < len(split.unseen) else finding.model_copy(update={"advice": "none"})
 

@@ -42,7 +42,7 @@ class EmbeddingFile:
 def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     """Score a file of embeddings or codes of any model, as `read_embeddings` takes it.
 
-    Nothing tells which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
+    Nothing says which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
     files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
     """
     file = read_embeddings(path)

@@ -45,7 +45,7 @@ class Row(BaseModel):
     dimension: int
     metrics: dict[str, float]
     per_class: dict[str, float]
-    other_metrics: dict[str, float] = {}  # by other definitions, as the metric's name tells
+    other_metrics: dict[str, float] = {}  # by other definitions, as the metric's name says
     interval: tuple[float, float] | None = None  # of mAP@all, 95%
     with_duplicates: dict[str, float] | None = None  # the metrics if copies stay in the gallery; None: there are none
     seconds_per_query: float | None = None
@@ -160,7 +160,7 @@ def load_results(path: Path) -> list[Results]:
     try:
         read = WRITTEN.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them anew") from error
+        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them again") from error
     return read if isinstance(read, list) else [read]
 
 
