@@ -22,8 +22,7 @@ LINT = "from importlinter.cli import lint_imports_command; lint_imports_command(
 def linted(source: Path) -> subprocess.CompletedProcess[str]:
     """The contracts of pyproject.toml, checked on the package in this folder."""
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(source)!r}); {LINT}"]
-    options = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
-    return subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=ROOT)
+    return subprocess.run([*command, "--no-cache"], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def test_the_package_is_the_sentence_of_the_method() -> None:
@@ -51,6 +50,9 @@ def test_what_is_planted_against_them_is_found(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     for contract in CONTRACTS:
         assert f"{contract} BROKEN" in done.stdout
-    for line in ("crossatnet.data.upward -> crossatnet.server.app", "crossatnet.gallery.heavy -> torch"):
+    for line in (
+        "crossatnet.data.upward -> crossatnet.server.app",
+        "No cycles are allowed in crossatnet.model.",
+        "crossatnet.gallery.heavy -> torch",
+    ):
         assert line in done.stdout
-    assert "crossatnet.model.other" in done.stdout
