@@ -29,9 +29,9 @@ import torch
 from crossatnet.config import Config, load_config
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.training.batches import Pairs
+from crossatnet.training.lightning_module import Training
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features, start_network
-from crossatnet.training.train import Training
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
 PRECISIONS = ("32-true", "bf16-mixed")

@@ -24,11 +24,14 @@ from typing import Any
 
 from crossatnet.config import Config, cache_directory, load_config
 from crossatnet.data.layouts import read_catalog
-from crossatnet.evaluation.zero_shot import evaluate_zero_shot, frozen_baselines
+from crossatnet.evaluation.baselines import frozen_baselines
+from crossatnet.evaluation.zero_shot import evaluate_trials
 from crossatnet.model.checkpoint import Provenance
+from crossatnet.training.embedding import training_embeddings
+from crossatnet.training.fit import fit
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features
-from crossatnet.training.train import fit, fit_hash, training_embeddings, whiten
+from crossatnet.training.train import fit_hash, whiten
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE, PLAIN = "CrossATNet", "plain fine-tuning"
@@ -107,10 +110,10 @@ class Runs:
             unseen = read_catalog(config.data.root, config.data.layout, quiet=True, classes=self.split.unseen_set)
             if seed == 0 and variant == WHOLE:  # a frozen network has no seed
                 networks |= frozen_baselines(network)
-            results = evaluate_zero_shot(
+            (evaluated,) = evaluate_trials(
                 networks, provenance, unseen, self.split, (10, 100), quiet=True, guided=variant == WHOLE
             )
-            return {"seconds": seconds, "results": results.model_dump(mode="json")}
+            return {"seconds": seconds, "results": evaluated.results.model_dump(mode="json")}
 
         return self.kept(f"{variant}-{seed}".replace(" ", "-"), run)
 

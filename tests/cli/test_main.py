@@ -394,7 +394,8 @@ def test_compare_refuses_other_files_and_other_tests(untrained: Path, tmp_path: 
 
 def test_a_missing_extra(tiny: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.delitem(sys.modules, "crossatnet.training.train", raising=False)
+    for name in ("train", "fit", "lightning_module"):
+        monkeypatch.delitem(sys.modules, f"crossatnet.training.{name}", raising=False)
     outcome = run("train", tiny / "shapes.yaml", "-o", tmp_path / "out")
     assert_refused(outcome, "lightning", "pip install 'crossatnet[train]'")
 

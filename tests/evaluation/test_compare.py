@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from crossatnet.evaluation.compare import MOST, compare, compare_files, load_results
-from crossatnet.evaluation.scores import Row
-from crossatnet.evaluation.zero_shot import Results, save_results
+from crossatnet.evaluation.results import Results, Row, save_results
 from crossatnet.system.errors import UserError
 
 

@@ -4,6 +4,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
@@ -314,19 +317,37 @@ def random_rankings(seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return similarity, relevant
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_a_thousand_rankings_equal_the_loops_and_scikit_learn(seed: int) -> None:
+@st.composite
+def relevance(draw: st.DrawFn, fewest: int, most: int) -> NDArray[np.bool_]:
+    """Which of so many items are relevant: at least one."""
+    relevant: NDArray[np.bool_] = draw(arrays(np.bool_, st.integers(fewest, most)))
+    relevant[draw(st.integers(0, len(relevant) - 1))] = True
+    return relevant
+
+
+@st.composite
+def single_rankings(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Similarities of a query to items, with many ties, few or none, and which items are relevant."""
+    relevant = draw(relevance(2, 60))
+    decimals = draw(st.integers(0, ranking.DECIMALS))
+    steps = st.integers(-3 * 10**decimals, 3 * 10**decimals)
+    return draw(arrays(np.int64, len(relevant), elements=steps)) / 10**decimals, relevant
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(single_rankings())
+def test_any_ranking_equals_the_loops_and_scikit_learn(drawn: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
     """Scikit-learn takes a tie as one rank, so it is given the order that ties are told to keep."""
-    for similarity, relevant in zip(*random_rankings(seed), strict=True):
-        scores = evaluate_similarity(similarity[None], [True], relevant, at=(1, 7, 50))
-        order = sorted(range(len(similarity)), key=lambda item: -similarity[item])
-        ranking = [bool(relevant[item]) for item in order]
-        found = {name: value[0] for name, value in scores.values.items()}
-        assert found["mAP@all"] == pytest.approx(average_precision_score(ranking, -np.arange(len(order))), abs=1e-9)
-        assert found.pop("mAP@all") == pytest.approx(oracle.average_precision(ranking), abs=1e-12)
-        assert found == pytest.approx(loop_values(ranking, (1, 7, 50)), abs=1e-12)
-        curve = [oracle.interpolated_precision(ranking, level / 100) for level in range(0, 101, 10)]
-        assert scores.precision_recall[0, ::10] == pytest.approx(curve, abs=1e-12)
+    similarity, relevant = drawn
+    scores = evaluate_similarity(similarity[None], [True], relevant, at=(1, 7, 50))
+    order = sorted(range(len(similarity)), key=lambda item: -similarity[item])
+    ranked = [bool(relevant[item]) for item in order]
+    found = {name: value[0] for name, value in scores.values.items()}
+    assert found["mAP@all"] == pytest.approx(average_precision_score(ranked, -np.arange(len(order))), abs=1e-9)
+    assert found.pop("mAP@all") == pytest.approx(oracle.average_precision(ranked), abs=1e-12)
+    assert found == pytest.approx(loop_values(ranked, (1, 7, 50)), abs=1e-12)
+    curve = [oracle.interpolated_precision(ranked, level / 100) for level in range(0, 101, 10)]
+    assert scores.precision_recall[0, ::10] == pytest.approx(curve, abs=1e-12)
 
 
 def loop_values(ranking: list[bool], at: tuple[int, ...]) -> dict[str, float]:
@@ -545,13 +566,21 @@ def codes_at(distances: NDArray[np.int64] | list[int], size: int) -> NDArray[np.
     return np.packbits(np.arange(8 * size) < np.asarray(distances)[:, None], axis=1)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_codes_average_over_all_orders_within_ties(seed: int) -> None:
+@st.composite
+def few_distances(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Hamming distances of up to 6 items, all tied or not, and which items are relevant."""
+    relevant = draw(relevance(1, 6))
+    return draw(arrays(np.int64, len(relevant), elements=st.integers(0, 2))), relevant
+
+
+FewDistances = tuple[NDArray[np.int64], NDArray[np.bool_]]
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(few_distances())
+def test_codes_average_over_all_orders_within_ties(drawn: FewDistances) -> None:
     """Brute force: plain scores of every ranking that agrees with the distances."""
-    random = np.random.default_rng(seed)
-    distances = random.integers(random.integers(1, 4), size=random.integers(1, 7))  # up to 6 items, all tied or not
-    relevant = random.random(len(distances)) < 0.5
-    relevant[random.integers(len(distances))] = True
+    distances, relevant = drawn
     scores = evaluate_codes(codes_at([0], 1), [True], codes_at(distances, 1), relevant, at=(1, 2, 4, 9))
     rankings = list(oracle.orders_within_ties(distances.tolist(), relevant.tolist()))
     expected = np.mean([oracle.average_precision(ranking) for ranking in rankings])
@@ -626,12 +655,10 @@ def test_codes_that_all_tie(items: int, hits: int) -> None:
     assert scores.precision_at[300_000][0] == pytest.approx(hits / 300_000)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_codes_have_every_other_value_over_all_orders_within_ties(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    distances = random.integers(random.integers(1, 4), size=random.integers(1, 7))
-    relevant = random.random(len(distances)) < 0.5
-    relevant[random.integers(len(distances))] = True
+@settings(max_examples=40, deadline=None, database=None)
+@given(few_distances())
+def test_codes_have_every_other_value_over_all_orders_within_ties(drawn: FewDistances) -> None:
+    distances, relevant = drawn
     scores = evaluate_codes(codes_at([0], 1), [True], codes_at(distances, 1), relevant, at=(1, 2, 4, 9))
     rankings = list(oracle.orders_within_ties(distances.tolist(), relevant.tolist()))
     precisions = [oracle.average_precision(ranking) for ranking in rankings]

@@ -4,35 +4,26 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.catalog import Catalog, Item
+from crossatnet.data.catalog import Catalog
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
-from crossatnet.data.splits import Split, load_split
+from crossatnet.data.splits import Split
 from crossatnet.evaluation import zero_shot as evaluation
-from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, SETTINGS, ZERO_SHOT, make_trial
+from crossatnet.evaluation.protocol import DIRECTIONS, SETTINGS, ZERO_SHOT
 from crossatnet.evaluation.ranking import evaluate
-from crossatnet.evaluation.zero_shot import (
-    Results,
-    embed_catalog,
-    evaluate_trials,
-    evaluate_zero_shot,
-    frozen_baselines,
-    refuse_seen,
-    save_results,
-)
-from crossatnet.model.attention import CrossModalAttention
+from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.zero_shot import embed_catalog, evaluate_trials
 from crossatnet.model.checkpoint import Provenance
 from crossatnet.model.network import CrossATNet, Guided
 from crossatnet.system.errors import UserError
-from crossatnet.training.hash_codes import itq
 from oracles import metrics as oracle
 from tiny_data import SEEN, UNSEEN, write_tiny
 
@@ -40,44 +31,10 @@ PICTURES = 3  # of each class and modality
 LENGTHS = (64, 16, 24)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("shapes")
-    write_tiny(root, pictures=PICTURES)
-    return root
-
-
-@pytest.fixture(scope="module")
-def catalog(root: Path) -> Catalog:
-    return read_catalog(root, "folder", quiet=True)
-
-
-@pytest.fixture(scope="module")
-def split(root: Path) -> Split:
-    return load_split(str(root / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def network() -> CrossATNet:
-    """A network whose centres, hyperplanes and attention are away from where they start; maps of 2 x 2."""
-    torch.manual_seed(0)
-    network = CrossATNet(ModelConfig(image_size=64, dimension=16, code_lengths=LENGTHS)).eval()
-    network.backbone.load_imagenet_weights()
-    network.sketch_centre.copy_(torch.randn(320))
-    network.photo_centre.copy_(torch.randn(320))
-    for bits in LENGTHS:
-        network.hashing.set(bits, *itq(torch.randn(100, 16), bits, seed=bits))
-    assert isinstance(network.pooler, CrossModalAttention)
-    torch.nn.init.normal_(network.pooler.gallery_query)
-    torch.nn.init.normal_(network.pooler.sketch_query.weight)
-    network.name = "shapes"
-    return network
-
-
 @pytest.fixture
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches and an incomplete last one, even for a few pictures."""
-    monkeypatch.setattr(evaluation, "BATCH", 4)
+    monkeypatch.setattr(evaluation, "EMBEDDED_AT_ONCE", 4)
 
 
 def provenance(*training: str, validation: tuple[str, ...] = ()) -> Provenance:
@@ -91,6 +48,11 @@ def provenance(*training: str, validation: tuple[str, ...] = ()) -> Provenance:
         epochs=1,
         validation_map=0.5,
     )
+
+
+def first_results(*arguments: Any, **options: Any) -> Results:
+    """The results of the first direction and setting, sketch-to-photo and zero-shot unless others are asked for."""
+    return evaluate_trials(*arguments, **options)[0].results
 
 
 def files(root: Path, folder: str) -> list[Path]:
@@ -110,11 +72,11 @@ def test_embeds_every_item_in_order(
     np.testing.assert_allclose(embedded.embeddings, network.encode(files(root, folder), modality), atol=1e-5)
 
 
-Ranking = tuple[str, list[str]]
+Found = tuple[str, list[str]]
 """Class of the query, and those of the gallery, best first."""
 
 
-def loop_scores(rankings: list[Ranking], at: tuple[int, ...]) -> tuple[dict[str, float], dict[str, float]]:
+def loop_scores(rankings: list[Found], at: tuple[int, ...]) -> tuple[dict[str, float], dict[str, float]]:
     """A row's metrics and its mAP@all of each class, one query at a time."""
     relevant = [[name == wanted for name in names] for wanted, names in rankings]
     metrics = {f"P@{k}": np.mean([oracle.precision_at(ranking, k) for ranking in relevant]) for k in at}
@@ -136,7 +98,7 @@ def loop_scores(rankings: list[Ranking], at: tuple[int, ...]) -> tuple[dict[str,
 def test_scores_are_those_of_a_loop_over_unseen_queries(
     network: CrossATNet, catalog: Catalog, split: Split, root: Path
 ) -> None:
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, at=(1, 2), quiet=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, at=(1, 2), quiet=True)
     queries = network.encode(files(root, "sketches"), "sketch").tolist()
     gallery = network.encode(files(root, "photos"), "photo").tolist()
     names = [path.parent.name for path in files(root, "photos")]
@@ -155,7 +117,7 @@ def test_scores_are_those_of_a_loop_over_unseen_queries(
 
 @pytest.mark.usefixtures("_small_batches")
 def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, at=(1, 4), quiet=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, at=(1, 4), quiet=True)
     named = [("ours, 64 bits", 64), ("ours, 16 bits", 16), ("ours, 24 bits", 24)]
     assert [(row.model, row.dimension) for row in results.rows] == [("ours", 16), *named]
     for row, (_, bits) in zip(results.rows[1:], named, strict=True):
@@ -172,7 +134,7 @@ def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog,
         assert row.per_class["circle"] == pytest.approx(np.mean(precisions[:PICTURES]))  # classes in turn
 
 
-def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Ranking]:
+def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Found]:
     """Rankings of the unseen queries, of which the first `reranked` hits are looked at again."""
     names = [path.parent.name for path in files(root, "photos")]
     photos = np.stack([network.preprocess(path, "photo") for path in files(root, "photos")])
@@ -190,7 +152,7 @@ def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Ranki
 
 @pytest.mark.usefixtures("_small_batches")
 def test_guided_scores_are_those_of_a_loop(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     row = results.rows[-1]
     assert (row.model, row.dimension) == ("ours, guided", 16)
     metrics, per_class = loop_scores(guided_by_hand(network, root, evaluation.GUIDED), (1, 2, 4))
@@ -218,7 +180,7 @@ def test_guided_re_orders_the_first_hits_only(
 
     monkeypatch.setattr(network, "guide_maps", guide_maps)
     monkeypatch.setattr(evaluation, "GUIDED", reranked)
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, (1, 2, 4), quiet=True, guided=True)
     metrics, per_class = loop_scores(guided_by_hand(network, root, reranked), (1, 2, 4))
     assert results.rows[-1].metrics == pytest.approx(metrics)
     assert results.rows[-1].per_class == pytest.approx(per_class)
@@ -228,7 +190,7 @@ def test_guided_re_orders_the_first_hits_only(
 
 def test_only_the_checkpoint_is_scored_in_other_ways(network: CrossATNet, catalog: Catalog, split: Split) -> None:
     networks = {"ours": network, "other": CrossATNet(network.config).eval()}
-    results = evaluate_zero_shot(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
+    results = first_results(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
     codes = [f"ours, {bits} bits" for bits in LENGTHS]
     assert [row.model for row in results.rows] == ["ours", *codes, "ours, guided", "other"]
 
@@ -236,12 +198,12 @@ def test_only_the_checkpoint_is_scored_in_other_ways(network: CrossATNet, catalo
 def test_a_network_without_attention_has_no_guided_row(catalog: Catalog, split: Split) -> None:
     config = ModelConfig(image_size=64, dimension=16, attention_heads=0, code_lengths=(16,))
     networks = {"plain": CrossATNet(config).eval()}
-    results = evaluate_zero_shot(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
+    results = first_results(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
     assert [row.model for row in results.rows] == ["plain", "plain, 16 bits"]
 
 
 def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, at=(1,), quiet=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, at=(1,), quiet=True)
     assert (results.checkpoint, results.fingerprint) == ("shapes", network.fingerprint)
     assert (results.data, results.split, results.seed) == (root.name, "tiny", 5)
     assert (results.queries, results.gallery, results.classes) == (6, 6, 2)
@@ -257,10 +219,10 @@ def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, s
 
 def test_several_networks_are_compared(network: CrossATNet, catalog: Catalog, split: Split) -> None:
     other = CrossATNet(network.config).eval()
-    results = evaluate_zero_shot({"ours": network, "other": other}, provenance(), catalog, split, (1,), quiet=True)
+    results = first_results({"ours": network, "other": other}, provenance(), catalog, split, (1,), quiet=True)
     assert [row.model for row in results.rows if "bits" not in row.model] == ["ours", "other"]
     assert results.fingerprint == network.fingerprint
-    alone = evaluate_zero_shot({"other": other}, provenance(), catalog, split, (1,), quiet=True)
+    alone = first_results({"other": other}, provenance(), catalog, split, (1,), quiet=True)
     untimed = {"seconds_per_query": None}
     assert results.rows[-1].model_copy(update=untimed) == alone.rows[0].model_copy(update=untimed)
 
@@ -271,7 +233,7 @@ def test_lists_what_could_not_be_used(network: CrossATNet, split: Split, tmp_pat
     (circles / "broken.png").write_bytes(b"not a picture")
     (circles / "copy.png").write_bytes((circles / "0.png").read_bytes())
     catalog = read_catalog(tmp_path / "data", "folder", quiet=True)
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (1,), quiet=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, (1,), quiet=True)
     assert results.gallery == 4
     assert len(results.unusable) == 1
     assert "broken.png: not a picture" in results.unusable[0]
@@ -284,7 +246,7 @@ def test_scores_stand_beside_those_with_duplicates(network: CrossATNet, split: S
     shutil.copy(photos / "circle" / "0.png", photos / "circle" / "copy.png")
     shutil.copy(photos / "star" / "0.png", photos / "star" / "copy.png")  # seen: no part of the gallery
     catalog = read_catalog(tmp_path / "data", "folder", quiet=True)
-    rows = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, (2,), quiet=True).rows
+    rows = first_results({"ours": network}, provenance(), catalog, split, (2,), quiet=True).rows
     everything = [*files(tmp_path / "data", "photos")]
     everything.sort(key=lambda path: path.stem == "copy")  # behind all others
     gallery = network.encode(everything, "photo").tolist()
@@ -373,73 +335,6 @@ def test_nothing_is_fitted_on_the_test(network: CrossATNet, catalog: Catalog, sp
     assert not network.training
 
 
-def listed(**counts: tuple[int, int]) -> Catalog:
-    """A catalog of so many sketches and photos of each class, which no test opens."""
-    items = [
-        Item(Path(f"{modality}/{name}/{index}"), name, modality)
-        for name, numbers in counts.items()
-        for modality, number in zip(("sketch", "photo"), numbers, strict=True)
-        for index in range(number)
-    ]
-    return Catalog(tuple(items), tuple(str(item.path) for item in items), root=Path("listed"))
-
-
-LISTED = listed(a=(20, 10), b=(9, 14), c=(17, 40), d=(30, 1), e=(6, 25))
-LISTED_SPLIT = Split("listed", ("c", "d", "e"), ("a", "b"))
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_generalised_setting_adds_a_fifth_of_seen_pictures_to_both(direction: str) -> None:
-    trial = make_trial(LISTED, LISTED_SPLIT, direction, "generalised")
-    fifth = {"sketch": 6, "photo": 5}  # of 29 and 24
-    unseen = {"sketch": 29, "photo": 24}
-    for items, modality in zip((trial.query, trial.gallery), DIRECTIONS[direction], strict=True):
-        added = [item for item in items if item.class_name in LISTED_SPLIT.seen]
-        assert len(added) == fifth[modality]
-        assert len(items) == unseen[modality] + fifth[modality]
-        assert len(set(items)) == len(items)
-        assert {item.modality for item in items} == {modality}
-    for item in trial.query:
-        assert any(other.class_name == item.class_name and other != item for other in trial.gallery)
-    asked, found = (fifth[modality] for modality in DIRECTIONS[direction])
-    assert f"{asked} queries and {found} gallery items of seen classes added, 20%" in trial.setting
-    assert "SEM-PCYC" in trial.setting
-    assert "seed 0" in trial.setting
-    assert make_trial(LISTED, LISTED_SPLIT, direction, "generalised") == trial
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_other_generalised_setting_adds_all_seen_pictures_to_the_gallery(direction: str) -> None:
-    trial = make_trial(LISTED, LISTED_SPLIT, direction, "all-seen-photos")
-    asking, searched = DIRECTIONS[direction]
-    assert set(trial.query) == set(LISTED.select(["a", "b"], asking).items)
-    assert sorted(trial.gallery, key=str) == sorted(LISTED.select("abcde", searched).items, key=str)
-    assert trial.setting == (
-        f"generalised: all {len(LISTED.select('cde', searched).items)} {PLURALS[searched]} of seen classes"
-        " added to the gallery"
-    )
-
-
-def test_zero_shot_has_no_seen_picture() -> None:
-    trial = make_trial(LISTED, LISTED_SPLIT, "photo-to-sketch", "zero-shot")
-    assert trial.setting == ZERO_SHOT
-    assert {item.class_name for item in (*trial.query, *trial.gallery)} == {"a", "b"}
-
-
-def test_a_query_with_nothing_to_find_is_told() -> None:
-    split = Split("listed", ("a",), ("c", "d"))
-    with pytest.raises(UserError, match=r"photo/d/0 is the only photo of class 'd', so that photo-to-photo"):
-        make_trial(LISTED, split, "photo-to-photo", "zero-shot")
-    assert make_trial(LISTED, split, "sketch-to-photo", "zero-shot").gallery
-
-
-def test_a_generalised_setting_needs_seen_pictures() -> None:
-    unseen = LISTED.select(LISTED_SPLIT.unseen)
-    for setting in ("generalised", "all-seen-photos"):
-        with pytest.raises(UserError, match=rf"0 sketches and 0 photos of seen classes .* '{setting}' needs them"):
-            make_trial(unseen, LISTED_SPLIT, "sketch-to-photo", setting)
-
-
 def test_unknown_directions_and_settings(network: CrossATNet, catalog: Catalog, split: Split) -> None:
     arguments = ({"ours": network}, provenance(), catalog, split)
     with pytest.raises(UserError, match=r"unknown direction 'sketch-photo'; did you mean sketch-to-photo"):
@@ -457,55 +352,16 @@ def test_refuses_a_checkpoint_that_knows_an_unseen_class(
     network: CrossATNet, catalog: Catalog, split: Split, known: Provenance
 ) -> None:
     with pytest.raises(UserError, match=r"trained on 1 classes that tiny keeps unseen \(circle\).*--split tiny"):
-        evaluate_zero_shot({"ours": network}, known, catalog, split, quiet=True)
-
-
-def test_names_five_of_many_known_classes() -> None:
-    names = tuple(f"class_{number}" for number in range(7))
-    with pytest.raises(UserError, match=r"7 classes .*\(class_0, class_1, class_2, class_3, class_4 \.\.\.\)"):
-        refuse_seen(provenance(*names), Split("all", ("star",), names))
+        first_results({"ours": network}, known, catalog, split, quiet=True)
 
 
 def test_refuses_data_without_an_unseen_class(network: CrossATNet, catalog: Catalog) -> None:
     with pytest.raises(UserError, match=r"no pictures of 1 of the 2 classes for the test \(unicorn\)"):
-        evaluate_zero_shot(
-            {"ours": network}, provenance(), catalog, Split("x", SEEN, ("circle", "unicorn")), quiet=True
-        )
-
-
-def test_frozen_baselines_are_the_pooled_features(network: CrossATNet, root: Path) -> None:
-    baselines = frozen_baselines(network)
-    assert set(baselines) == {"frozen backbone, centred", "frozen backbone, raw"}
-    photos = files(root, "photos")
-    pixels = np.stack([network.preprocess(path, "photo") for path in photos])
-    with torch.inference_mode():
-        maps = network.backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
-    pooled = maps.reshape(len(maps), 320, -1).sum(2) / (maps.shape[2] * maps.shape[3])
-    for name, expected in (("raw", pooled), ("centred", pooled - network.photo_centre.numpy())):
-        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-        embeddings = baselines[f"frozen backbone, {name}"].encode(photos, "photo")
-        np.testing.assert_allclose(embeddings, expected, atol=1e-5)
-
-
-def test_frozen_baselines_owe_nothing_to_training(network: CrossATNet) -> None:
-    changed = CrossATNet(network.config).eval()
-    changed.load_state_dict(network.state_dict())
-    torch.nn.init.normal_(changed.projection.weight)
-    torch.nn.init.normal_(changed.backbone.stem[0].weight)
-    for name, baseline in frozen_baselines(network).items():
-        assert frozen_baselines(changed)[name].fingerprint == baseline.fingerprint
-
-
-def test_frozen_baselines_refuse_another_backbone(network: CrossATNet) -> None:
-    other = CrossATNet(network.config)
-    other.name = "large"
-    other.config = network.config.model_copy(update={"backbone": "owner/vision-transformer"})
-    with pytest.raises(UserError, match=r"no baseline for large: the untouched owner/vision-transformer is not"):
-        frozen_baselines(other)
+        first_results({"ours": network}, provenance(), catalog, Split("x", SEEN, ("circle", "unicorn")), quiet=True)
 
 
 def test_results_survive_their_file(network: CrossATNet, catalog: Catalog, split: Split, tmp_path: Path) -> None:
-    results = evaluate_zero_shot({"ours": network}, provenance(), catalog, split, quiet=True)
+    results = first_results({"ours": network}, provenance(), catalog, split, quiet=True)
     save_results(results, tmp_path / "new" / "results.json")
     assert Results.model_validate_json((tmp_path / "new" / "results.json").read_text()) == results
     assert set(results.rows[0].metrics) == {"mAP@all", "P@100", "P@200"}

@@ -17,7 +17,8 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split
-from crossatnet.evaluation.zero_shot import Results, ZeroShotTest
+from crossatnet.evaluation.results import Results
+from crossatnet.evaluation.zero_shot import ZeroShotTest
 from crossatnet.model.checkpoint import Provenance
 from crossatnet.model.network import CrossATNet
 from crossatnet.report.page import check_output, confusion, extremes, first_hits, report_checkpoint

@@ -181,7 +181,7 @@ def own_operators(model: onnx.ModelProto) -> None:
         (lambda folder: (folder / FORM).write_text("{"), r"onnx.json: damaged"),
         (lambda folder: (folder / FORM).write_text("[]"), r"onnx.json: damaged"),
         (lambda folder: rewrite_form(folder, format=2), r"onnx.json: format 2, but this version reads 1; upgrade"),
-        (lambda folder: rewrite_form(folder, format=0), r"onnx.json: format 0, but .* make it anew"),
+        (lambda folder: rewrite_form(folder, format=0), r"onnx.json: format 0, but .* make it again"),
         (lambda folder: rewrite_form(folder, surprise=1), r"onnx.json: damaged"),
         (lambda folder: rewrite_form(folder, files={}), r"has no photo.onnx; make it: crossatnet export$"),
         (foreign_weights, r"onnx.json: belongs to other weights or settings"),

@@ -40,8 +40,8 @@ class CellMeans:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(features, "PART", 2)  # several part files and batches with few pictures
-    monkeypatch.setattr(features, "BATCH", 4)
+    monkeypatch.setattr(features, "PICTURES_AT_ONCE", 2)  # several part files and batches with few pictures
+    monkeypatch.setattr(features, "VIEWS_AT_ONCE", 4)
     return tmp_path / "cache"
 
 

@@ -23,10 +23,10 @@ from crossatnet.semantics.vectors import class_vectors
 from crossatnet.system.errors import UserError
 from crossatnet.training import losses
 from crossatnet.training.batches import CachedViews, Pairs
+from crossatnet.training.lightning_module import Training
 from crossatnet.training.objective import Objective, Teacher, agreement, hardest_rival
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 from crossatnet.training.start import start_network
-from crossatnet.training.train import Training
 from oracles import losses as oracle
 from tiny_data import SEEN, draw
 

@@ -24,7 +24,7 @@ from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, Train
 from crossatnet.data.catalog import Item
 from crossatnet.data.images import Modality
 from crossatnet.data.splits import load_split
-from crossatnet.evaluation.zero_shot import refuse_seen
+from crossatnet.evaluation.protocol import refuse_seen
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.checkpoint import HISTORY, WEIGHTS, is_checkpoint, read_config
 from crossatnet.model.network import MODALITIES, CrossATNet
@@ -32,8 +32,11 @@ from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.training import train as training
 from crossatnet.training.batches import CachedViews, Pairs, Source
+from crossatnet.training.embedding import training_embeddings
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings
+from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of
+from crossatnet.training.lightning_module import Training
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import (
     NamedFeatures,
@@ -44,7 +47,7 @@ from crossatnet.training.start import (
     seen_features,
     start_network,
 )
-from crossatnet.training.train import Training, fit, fit_hash, train, training_embeddings, whiten
+from crossatnet.training.train import fit_hash, train, whiten
 from crossatnet.training.whitening import whitening
 from oracles import losses as losses_oracle
 from oracles import metrics as metrics_oracle
@@ -60,7 +63,8 @@ KILLED_IN_A_PROCESS = """
     import os, signal, sys
     from pathlib import Path
     from crossatnet.config import load_config
-    from crossatnet.training.train import Training, train
+    from crossatnet.training.lightning_module import Training
+    from crossatnet.training.train import train
 
     end_of_epoch = Training.on_train_epoch_end
 

@@ -14,7 +14,9 @@ from crossatnet.config import load_config
 from crossatnet.data.catalog import Catalog, by_another_hand
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import Split, load_split
-from crossatnet.evaluation.zero_shot import Results, embed_catalog, evaluate_zero_shot, frozen_baselines, save_results
+from crossatnet.evaluation.baselines import frozen_baselines
+from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.zero_shot import embed_catalog, evaluate_trials
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import GalleryMissingError
 from crossatnet.model.checkpoint import HISTORY, read_config
@@ -68,7 +70,8 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
     network = load_network(checkpoint)
     with steps.step("Testing on unseen concepts"):
         networks = {"CrossATNet": network, **frozen_baselines(network)}
-        results = evaluate_zero_shot(networks, read_config(checkpoint).provenance, catalog, split, (1, 10), quiet)
+        trained = read_config(checkpoint).provenance
+        results = evaluate_trials(networks, trained, catalog, split, (1, 10), quiet)[0].results
         save_results(results, output / "results.json")
     with steps.step("Indexing the pictures"):
         gallery = index(output / "demo.gallery", network, pictures(catalog, output / "pictures"), quiet)

@@ -12,7 +12,7 @@ from crossatnet.cli.options import DataRoot, Json, Quiet, check_overwrites_none,
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
-    from crossatnet.evaluation.zero_shot import Results
+    from crossatnet.evaluation.results import Results
 
 
 def evaluate(
@@ -39,7 +39,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on the unseen classes of a split, or a file of embeddings of any model."""
-    from crossatnet.evaluation.zero_shot import evaluate_embeddings, results_json, save_results
+    from crossatnet.evaluation.embeddings import evaluate_embeddings
+    from crossatnet.evaluation.results import results_json, save_results
 
     if output and output.is_dir():
         raise UserError(f"{output} is a folder; give the name of a file with -o")
@@ -76,7 +77,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint on the unseen classes of a split: one page of charts and examples, and its JSON beside it."""
-    from crossatnet.evaluation.zero_shot import load_networks, open_test, results_json
+    from crossatnet.evaluation.results import results_json
+    from crossatnet.evaluation.zero_shot import load_networks, open_test
     from crossatnet.report.page import check_output, report_checkpoint
 
     check_output(output)

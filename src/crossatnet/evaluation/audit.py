@@ -294,12 +294,12 @@ def imagenet_finding(split: Split) -> Finding:
     """Which unseen classes ImageNet-1k has, so that a backbone pretrained on it may have seen them."""
     found = sorted_by_standing(split.unseen)
     doubtful = len(found["unclear"]) + len(found["unknown"])
-    told = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
+    listed = "; ".join(f"{how}: {', '.join(map(_with_counterparts, names))}" for how, names in found.items() if names)
     perhaps = f", perhaps {doubtful} more" if doubtful else ""
     finding = Finding.of(
         "imagenet",
         f"{len(found['in'])} of {len(split.unseen)} unseen classes{perhaps}",
-        f"ImageNet-1k and the unseen classes: {told}",
+        f"ImageNet-1k and the unseen classes: {listed}",
     )
     return finding if len(found["not in"]) < len(split.unseen) else finding.model_copy(update={"advice": "none"})
 

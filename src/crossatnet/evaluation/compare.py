@@ -1,17 +1,14 @@
 """Two results side by side, if they answer the same question."""
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from crossatnet.evaluation.scores import Row
-from crossatnet.evaluation.zero_shot import Results
+from crossatnet.evaluation.results import Results, Row, load_results
 from crossatnet.system.errors import UserError
 
 PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
 MOST = 5  # classes that gain, and that lose, to be named
-WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[list[Results], Field(min_length=1)])
 
 
 class Change(BaseModel):
@@ -45,15 +42,6 @@ class Comparison(BaseModel):
     direction: str
     setting: str
     pairs: list[Pair]
-
-
-def load_results(path: Path) -> list[Results]:
-    """What `crossatnet evaluate -o` wrote, one `Results` a direction and setting; `UserError` for another file."""
-    try:
-        read = WRITTEN.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them anew") from error
-    return read if isinstance(read, list) else [read]
 
 
 def compare_files(first: Path, second: Path) -> list[Comparison]:

@@ -2,7 +2,7 @@ r"""Retrieval metrics: what the places of a query's relevant items, or counts at
 
 Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let R be the number of relevant
 gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at which they stand, ascending. Queries with
-fewer than others are padded with infinity, where precision is 0. How rankings are made is told in `ranking.py`.
+fewer than others are padded with infinity, where precision is 0. How rankings are made is said in `ranking.py`.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class RetrievalScores:
         return {name: means[name] for name in ("mAP@all", *(f"P@{k}" for k in self.at))}
 
     def all_means(self) -> dict[str, float]:
-        """Means over all queries of every definition; what is in brackets tells those of one name apart.
+        """Means over all queries of every definition; what is in brackets distinguishes those of one name.
 
         `mAP@all`, `P@k`; `mAP@k (hits)`, `mAP@k (min(k, R))`, `mAP@k (R)` (see `average_precision_at`);
         `P@k (min(k, R))`; `R-precision`. Of embeddings also `mAP@all (VOC)`. Hash codes have expectations within ties

@@ -1,4 +1,7 @@
-"""The tests that a data set and a split give: who asks and who is searched, in which direction and setting."""
+"""The tests that a data set and a split give: who asks and who is searched, in which direction and setting.
+
+Shapes: `Q` queries, `K` copies.
+"""
 
 import random
 from collections import Counter
@@ -6,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.images import Modality
 from crossatnet.data.splits import Split
-from crossatnet.evaluation.scores import SEED, Task
+from crossatnet.model.checkpoint import Provenance
 from crossatnet.system.errors import UserError, did_you_mean
 
+SEED = 0  # of every draw that an evaluation makes
 ZERO_SHOT = "zero-shot: queries and gallery of unseen classes only"
 SETTINGS = ("zero-shot", "generalised", "all-seen-photos")
 SHARE = 0.2  # seen-class items of the setting `generalised`, as a part of the unseen ones
@@ -23,6 +28,21 @@ DIRECTIONS: dict[str, tuple[Modality, Modality]] = {
     "sketch-to-sketch": ("sketch", "sketch"),
     "photo-to-photo": ("photo", "photo"),
 }
+
+
+@dataclass(frozen=True)
+class Task:
+    """The classes of queries and gallery, which of them are one and the same picture, and copies left out.
+
+    `same` (Q,) is the gallery row that is the query itself, or -1. `copied` (K,) are gallery rows that the data holds a
+    second time, under `copied_class`.
+    """
+
+    query_class: Sequence[object] | NDArray[np.generic]
+    gallery_class: Sequence[object] | NDArray[np.generic]
+    same: NDArray[np.int64] | None = None
+    copied: Sequence[int] = ()
+    copied_class: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,17 @@ def check_names(directions: Sequence[str], settings: Sequence[str]) -> None:
         for name in names:
             if name not in known:
                 raise UserError(f"unknown {what} '{name}'; {did_you_mean(name, known)}")
+
+
+def refuse_seen(provenance: Provenance, split: Split) -> None:
+    """Raise `UserError` unless every unseen class of the split is unknown to the checkpoint."""
+    known = {*provenance.training_classes, *provenance.validation_classes} & split.unseen_set
+    if known:
+        shown = ", ".join(sorted(known)[:5]) + (" ..." if len(known) > 5 else "")
+        raise UserError(
+            f"not a zero-shot test: the checkpoint (split {provenance.split}) was trained on {len(known)} classes that"
+            f" {split.name} keeps unseen ({shown}); evaluate it with --split {provenance.split}"
+        )
 
 
 def make_trial(catalog: Catalog, split: Split, direction: str, setting: str) -> Trial:

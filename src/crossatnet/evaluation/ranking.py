@@ -98,8 +98,8 @@ def evaluate_codes(
     """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
 
     Distances tie massively, so values are expectations over random orders within a tie (McSherry and Najork 2008),
-    which favour no implementation's sorting; for mAP@all, the best and the worst order are told too. The points of the
-    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+    which favour no implementation's sorting; for mAP@all, the best and the worst order are reported too. The points of
+    the precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
     """
     for name, codes in (("query", query), ("gallery", gallery)):
         if codes.ndim != 2 or codes.dtype != np.uint8 or not codes.size:

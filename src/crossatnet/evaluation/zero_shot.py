@@ -3,8 +3,6 @@
 Shapes: `B` batch, `S` side of the input, `D` the shared space, `Q` queries, `N` gallery items.
 """
 
-import hashlib
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,73 +11,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from crossatnet.config import ModelConfig
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.splits import Split, load_split
+from crossatnet.evaluation.baselines import frozen_baselines
 from crossatnet.evaluation.metrics import RetrievalScores, joined
-from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, ZERO_SHOT, Trial, check_names, make_trial
+from crossatnet.evaluation.protocol import DIRECTIONS, PLURALS, Task, Trial, check_names, make_trial, refuse_seen
 from crossatnet.evaluation.ranking import evaluate_similarity
-from crossatnet.evaluation.scores import (
-    RESAMPLES,
-    SEED,
-    TIMED_HITS,
-    TIMED_QUERIES,
-    Row,
-    Task,
-    as_row,
-    read_embeddings,
-    score,
-)
-from crossatnet.model.backbones.efficientnet import EfficientNetLite0
+from crossatnet.evaluation.results import Results, Row, as_row, machine, score
 from crossatnet.model.checkpoint import Provenance, locate, read_config
 from crossatnet.model.interface import GUIDED, MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
-from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.progress import track
-from crossatnet.system.version import __version__
 
-BATCH = 32
-DEFINITIONS = {
-    "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
-    "P@k": "relevant items among the first k, divided by k",
-    "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
-    "hash codes": "Hamming distance; expectations over random orders within ties",
-    "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
-    "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
-    "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
-    "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
-}
-
-
-class Results(BaseModel):
-    """What was evaluated, how, and the scores; written as JSON."""
-
-    model_config = ConfigDict(frozen=True)
-
-    checkpoint: str
-    fingerprint: str
-    data: str
-    split: str
-    direction: str = "sketch->photo"
-    setting: str = ZERO_SHOT
-    queries: int
-    gallery: int
-    classes: int
-    unusable: list[str]
-    duplicates: list[str]
-    definitions: dict[str, str] = DEFINITIONS
-    rows: list[Row] = Field(min_length=1)
-    seed: int
-    software: str = f"crossatnet {__version__}, torch {torch.__version__}"
-    machine: str = ""
-    date: str = ""
+EMBEDDED_AT_ONCE = 32  # pictures
 
 
 class Embedded(BaseModel):
@@ -155,19 +106,6 @@ def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
     keep_freed_memory()
     network = load_network(checkpoint)
     return {network.name: network, **(frozen_baselines(network) if baselines else {})}
-
-
-def evaluate_zero_shot(
-    networks: Mapping[str, CrossATNet],
-    provenance: Provenance,
-    catalog: Catalog,
-    split: Split,
-    at: Sequence[int] = (100, 200),
-    quiet: bool = False,
-    guided: bool = False,
-) -> Results:
-    """Score networks on the unseen classes of a split, sketch-to-photo; otherwise as `evaluate_trials`."""
-    return evaluate_trials(networks, provenance, catalog, split, at, quiet, guided)[0].results
 
 
 def evaluate_trials(
@@ -255,37 +193,6 @@ def sides(trial: Trial, embedded: Mapping[Modality, Embedded]) -> tuple[Embedded
     return embedded[asking].select(trial.query), embedded[searched].select(trial.gallery)
 
 
-def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
-    """Score a file of embeddings or codes of any model, as `embeddings.read_embeddings` takes it.
-
-    Nothing tells which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
-    files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
-    """
-    file = read_embeddings(path)
-    dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
-    try:
-        row, _ = score(path.stem, dimension, file.query, file.gallery, file.task, at)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return Results(
-        checkpoint=path.name,
-        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
-        data=f"classes {file.task_digest[:16]}",
-        split="as in the file",
-        direction="query->gallery",
-        setting="as in the file",
-        queries=len(file.query),
-        gallery=len(file.gallery),
-        classes=len(row.per_class),
-        unusable=[],
-        duplicates=[],
-        rows=[row],
-        seed=SEED,
-        machine=machine(),
-        date=datetime.now(UTC).date().isoformat(),
-    )
-
-
 def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = False) -> dict[Modality, Embedded]:
     """Every picture that some trial needs, embedded once."""
     needed = dict.fromkeys(item for trial in trials for item in (*trial.query, *trial.gallery))
@@ -300,12 +207,13 @@ def guided_scores(
 ) -> RetrievalScores:
     """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query.
 
-    Only the photos' maps are all in memory; sketches' maps and similarities are there for `BATCH` queries at a time.
+    Only the photos' maps are all in memory; sketches' maps and similarities are there for `EMBEDDED_AT_ONCE` queries at
+    a time.
     """
     photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
     columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
     for start, pixels in enumerate(_pixels(network, query.items, "sketch", quiet)):
-        rows = slice(start * BATCH, start * BATCH + len(pixels))
+        rows = slice(start * EMBEDDED_AT_ONCE, start * EMBEDDED_AT_ONCE + len(pixels))
         similarity = query.embeddings[rows] @ columns  # (B, N)
         for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
             first = np.argsort(-scores, kind="stable")[:GUIDED]
@@ -313,46 +221,6 @@ def guided_scores(
             scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
         parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
     return joined(parts)
-
-
-def refuse_seen(provenance: Provenance, split: Split) -> None:
-    """Raise `UserError` unless every unseen class of the split is unknown to the checkpoint."""
-    known = {*provenance.training_classes, *provenance.validation_classes} & split.unseen_set
-    if known:
-        shown = ", ".join(sorted(known)[:5]) + (" ..." if len(known) > 5 else "")
-        raise UserError(
-            f"not a zero-shot test: the checkpoint (split {provenance.split}) was trained on {len(known)} classes that"
-            f" {split.name} keeps unseen ({shown}); evaluate it with --split {provenance.split}"
-        )
-
-
-def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
-    """The untouched ImageNet backbone as a retrieval model, raw and with the checkpoint's centring.
-
-    Both are the same network with mean pooling and an identity for a projection, so every other step is shared. The
-    centred one has the sketches' own statistics too, where the checkpoint has them. Raises `UserError` for another
-    backbone than EfficientNet-Lite0: a checkpoint does not hold what it started from.
-    """
-    if network.config.backbone != EfficientNetLite0.name:
-        raise UserError(f"no baseline for {network.name}: the untouched {network.config.backbone} is not at hand")
-    plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True}
-    pretrained = EfficientNetLite0().load_imagenet_weights().state_dict()
-    baselines = {}
-    for name in ("frozen backbone, centred", "frozen backbone, raw"):
-        centred = name.endswith("centred")
-        statistics = network.config.sketch_statistics if centred else 0.0
-        settings = {**network.config.model_dump(), **plain, "sketch_statistics": statistics}
-        baseline = CrossATNet(ModelConfig.model_validate(settings)).eval()
-        baseline.backbone.load_state_dict(pretrained)
-        torch.nn.init.eye_(baseline.projection.weight)
-        if centred:
-            for modality in MODALITIES:
-                baseline.encoder(modality).load_state_dict(
-                    dict(network.encoder(modality).named_buffers()), strict=False
-                )
-                baseline.centre(modality).copy_(network.centre(modality))
-        baselines[name] = baseline.to(network.device)
-    return baselines
 
 
 def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, quiet: bool = False) -> Embedded:
@@ -372,26 +240,5 @@ def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quie
     def read(batch: Sequence[Item]) -> NDArray[np.uint8]:
         return np.stack([network.shape(open_item(item), modality) for item in batch])  # (B, S, S, 3)
 
-    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    batches = [items[start : start + EMBEDDED_AT_ONCE] for start in range(0, len(items), EMBEDDED_AT_ONCE)]
     yield from track(read_ahead(read, batches), f"embedding {PLURALS[modality]}", len(batches), quiet)
-
-
-def save_results(results: Results | Sequence[Results], path: Path) -> None:
-    """Write results as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(results_json(results) + "\n", encoding="utf-8")
-
-
-def results_json(results: Results | Sequence[Results]) -> str:
-    """Results as a JSON object; those of several directions and settings as a list of objects."""
-    several = [results] if isinstance(results, Results) else results
-    written = [each.model_dump_json(indent=1) for each in several]
-    return written[0] if len(written) == 1 else f"[{','.join(written)}]"
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    threads = torch.get_num_threads()
-    processor = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
-    return f"{platform.system()} {platform.machine()}, {device}"

@@ -1,13 +1,12 @@
 """A checkpoint is a folder: config.json, model.safetensors, card.md, history.json and, unless older, record.json.
 
-Its ONNX form, if it has one, lies beside them: see `crossatnet.runtime.onnx_files`. torch is imported only where the
-network itself is saved or loaded.
+Its ONNX form, if it has one, lies beside them: see `crossatnet.runtime.onnx_files`. Nothing here imports torch:
+`model.weights` saves and loads the network.
 """
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,9 +16,6 @@ from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING
 from crossatnet.system.errors import UserError, did_you_mean
 from crossatnet.system.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGED = Path(__file__).parents[1] / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
@@ -87,7 +83,7 @@ class TrainingRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = RECORD_FORMAT
-    weights: str = ""  # short hash of the file of weights that this is the record of; filled in as both are saved
+    weights: str = ""  # `weights_hash` of the file that this is the record of; filled in as both are saved
     pictures: dict[str, ClassPictures]
     training_classes: tuple[str, ...]
     selection_classes: tuple[str, ...]  # seen ones, held out to choose the epoch
@@ -168,7 +164,10 @@ def read_record(folder: Path) -> TrainingRecord | None:
 
 
 def weights_hash(folder: Path) -> str:
-    """The short hash of a checkpoint's file of weights. Raises `UserError` if it is missing."""
+    """The first 64 bits of the SHA-256 of a checkpoint's file of weights, in hexadecimal.
+
+    Raises `UserError` if it is missing.
+    """
     try:
         with (folder / WEIGHTS).open("rb") as file:
             return short_hash(hashlib.file_digest(file, "sha256").hexdigest())

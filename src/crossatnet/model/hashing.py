@@ -1,6 +1,6 @@
 """Hash codes: embeddings as packed bits, a hyperplane a bit.
 
-Shapes: `N` embeddings, `B` batch, `K` classes (of `itq`: directions), `D` the shared space, `R` bits.
+Shapes: `B` batch, `D` the shared space, `R` bits.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ SHORTEST, LONGEST = 16, 512
 
 
 class HashCodes(nn.Module):
-    """Codes of several lengths from one embedding: a bit tells on which side of its hyperplane the embedding lies.
+    """Codes of several lengths from one embedding: a bit says on which side of its hyperplane the embedding lies.
 
     Until `set` is called, hyperplanes are random ones through the origin (Charikar, 2002), the same in every network.
     """

@@ -1,6 +1,6 @@
 """A model as its users see it, whatever computes it: pictures in, embeddings, hash codes and attention maps out.
 
-Nothing here imports torch: the network of `model.network` and the ONNX form of `model.onnx_model` share it.
+Nothing here imports torch: the network of `model.network` and the ONNX form of `runtime.onnx_model` share it.
 
 Letters: `N` pictures, `S` side of the input, `D` the shared space, `M` attention heads, `h w` the backbone's map,
 `R` bits of a hash code.
@@ -35,7 +35,7 @@ class Guided(NamedTuple):
 
 
 class PictureModel(ABC):
-    """A trained model, whatever computes it. `runtime.choose.load` gives one."""
+    """A trained model, whatever computes it. `runtime.load.load` gives one."""
 
     config: ModelConfig
     source: str  # where it was loaded from: a packaged name or a folder
@@ -46,7 +46,7 @@ class PictureModel(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 of settings and weights: equal only for networks that embed alike, in whatever runtime."""
+        """Hash of settings and weights: equal only for networks that embed alike, in whatever runtime."""
 
     @property
     @abstractmethod

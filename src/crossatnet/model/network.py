@@ -125,12 +125,12 @@ class CrossATNet(nn.Module, PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of settings and weights: equal only for networks that embed alike."""
+        """Hash of settings and weights: equal only for networks that embed alike."""
         return fingerprint_of(self, self.config.model_dump_json())
 
     @property
     def batch_size(self) -> int:
-        """On a CPU few: the maps of more outgrow its caches, and the system makes room for them anew each time."""
+        """On a CPU few: the maps of more outgrow its caches, and the system makes room for them again each time."""
         return 4 if self.device.type == "cpu" else 32
 
     @torch.inference_mode()
@@ -188,7 +188,7 @@ class CrossATNet(nn.Module, PictureModel):
 
 
 def fingerprint_of(module: nn.Module, *facts: str) -> str:
-    """SHA-256 of a module's weights and of further facts, in hexadecimal digits."""
+    """Hash of a module's weights and of further facts, 64 hexadecimal digits."""
     hashed = hashlib.sha256("\n".join(facts).encode())
     for name, tensor in sorted(module.state_dict().items()):
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -19,9 +19,10 @@ from sklearn.manifold import TSNE
 
 from crossatnet.data.catalog import open_item
 from crossatnet.evaluation.metrics import RetrievalScores
+from crossatnet.evaluation.protocol import SEED
 from crossatnet.evaluation.ranking import DECIMALS
-from crossatnet.evaluation.scores import SEED
-from crossatnet.evaluation.zero_shot import Embedded, Evaluated, Results, ZeroShotTest, evaluate_trials, save_results
+from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.zero_shot import Embedded, Evaluated, ZeroShotTest, evaluate_trials
 from crossatnet.model.explain import overlays
 from crossatnet.model.network import CrossATNet
 from crossatnet.report.plots import (
@@ -38,7 +39,7 @@ from crossatnet.report.plots import (
 from crossatnet.system.errors import UserError
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
-CONFUSIONS = 10  # told in words
+CONFUSIONS = 10  # named in words
 EXTREMES, SHOWN = 6, 7  # best and worst queries, and the hits shown of each
 ATTENDED, LOOKED_AT = 4, 5  # queries whose attention is shown, and the photos of each
 POINTS = 750  # of each modality in the map of the shared space

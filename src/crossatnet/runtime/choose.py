@@ -71,11 +71,11 @@ def machine_key(model: "OnnxModel") -> str:
 
 
 def processor() -> str:
-    """The processor's name; its architecture where the system does not tell."""
+    """The processor's name; its architecture where the system does not give it."""
     cpuinfo = Path("/proc/cpuinfo")
     names = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    told = [line.partition(":")[2].strip() for line in names if line.startswith(("model name", "flags", "Features"))]
-    return " ".join(told[:2]) or f"{platform.machine()} {platform.processor()}"
+    named = [line.partition(":")[2].strip() for line in names if line.startswith(("model name", "flags", "Features"))]
+    return " ".join(named[:2]) or f"{platform.machine()} {platform.processor()}"
 
 
 def recall(key: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
 The graphs hold no weights: as external data, which ONNX knows, they point into model.safetensors, so the form takes a
-megabyte and cannot go with other weights. onnx.json is the list of them, with content hashes.
+megabyte and cannot go with other weights. onnx.json is the list of them, with the SHA-256 of each.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ FORM_FORMAT = 1
 OPSET = 20
 MAX_BYTES = 200_000_000  # of one file: other backbones may bring weights that model.safetensors has in another shape
 
-Part = Literal["photo", "photo-int8", "sketch", "guided"]
+OnnxPart = Literal["photo", "photo-int8", "sketch", "guided"]
 PhotoPart = Literal["photo", "photo-int8"]
-AGAIN = "copy the checkpoint again, or make its ONNX form anew: crossatnet export"
+AGAIN = "copy the checkpoint again, or make its ONNX form again: crossatnet export"
 
 
 class OnnxFile(BaseModel):
@@ -67,7 +67,7 @@ class OnnxForm(BaseModel):
     model: ModelConfig
     weights: str  # SHA-256 of model.safetensors
     opset: int
-    files: dict[Part, OnnxFile]
+    files: dict[OnnxPart, OnnxFile]
     largest_error: float  # of embeddings and similarities, against torch on export
     int8: Calibration | None = None
     written_with: str
@@ -88,7 +88,7 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         version = raw.get("format") if isinstance(raw, dict) else None
         if isinstance(version, int) and version != FORM_FORMAT:
-            advice = "upgrade crossatnet" if version > FORM_FORMAT else "make it anew: crossatnet export"
+            advice = "upgrade crossatnet" if version > FORM_FORMAT else "make it again: crossatnet export"
             raise UserError(f"{path}: format {version}, but this version reads {FORM_FORMAT}; {advice}")
         form = OnnxForm.model_validate(raw)
     except OSError as error:
@@ -101,7 +101,7 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
     return form, weights
 
 
-def read_part(folder: Path, form: OnnxForm, part: Part) -> bytes:
+def read_part(folder: Path, form: OnnxForm, part: OnnxPart) -> bytes:
     """The bytes of one file of the form, checked. Raises `UserError` for a missing, damaged or foreign one."""
     path = folder / f"{part}.onnx"
     if part not in form.files:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.runtime.onnx_files import AGAIN, Part, PhotoPart, halves, read_form, read_part, stored_tensors
+from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 
 LOG_ERRORS_ONLY = 3
@@ -27,7 +27,7 @@ class OnnxModel(PictureModel):
     """The ONNX form of a checkpoint; what it takes from files is read when first needed. Safe to call from threads."""
 
     def __init__(self, source: str | Path, photo: PhotoPart | Callable[["OnnxModel"], PhotoPart] = "photo") -> None:
-        """Open the form of a checkpoint; `photo` tells which file embeds photos, or how to choose it when first asked.
+        """Open the form of a checkpoint; `photo` is the file that embeds photos, or how to choose it when first asked.
 
         Raises `UserError` for what is missing, damaged, of another version or of another checkpoint.
         """
@@ -37,13 +37,13 @@ class OnnxModel(PictureModel):
         self.source = source_of(source, self._folder)
         self.form, self._weights = read_form(self._folder, self.config)
         self._choice = photo
-        self._graphs: dict[Part, bytes] = {}
+        self._graphs: dict[OnnxPart, bytes] = {}
         self._start()
         if isinstance(photo, str):
             self._graph(photo)  # what was asked for by name is refused at once
 
     def _start(self) -> None:
-        self._sessions: dict[Part, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[OnnxPart, onnxruntime.InferenceSession] = {}
         self._hyperplanes: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.RLock()
         self._threads = threads()
@@ -54,7 +54,7 @@ class OnnxModel(PictureModel):
         chosen = self.photo_part
         for part in self.form.files:
             self._graph(part)
-        here = ("_sessions", "_hyperplanes", "_lock", "_pool")  # made anew by `_start`
+        here = ("_sessions", "_hyperplanes", "_lock", "_pool")  # made again by `_start`
         kept = {name: value for name, value in vars(self).items() if name not in here}
         return {**kept, "_choice": chosen}
 
@@ -64,7 +64,7 @@ class OnnxModel(PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of settings and weights: that of the network, for galleries are searched by either."""
+        """Hash of settings and weights: that of the network, for galleries are searched by either."""
         return self.form.fingerprint
 
     @property
@@ -110,7 +110,7 @@ class OnnxModel(PictureModel):
                 self._hyperplanes[bits] = halves(self._weights, weight), halves(self._weights, offset)
             return self._hyperplanes[bits]
 
-    def _each(self, part: Part, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
+    def _each(self, part: OnnxPart, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
         """One output for each picture (N, S, S, 3), several at work at once, each on one core.
 
         A picture alone stays in the core's cache, which is faster than a batch, and its result depends on no other.
@@ -120,10 +120,10 @@ class OnnxModel(PictureModel):
             *self._pool.map(lambda row: session.run([output], {"pixels": pixels[row : row + 1]})[0], range(len(pixels)))
         ]
 
-    def _run(self, part: Part, output: str, **inputs: NDArray[Any]) -> Any:
+    def _run(self, part: OnnxPart, output: str, **inputs: NDArray[Any]) -> Any:
         return self._session(part).run([output], inputs)[0]
 
-    def _session(self, part: Part) -> onnxruntime.InferenceSession:
+    def _session(self, part: OnnxPart) -> onnxruntime.InferenceSession:
         with self._lock:
             if part not in self._sessions:
                 cores = 1 if part.startswith("photo") else self._threads
@@ -131,7 +131,7 @@ class OnnxModel(PictureModel):
                 self._sessions[part] = open_session(self._graph(part), self._weights, where, cores)
             return self._sessions[part]
 
-    def _graph(self, part: Part) -> bytes:
+    def _graph(self, part: OnnxPart) -> bytes:
         with self._lock:
             if part not in self._graphs:
                 self._graphs[part] = read_part(self._folder, self.form, part)

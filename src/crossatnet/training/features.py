@@ -25,8 +25,8 @@ from crossatnet.data.transforms import augment
 from crossatnet.system.progress import track
 
 RECIPE = 3  # raise it whenever the same settings would give other features, so that stale caches are not used
-BATCH = 32
-PART = 32  # pictures at a time; a killed extraction goes on after the last whole part
+VIEWS_AT_ONCE = 32  # through the backbone
+PICTURES_AT_ONCE = 32  # a killed extraction goes on after the last whole part
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class LivePictures:
-    """Pictures that are read and augmented anew every time."""
+    """Pictures that are read and augmented again every time."""
 
     items: Sequence[Item]
     settings: ViewSettings
@@ -100,7 +100,7 @@ def extract(
         for item, content_hash in zip(catalog.items, catalog.hashes, strict=True)
     ]
     missing = [picture for picture in pictures if not picture.path.exists()]
-    parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
+    parts = [missing[start : start + PICTURES_AT_ONCE] for start in range(0, len(missing), PICTURES_AT_ONCE)]
     inputs = read_ahead(lambda part: np.stack([_views(picture, settings) for picture in part]), parts)
     progress = track(parts, "extracting features", len(parts), quiet or not parts)
     for part, pixels in zip(progress, inputs, strict=True):
@@ -139,7 +139,7 @@ def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
 def _run(backbone: Callable[[Tensor], Tensor], pixels: NDArray[np.uint8], device: torch.device) -> NDArray[np.float16]:
     items, views = pixels.shape[:2]
     flat = torch.from_numpy(pixels).flatten(0, 1).permute(0, 3, 1, 2)  # (N * V, 3, S, S)
-    maps = torch.cat([backbone(batch.to(device)).half().cpu() for batch in torch.split(flat, BATCH)])
+    maps = torch.cat([backbone(batch.to(device)).half().cpu() for batch in torch.split(flat, VIEWS_AT_ONCE)])
     result: NDArray[np.float16] = maps.reshape(items, views, *maps.shape[1:]).numpy()  # (N, V, C, h, w)
     return result
 

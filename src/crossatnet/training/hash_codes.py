@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from crossatnet.training.losses import bit_balance, classification, decorrelation, quantisation
 
-FEWEST_DIRECTIONS = 16  # of the embeddings that a code tells of
+FEWEST_DIRECTIONS = 16  # of the embeddings that a code is of
 # Learned codes: chosen on seen classes held out of the fit (sketchy-mini, 64 bits).
 SIMILARITY_WEIGHT = 10.0
 CLASSIFICATION_WEIGHT = 0.1  # more of it separates the seen classes at the cost of others
@@ -21,7 +21,7 @@ DECORRELATION_WEIGHT = 0.1
 TEMPERATURE = 0.1  # of the cosine softmax in code space
 PULL = 0.5  # how far embeddings are moved to their class's mean: what varies within a class is not worth bits
 SPREAD = 1.5  # similarities asked of the codes over those of the embeddings: few bits are noisy, so spread them out
-BATCH = 256
+FIT_BATCH = 256
 LEARNING_RATE = 1e-3
 
 
@@ -155,7 +155,7 @@ def _batches(rows: int, steps: int, seed: int) -> Iterator[Tensor]:
     """`steps` batches of row numbers, each row once before any comes again; a short rest of an epoch is left out."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.long)
-    size = min(BATCH, rows)
+    size = min(FIT_BATCH, rows)
     for _ in range(steps):
         if len(order) < size:
             order = torch.randperm(rows, generator=generator)

@@ -29,7 +29,7 @@ class GraphPrototypes(nn.Module):
 
     $P = \hat A\, \mathrm{ReLU}(\hat A X W_1)\, W_2 + O$ with class vectors $X$ and the normalised adjacency $\hat A$
     (Kipf and Welling 2017, eq. 9), rows scaled to unit length. $O$ is each class's own offset, zero at the start
-    (ours): without it neighbours in the graph can hardly be told apart.
+    (ours): without it neighbours in the graph can hardly be kept apart.
     """
 
     vectors: Tensor

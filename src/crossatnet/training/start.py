@@ -25,12 +25,12 @@ from crossatnet.system.memory import keep_freed_memory
 from crossatnet.training.batches import CachedViews, Source
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 
-BATCH = 128  # pictures that tell statistics at a time
-ADAPTED = 1280  # pictures that tell batch-norm statistics
+MEASURED_AT_ONCE = 128  # pictures that give statistics
+ADAPTED = 1280  # pictures that give batch-norm statistics
 
 
 class NamedViews(NamedTuple):
-    """The pictures of one modality with each one's class name and, where the data set tells, the thing pictured."""
+    """The pictures of one modality with each one's class name and, where the data set says so, the thing pictured."""
 
     views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
     classes: Sequence[str]
@@ -124,7 +124,7 @@ def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> 
     chosen = torch.linspace(0, count - 1, min(count, ADAPTED)).long()
     mixed = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
     device = next(adapted.parameters()).device
-    for picked in mixed.split(BATCH):
+    for picked in mixed.split(MEASURED_AT_ONCE):
         adapted(pictures.read(picked.tolist(), [None] * len(picked)).to(device))
     own = adapted.state_dict()
     return {

@@ -3,235 +3,141 @@
 The backbone's first units stay frozen (all of them by default): their output is computed once for a few views of each
 picture and kept, and only the rest is run in training.
 
-Shapes: `B` pairs in a batch, `N` items, `V` views, `C h w` a map between two units, `D` the shared space.
+Shapes: `N` items, `D` the shared space.
 """
 
-import copy
-import logging
-import math
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
-import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
 from crossatnet.config import Config
-from crossatnet.data.images import Modality
+from crossatnet.data.catalog import Catalog
 from crossatnet.data.looks import ClassPictures, class_pictures
 from crossatnet.data.names import ALIASES
-from crossatnet.evaluation.ranking import evaluate
+from crossatnet.data.splits import Split
 from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import save_checkpoint
 from crossatnet.system.errors import UserError
-from crossatnet.training.batches import BalancedPairs, Pairs, Source
+from crossatnet.training.embedding import training_embeddings
+from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
-from crossatnet.training.objective import Objective
 from crossatnet.training.seen_catalog import seen_catalog
-from crossatnet.training.start import (
-    NamedFeatures,
-    best_device,
-    by_another_hand,
-    class_features,
-    passed_units,
-    seen_features,
-    start_network,
-)
+from crossatnet.training.start import NamedFeatures, class_features, seen_features
 from crossatnet.training.whitening import whitening
 
-Sources = Mapping[Modality, Source]
-BATCH = 128  # pictures embedded at a time
-RECORD = "training.yaml"  # the run's config, in its folder
+RUN_SETTINGS = "training.yaml"  # the run's config, in its folder
+RUN_FILES = "run"  # the folder of what a killed run goes on from
 
 
-class Training(lightning.LightningModule):
-    """Trains everything after the backbone's frozen units."""
+@dataclass(frozen=True)
+class Seen:
+    """What training reads: the pictures of seen classes, as features and as fingerprints."""
 
-    def __init__(
-        self, network: CrossATNet, config: Config, classes: Sequence[str], training: Sources, validation: Sources | None
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.settings = config
-        self.training_sources = training
-        self.validation_sources = validation
-        self.passed_units = passed_units(network, config)
-        self.objective = Objective(network, config, classes, self.passed_units)
-        self.start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        self.averaged = AveragedModel(network, avg_fn=self.average) if config.train.average else None
-        self.history: list[dict[str, float]] = []
-        self.best: dict[str, Tensor] = {}
-        self.strict_loading = False  # the trainer's own files hold nothing that is frozen
-        self.sums: dict[str, float] = {}
-        self.batches = 0
+    catalog: Catalog
+    split: Split
+    classes: tuple[str, ...]
+    held_out: tuple[str, ...]  # of these classes, to choose the epoch by
+    features: NamedFeatures
+    pictures: dict[str, ClassPictures]
 
-    def train_dataloader(self) -> DataLoader[Pairs]:
-        """The batches of the current epoch; Lightning asks anew each epoch, so that a resumed run repeats none."""
-        settings = self.settings.train
-        pairs = BalancedPairs(
-            self.training_sources["sketch"],
-            self.training_sources["photo"],
-            settings.classes_per_batch,
-            settings.pairs_per_class,
-            settings.seed,
-            self.current_epoch,
-        )
-        return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The classes that are not held out."""
+        return tuple(name for name in self.classes if name not in self.held_out)
 
-    def on_train_batch_start(self, batch: Pairs, batch_index: int) -> None:
-        """Let dropout depend on seed and step alone, so that a resumed run drops what an unbroken one does."""
-        torch.manual_seed(1_000_003 * self.settings.train.seed + self.global_step)
-        for modality in MODALITIES:
-            self.network.encoder(modality).eval()  # statistics of batch normalisation stay those of ImageNet
 
-    def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
-        """One optimisation step; returns the weighted sum of the loss terms."""
-        terms = self.objective(self.network, batch)
-        total = torch.stack([*terms.values()]).sum()
-        for name, value in {"loss": total, **terms}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        self.batches += 1
-        self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.label))
-        return total
+@dataclass(frozen=True)
+class Trained:
+    """A network, the classes and epochs it was trained for, and the mAP@all that the epochs were chosen by."""
 
-    def on_train_batch_end(self, outputs: Any, batch: Pairs, batch_index: int) -> None:
-        """Follow the weights with their moving average."""
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
-
-    def average(self, averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        """Exponential moving average, of shorter memory in the first steps."""
-        decay = min(self.settings.train.average, (1 + float(updates)) / (10 + float(updates)))
-        return averaged + (1 - decay) * (current - averaged)
-
-    def on_train_epoch_end(self) -> None:
-        """Record the epoch's mean loss terms and, in the selection run, mAP@all on the held-out seen classes."""
-        record = {"epoch": self.current_epoch + 1, **{name: value / self.batches for name, value in self.sums.items()}}
-        self.sums, self.batches = {}, 0
-        if self.validation_sources is not None:
-            network = self.deliverable()
-            record["validation_map"] = self.validation_map(network, self.validation_sources)
-            if record["validation_map"] > max((past["validation_map"] for past in self.history), default=-1.0):
-                self.best = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-            self.log("validation_map", record["validation_map"], prog_bar=True)
-        self.history.append(record)
-
-    def deliverable(self) -> CrossATNet:
-        """A copy of the network as it would be delivered now: averaged, and interpolated with what it started from."""
-        network = copy.deepcopy(self.network).eval()
-        if self.averaged is not None:
-            network.load_state_dict(self.averaged.module.state_dict())
-        share = self.settings.train.interpolation
-        if share < 1:
-            for name, tensor in network.distinct_state().items():
-                if "backbone." in name and tensor.is_floating_point():
-                    tensor.lerp_(self.start[name].to(tensor.device), 1 - share)
-        return network
-
-    def validation_map(self, network: CrossATNet, sources: Sources) -> float:
-        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out."""
-        embeddings = {
-            modality: embed(network, sources[modality], modality, self.passed_units) for modality in MODALITIES
-        }
-        labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
-        scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
-        return scores.means()["mAP@all"]
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with a cosine schedule over `train.epochs`, also when a refit stops before its end.
-
-        Units of the backbone learn the slower the nearer they are to the pictures (`train.layer_decay`).
-        """
-        settings, network = self.settings.train, self.network
-        heads: list[nn.Module] = [network.pooler, network.projection, self.objective]
-        if network.sketch_projection is not None:
-            heads.append(network.sketch_projection)
-        parameters = [weight for head in heads for weight in head.parameters() if weight.requires_grad]
-        groups = [{"params": parameters, "lr": settings.learning_rate}]
-        backbones = [network.encoder(modality) for modality in MODALITIES]
-        for distance, units in enumerate(zip(*(reversed(backbone.chain()) for backbone in backbones), strict=True)):
-            rate = settings.backbone_learning_rate * settings.layer_decay**distance
-            weights = dict.fromkeys(weight for unit in units for weight in unit.parameters() if weight.requires_grad)
-            groups += [{"params": [*weights], "lr": rate}] if weights else []  # shared weights once
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        steps = settings.epochs * len(self.train_dataloader())
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the history and the best epoch's weights; leave out what is frozen, which is there anyway."""
-        checkpoint["history"], checkpoint["best"] = self.history, self.best
-        frozen = {f"network.{name}" for name, weight in self.network.named_parameters() if not weight.requires_grad}
-        state = checkpoint["state_dict"]
-        for name in [name for name in state if name in frozen or name.startswith("objective.teacher.")]:
-            del state[name]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what `on_save_checkpoint` kept."""
-        self.history, self.best = checkpoint["history"], checkpoint["best"]
+    network: CrossATNet
+    classes: tuple[str, ...]
+    epochs: int
+    validation_map: float
+    history: list[dict[str, Any]]
 
 
 def train(config: Config, output: Path, quiet: bool = False) -> Path:
     """Train by `config` and write the checkpoint folder `output`; a killed run is resumed by the same call.
 
-    1. Hold `data.validation_classes` SEEN classes out and record their mAP@all after every epoch.
-    2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs.
-    3. Whiten the space and fit the hash codes, both on the training embeddings, and save, with a record of every
-       picture and class it had.
+    1. Read the pictures of seen classes, and hold `data.validation_classes` of these classes out.
+    2. Train on the others, record mAP@all on the held-out ones after every epoch, and take the best epoch.
+    3. With `train.refit`, train again from the start on all seen classes, for that many epochs.
+    4. Whiten the space and fit the hash codes, both on the training embeddings.
+    5. Save the checkpoint, with a record of every picture and class that training had.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
     split, and for an `output` that holds another run.
     """
     if _is_finished(config, output):
-        shutil.rmtree(output / "run", ignore_errors=True)  # left by a kill between saving and tidying up
+        shutil.rmtree(output / RUN_FILES, ignore_errors=True)  # left by a kill between saving and tidying up
         return output
-    catalog, split, seen = seen_catalog(config.data, quiet)
+    seen = read_seen(config, quiet)  # 1
+    _begin(config, output)
+    trained = select_epoch(config, seen, output / RUN_FILES / "selection", quiet)  # 2
+    if config.train.refit:
+        trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet)  # 3
+    finish(config, seen, trained)  # 4
+    save(config, seen, trained, output)  # 5
+    shutil.rmtree(output / RUN_FILES)
+    return output
+
+
+def read_seen(config: Config, quiet: bool) -> Seen:
+    """Step 1. Raises `UserError` as `seen_catalog` does."""
+    catalog, split, classes = seen_catalog(config.data, quiet)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
-    pictures = class_pictures(catalog, quiet)
-    _begin(config, output)
+    return Seen(catalog, split, classes, held_out, features, class_pictures(catalog, quiet))
 
-    chosen_on = tuple(name for name in seen if name not in held_out)
-    network, selection = fit(config, features, chosen_on, held_out, output / "run" / "selection", quiet=quiet)
-    best = max(selection, key=lambda record: record["validation_map"])
-    epochs, training_classes = int(best["epoch"]), chosen_on
-    history: list[dict[str, Any]] = [*selection]
-    if config.train.refit:
-        training_classes = seen
-        network, refit = fit(config, features, seen, (), output / "run" / "refit", epochs, quiet)
-        history = [{"phase": "selection", **record} for record in selection]
-        history += [{"phase": "refit", **record} for record in refit]
-    embeddings, labels = training_embeddings(network, config, class_features(features, training_classes))
-    embeddings = whiten(network, config, embeddings, labels)
-    fit_hash(network, config, embeddings, labels)
+
+def select_epoch(config: Config, seen: Seen, folder: Path, quiet: bool) -> Trained:
+    """Step 2: the network of the epoch that finds held-out classes best; of equal ones the first."""
+    network, history = fit(config, seen.features, seen.kept, seen.held_out, folder, quiet=quiet)
+    best = max(history, key=lambda record: record["validation_map"])
+    return Trained(network, seen.kept, int(best["epoch"]), best["validation_map"], [*history])
+
+
+def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bool) -> Trained:
+    """Step 3: a network of all seen classes, trained for as many epochs as were best; with the history of both runs."""
+    network, again = fit(config, seen.features, seen.classes, (), folder, selected.epochs, quiet)
+    history: list[dict[str, Any]] = [{"phase": "selection", **record} for record in selected.history]
+    history += [{"phase": "refit", **record} for record in again]
+    return Trained(network, seen.classes, selected.epochs, selected.validation_map, history)
+
+
+def finish(config: Config, seen: Seen, trained: Trained) -> None:
+    """Step 4, in place: what is fitted to the embeddings of a trained network."""
+    sources = class_features(seen.features, trained.classes)
+    embeddings, labels = training_embeddings(trained.network, config, sources)
+    embeddings = whiten(trained.network, config, embeddings, labels)
+    fit_hash(trained.network, config, embeddings, labels)
+
+
+def save(config: Config, seen: Seen, trained: Trained, output: Path) -> None:
+    """Step 5: the checkpoint's folder."""
     provenance = Provenance(
-        data=catalog.root.name,
+        data=seen.catalog.root.name,
         extra_data=tuple(extra.root.name for extra in config.data.extra),
         layout=config.data.layout,
-        split=split.name,
-        training_classes=training_classes,
-        validation_classes=held_out,
+        split=seen.split.name,
+        training_classes=trained.classes,
+        validation_classes=seen.held_out,
         seed=config.train.seed,
-        epochs=epochs,
-        validation_map=best["validation_map"],
+        epochs=trained.epochs,
+        validation_map=trained.validation_map,
     )
-    record = training_record(config, pictures, training_classes, held_out)
-    save_checkpoint(output, network, config.name, provenance, history, record)
-    shutil.rmtree(output / "run")
-    return output
+    record = training_record(config, seen.pictures, trained.classes, seen.held_out)
+    save_checkpoint(output, trained.network, config.name, provenance, trained.history, record)
 
 
 def training_record(
@@ -250,44 +156,6 @@ def training_record(
         hash_code_classes=classes,
         aliases={name: other for name, other in other_names.items() if other},
     )
-
-
-def fit(
-    config: Config,
-    features: NamedFeatures,
-    classes: Sequence[str],
-    held_out: Sequence[str],
-    folder: Path,
-    epochs: int | None = None,
-    quiet: bool = False,
-) -> tuple[CrossATNet, list[dict[str, float]]]:
-    """One run of the trainer on `classes`, resumed from `folder` if it was begun there.
-
-    With `held_out` classes the weights of the epoch with their best mAP@all are returned, else the last epoch's;
-    always with the history of all epochs.
-    """
-    torch.manual_seed(config.train.seed)
-    network = start_network(config)
-    for modality in MODALITIES:
-        network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
-    network.to(best_device())
-    training = class_features(features, classes)
-    validation = None
-    if held_out:
-        shown = by_another_hand(features) if config.data.validate_by_another_hand else features
-        validation = class_features(shown, held_out)
-    passed = passed_units(network, config)
-    for modality in MODALITIES:
-        network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
-    module = Training(network.train(), config, classes, training, validation)
-    keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet)
-    last = folder / "last.ckpt"
-    trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
-    delivered = module.deliverable().cpu()
-    if held_out:
-        delivered.load_state_dict(module.best)
-    return delivered, module.history
 
 
 def fit_hash(network: CrossATNet, config: Config, embeddings: Tensor, labels: Tensor) -> None:
@@ -314,64 +182,15 @@ def whiten(network: CrossATNet, config: Config, embeddings: Tensor, labels: Tens
     return functional.normalize(embeddings @ matrix, dim=1)  # (N, D); that they were of length 1 before changes nothing
 
 
-def training_embeddings(network: CrossATNet, config: Config, sources: Sources) -> tuple[Tensor, Tensor]:
-    """Embeddings (N, D) of the plain pictures of both modalities and their labels (N,); the network ends on the CPU."""
-    network.to(best_device())
-    passed = passed_units(network, config)
-    embeddings = torch.cat([torch.from_numpy(embed(network, sources[m], m, passed)) for m in MODALITIES])  # (N, D)
-    network.cpu()
-    return embeddings, torch.cat([sources[modality].label for modality in MODALITIES])
-
-
-@torch.inference_mode()
-def embed(
-    network: CrossATNet, source: Source, modality: Modality, passed_units: int
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The plain pictures of a source -> embeddings (N, D)."""
-    blocks = [network.embed_map(plain, modality).cpu() for plain in plain_maps(network, source, modality, passed_units)]
-    return torch.cat(blocks).numpy()
-
-
-@torch.inference_mode()
-def pooled_mean(network: CrossATNet, source: Source, modality: Modality, passed_units: int) -> Tensor:
-    """Mean pooled feature (C,) of the plain pictures of a source."""
-    maps = plain_maps(network, source, modality, passed_units)
-    return torch.cat([network.mean_pooler(plain).feature for plain in maps]).mean(0)
-
-
-def plain_maps(network: CrossATNet, source: Source, modality: Modality, passed_units: int) -> Iterator[Tensor]:
-    """The backbone's maps (B, C, h, w) of the plain pictures of a source, in order."""
-    for picked in torch.arange(len(source.label)).split(BATCH):
-        yield network.encoder(modality).late(source.plain(picked).to(network.device), passed_units)
-
-
-def _trainer(epochs: int, keeper: ModelCheckpoint, folder: Path, precision: str, quiet: bool) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    return lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="auto",
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]  # one of Lightning's own names, checked by the config
-        callbacks=[keeper] if quiet else [keeper, RichProgressBar()],
-        default_root_dir=folder,
-        logger=False,
-        enable_model_summary=False,
-        enable_progress_bar=not quiet,
-        reload_dataloaders_every_n_epochs=1,
-    )
-
-
 def _is_finished(config: Config, output: Path) -> bool:
     """Whether `output` holds this very run, finished.
 
     Raises `UserError` if the folder belongs to another run or to something else.
     """
-    record = output / RECORD
-    if record.is_file():
-        if record.read_text(encoding="utf-8") != _settings(config):
-            raise UserError(f"{output} holds a run with other settings ({record}); give another folder with -o")
+    settings = output / RUN_SETTINGS
+    if settings.is_file():
+        if settings.read_text(encoding="utf-8") != _settings(config):
+            raise UserError(f"{output} holds a run with other settings ({settings}); give another folder with -o")
         return is_checkpoint(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not a training run; give another folder with -o")
@@ -381,8 +200,8 @@ def _is_finished(config: Config, output: Path) -> bool:
 def _begin(config: Config, output: Path) -> None:
     """Mark `output` as this run's; only once its data is known to fit, so that a config can still be mended."""
     output.mkdir(parents=True, exist_ok=True)
-    if not (output / RECORD).is_file():
-        (output / RECORD).write_text(_settings(config), encoding="utf-8")
+    if not (output / RUN_SETTINGS).is_file():
+        (output / RUN_SETTINGS).write_text(_settings(config), encoding="utf-8")
 
 
 def _settings(config: Config) -> str:

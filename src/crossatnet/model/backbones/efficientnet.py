@@ -129,7 +129,7 @@ class EfficientNetLite0(Backbone):
 class ImageNetClassifier(nn.Module):
     """The frozen rest of EfficientNet-Lite0: its map (B, 320, h, w) to logits (B, K) of the 1000 ImageNet classes.
 
-    It tells what a backbone that is being trained still knows of ImageNet. Gradients pass through it to the map, but
+    It shows what a backbone that is being trained still knows of ImageNet. Gradients pass through it to the map, but
     its own weights and statistics never change, not even by `train()`.
     """
 

@@ -33,7 +33,7 @@ from crossatnet.model.weights import load_network
 from crossatnet.runtime.choose import PROBES, probes
 from crossatnet.runtime.export.graphs import linked, traced
 from crossatnet.runtime.export.int8 import quantised
-from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, Part, read_weights
+from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, OnnxPart, read_weights
 from crossatnet.runtime.onnx_model import open_session
 from crossatnet.system.errors import UserError
 from crossatnet.system.version import __version__
@@ -62,7 +62,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     folder = locate(source)
     network, checkpoint, weights = load_network(source), read_config(folder), read_weights(folder)
     _check_output(folder, output)
-    graphs: dict[Part, onnx.ModelProto] = {}
+    graphs: dict[OnnxPart, onnx.ModelProto] = {}
     for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):
         graphs[part] = linked(traced(network, part), weights)
     error = max(compared(network, graphs, weights).values())
@@ -71,15 +71,15 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
         outcome = agreement(graphs, weights, calibration, len(pixels))
-    weights_hash = hashlib.sha256(weights).hexdigest()
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
     for part, graph in graphs.items():
-        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, weights_hash))
+        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, weights_sha256))
         graph.producer_name, graph.producer_version = "crossatnet", __version__
     contents = {part: graph.SerializeToString(deterministic=True) for part, graph in graphs.items()}
     form = OnnxForm(
         fingerprint=network.fingerprint,
         model=network.config,
-        weights=weights_hash,
+        weights=weights_sha256,
         opset=OPSET,
         files={
             part: OnnxFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
@@ -102,7 +102,7 @@ def _check_output(folder: Path, output: Path) -> None:
             raise UserError(f"{output}: holds another checkpoint; give a new folder with -o")
 
 
-def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, bytes]) -> None:
+def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[OnnxPart, bytes]) -> None:
     """Write the checkpoint's files and those of its form, in place of an earlier form."""
     output.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != output.resolve():
@@ -110,7 +110,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, byte
             if (folder / name).is_file():
                 shutil.copy(folder / name, output / name)
     (output / FORM).unlink(missing_ok=True)
-    for part in get_args(Part):
+    for part in get_args(OnnxPart):
         path = output / f"{part}.onnx"
         path.unlink(missing_ok=True)
         if part in contents:
@@ -121,7 +121,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, byte
     unfinished.replace(output / FORM)
 
 
-def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights_hash: str) -> dict[str, str]:
+def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: OnnxPart, weights_sha256: str) -> dict[str, str]:
     """What a file says of itself, as ONNX metadata: texts, or JSON."""
     config, provenance = network.config, checkpoint.provenance
     mean, std = network.backbone.statistics
@@ -141,7 +141,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights
         "part": part,
         "name": checkpoint.name,
         "fingerprint": network.fingerprint,
-        "weights_sha256": weights_hash,
+        "weights_sha256": weights_sha256,
         "preprocessing": json.dumps(shaping),
         "code_bits": str(network.code_bits),
         "data": json.dumps([provenance.data, *provenance.extra_data]),
@@ -153,7 +153,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights
     }
 
 
-def compared(network: CrossATNet, graphs: dict[Part, onnx.ModelProto], weights: bytes) -> dict[str, float]:
+def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weights: bytes) -> dict[str, float]:
     """The largest differences between graphs and network, on batches of 1 and 3. Raises `UserError` beyond bounds."""
     errors: dict[str, float] = {}
     sessions = {part: open_session(graph.SerializeToString(), weights, part, 1) for part, graph in graphs.items()}
@@ -185,7 +185,7 @@ def compared(network: CrossATNet, graphs: dict[Part, onnx.ModelProto], weights: 
     return errors
 
 
-def _check_code(network: CrossATNet, rows: NDArray[np.float32], code: NDArray[np.uint8], part: Part) -> None:
+def _check_code(network: CrossATNet, rows: NDArray[np.float32], code: NDArray[np.uint8], part: OnnxPart) -> None:
     weight, offset = network.hyperplanes(network.code_bits)
     differ = np.unpackbits(code ^ network.hash(rows), axis=1).astype(bool)  # (B, R)
     margin = np.abs(rows @ weight.T - offset)  # (B, R)
@@ -193,7 +193,7 @@ def _check_code(network: CrossATNet, rows: NDArray[np.float32], code: NDArray[np
         raise UserError(f"{network.name}: hash codes of its ONNX {part} part are not torch's; nothing was written")
 
 
-def agreement(graphs: dict[Part, onnx.ModelProto], weights: bytes, pictures: Pictures, used: int) -> Calibration:
+def agreement(graphs: dict[OnnxPart, onnx.ModelProto], weights: bytes, pictures: Pictures, used: int) -> Calibration:
     """How well the 8-bit form agrees with the other on the pictures after the first `used`. Raises `UserError`."""
     made_up = probes(PROBES, pictures.pixels[0].shape[1])
     pixels = [*pictures.pixels[used:], *(made_up[row : row + 1] for row in range(PROBES))]

@@ -20,7 +20,7 @@ from torch.nn import functional
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.runtime.onnx_files import OPSET, Part, halves, stored_tensors
+from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
 
 
@@ -87,7 +87,7 @@ class Interface(NamedTuple):
     outputs: tuple[str, ...]
 
 
-def interface(network: CrossATNet, part: Part) -> Interface:
+def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     """The module of a part, with what describes it."""
     if part == "guided":
         side = side_of(network.config, "photo")
@@ -101,7 +101,7 @@ def interface(network: CrossATNet, part: Part) -> Interface:
     return Interface(module, (pixels,), {"pixels": True}, ("embedding", "code", last))
 
 
-def traced(network: CrossATNet, part: Part) -> onnx.ModelProto:
+def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:
     """A part of a network in evaluation mode as a graph of standard operators, weights inside.
 
     Raises `UserError` where the exporter cannot express the network.
@@ -202,7 +202,7 @@ def linked(model: onnx.ModelProto, weights: bytes) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter tells every step on standard output, and warns of what it lacks and does not need."""
+    """The exporter reports every step on standard output, and warns of what it lacks and does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

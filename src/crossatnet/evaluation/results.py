@@ -1,29 +1,39 @@
-"""Scores of embeddings or hash codes, whatever made them, with all that a results table says of them.
+"""Results: the scores of models with all that a reader has to know of them, and their file, JSON.
 
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `K` copies, `C` classes.
 """
 
-import hashlib
+import platform
 import time
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from crossatnet.evaluation.metrics import RetrievalScores
+from crossatnet.evaluation.protocol import SEED, ZERO_SHOT, Task
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes
+from crossatnet.model.interface import GUIDED
 from crossatnet.system.errors import UserError
+from crossatnet.system.version import __version__
 
-SEED = 0  # of every draw that an evaluation makes
 RESAMPLES = 1000  # of the classes, for a confidence interval
 TIMED_QUERIES = 200  # searches that a measured time is the median of
 TIMED_HITS = 100  # hits that a timed search finds
-ARRAYS = ("query", "query_class", "gallery", "gallery_class")
+DEFINITIONS = {
+    "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
+    "P@k": "relevant items among the first k, divided by k",
+    "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
+    "hash codes": "Hamming distance; expectations over random orders within ties",
+    "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
+    "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
+    "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
+    "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
+}
 
 
 class Row(BaseModel):
@@ -35,87 +45,38 @@ class Row(BaseModel):
     dimension: int
     metrics: dict[str, float]
     per_class: dict[str, float]
-    other_metrics: dict[str, float] = {}  # by other definitions, as the metric's name tells
+    other_metrics: dict[str, float] = {}  # by other definitions, as the metric's name says
     interval: tuple[float, float] | None = None  # of mAP@all, 95%
     with_duplicates: dict[str, float] | None = None  # the metrics if copies stay in the gallery; None: there are none
     seconds_per_query: float | None = None
     gallery_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Task:
-    """The classes of queries and gallery, which of them are one and the same picture, and copies left out.
+class Results(BaseModel):
+    """What was evaluated, how, and the scores; written as JSON."""
 
-    `same` (Q,) is the gallery row that is the query itself, or -1. `copied` (K,) are gallery rows that the data holds a
-    second time, under `copied_class`.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    query_class: Sequence[object] | NDArray[np.generic]
-    gallery_class: Sequence[object] | NDArray[np.generic]
-    same: NDArray[np.int64] | None = None
-    copied: Sequence[int] = ()
-    copied_class: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class EmbeddingFile:
-    """What a file of embeddings holds: embeddings (Q, D), (N, D), or codes (Q, B), (N, B), with their classes."""
-
-    path: Path
-    query: NDArray[Any]
-    gallery: NDArray[Any]
-    task: Task
-
-    @property
-    def task_digest(self) -> str:
-        """SHA-256 of the classes of queries and gallery in their order: equal for two models put to one task."""
-        lists = [
-            np.asarray(classes).astype(str).tolist() for classes in (self.task.query_class, self.task.gallery_class)
-        ]
-        return hashlib.sha256(repr(lists).encode()).hexdigest()
+    checkpoint: str
+    fingerprint: str
+    data: str
+    split: str
+    direction: str = "sketch->photo"
+    setting: str = ZERO_SHOT
+    queries: int
+    gallery: int
+    classes: int
+    unusable: list[str]
+    duplicates: list[str]
+    definitions: dict[str, str] = DEFINITIONS
+    rows: list[Row] = Field(min_length=1)
+    seed: int
+    software: str = f"crossatnet {__version__}, torch {torch.__version__}"
+    machine: str = ""
+    date: str = ""
 
 
-def read_embeddings(path: Path) -> EmbeddingFile:
-    """Read `query`, `query_class`, `gallery` and `gallery_class` from an .npz file, without unpickling anything.
-
-    Raises `UserError` for another file, a missing array, an array of objects, and types or shapes that do not fit.
-    """
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if missing := [name for name in ARRAYS if name not in stored.files]:
-                raise UserError(f"{path}: no array {', '.join(missing)}; it needs {', '.join(ARRAYS)}")
-            for name in ARRAYS:
-                arrays[name] = _read(path, name, stored)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; write one with numpy.savez({', '.join(ARRAYS)})") from error
-    except UserError:
-        raise
-    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not an .npz file, or damaged; write one with numpy.savez") from error
-    query, query_class, gallery, gallery_class = arrays.values()
-    if (query.dtype == np.uint8) != (gallery.dtype == np.uint8):
-        raise UserError(f"{path}: query is {query.dtype}, gallery {gallery.dtype}; give codes for both or for none")
-    return EmbeddingFile(path, query, gallery, Task(query_class, gallery_class))
-
-
-def _read(path: Path, name: str, stored: Any) -> NDArray[Any]:
-    """One array of the file, of a type and number of axes that can be scored."""
-    try:
-        array: NDArray[Any] = stored[name]
-    except ValueError as error:
-        raise UserError(f"{path}: {name} cannot be read ({error}); save numbers or strings, not objects") from error
-    if name.endswith("_class"):
-        if array.ndim != 1 or array.dtype.kind not in "iuUS":
-            raise UserError(
-                f"{path}: {name} must be integers or strings of shape (rows,), not {array.dtype}{array.shape}"
-            )
-    elif array.ndim != 2 or not array.size or not (array.dtype.kind == "f" or array.dtype == np.uint8):
-        raise UserError(
-            f"{path}: {name} must be floats of shape (rows, dimensions), or packed codes, uint8 of shape (rows, bytes),"
-            f" not {array.dtype}{array.shape}"
-        )
-    return array
+WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[list[Results], Field(min_length=1)])
 
 
 def score(
@@ -179,3 +140,33 @@ def seconds_per_query(query: NDArray[Any], gallery: NDArray[Any]) -> float:
         nearest[np.argsort(distance[nearest])]
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds))
+
+
+def save_results(results: Results | Sequence[Results], path: Path) -> None:
+    """Write results as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(results_json(results) + "\n", encoding="utf-8")
+
+
+def results_json(results: Results | Sequence[Results]) -> str:
+    """Results as a JSON object; those of several directions and settings as a list of objects."""
+    several = [results] if isinstance(results, Results) else results
+    written = [each.model_dump_json(indent=1) for each in several]
+    return written[0] if len(written) == 1 else f"[{','.join(written)}]"
+
+
+def load_results(path: Path) -> list[Results]:
+    """What `crossatnet evaluate -o` wrote, one `Results` a direction and setting; `UserError` for another file."""
+    try:
+        read = WRITTEN.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them again") from error
+    return read if isinstance(read, list) else [read]
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    threads = torch.get_num_threads()
+    processor = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    return f"{platform.system()} {platform.machine()}, {device}"

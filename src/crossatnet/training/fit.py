@@ -1,0 +1,80 @@
+"""One run of the trainer: on some classes, from the pretrained network to a trained one."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+
+from crossatnet.config import Config
+from crossatnet.model.interface import MODALITIES
+from crossatnet.model.network import CrossATNet
+from crossatnet.training.embedding import pooled_mean
+from crossatnet.training.lightning_module import Training
+from crossatnet.training.start import (
+    NamedFeatures,
+    best_device,
+    by_another_hand,
+    class_features,
+    passed_units,
+    start_network,
+)
+
+
+def fit(
+    config: Config,
+    features: NamedFeatures,
+    classes: Sequence[str],
+    held_out: Sequence[str],
+    folder: Path,
+    epochs: int | None = None,
+    quiet: bool = False,
+) -> tuple[CrossATNet, list[dict[str, float]]]:
+    """One run of the trainer on `classes`, resumed from `folder` if it was begun there.
+
+    With `held_out` classes the weights of the epoch with their best mAP@all are returned, else the last epoch's;
+    always with the history of all epochs.
+    """
+    torch.manual_seed(config.train.seed)
+    network = start_network(config)
+    for modality in MODALITIES:
+        network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
+    network.to(best_device())
+    training = class_features(features, classes)
+    validation = None
+    if held_out:
+        shown = by_another_hand(features) if config.data.validate_by_another_hand else features
+        validation = class_features(shown, held_out)
+    passed = passed_units(network, config)
+    for modality in MODALITIES:
+        network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
+    module = Training(network.train(), config, classes, training, validation)
+    keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet)
+    last = folder / "last.ckpt"
+    trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
+    delivered = module.deliverable().cpu()
+    if held_out:
+        delivered.load_state_dict(module.best)
+    return delivered, module.history
+
+
+def _trainer(epochs: int, keeper: ModelCheckpoint, folder: Path, precision: str, quiet: bool) -> lightning.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="auto",
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]  # one of Lightning's own names, checked by the config
+        callbacks=[keeper] if quiet else [keeper, RichProgressBar()],
+        default_root_dir=folder,
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=not quiet,
+        reload_dataloaders_every_n_epochs=1,
+    )
