@@ -24,7 +24,7 @@ import numpy as np
 from crossatnet.gallery import Gallery
 from search import Planes, percentile
 from synthetic import Clusters, fill
-from tables import milvus_table
+from tables import rendered
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from gallery.milvus_server import MilvusServer
@@ -60,7 +60,7 @@ def main() -> None:
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(milvus_table(record))
+    print(rendered("milvus", record))
 
 
 def measure(place: str, items: int, queries: int) -> dict[str, Any]:
