@@ -118,7 +118,7 @@ def made(queries: int, items: int, classes: int) -> dict[str, NDArray[Any]]:
 
 
 def ours(evaluator: str) -> Any:
-    from crossatnet.evaluation.zero_shot import ranking
+    from crossatnet.evaluation import ranking
 
     return lambda **arrays: getattr(ranking, evaluator)(**arrays, at=AT).all_means()
 

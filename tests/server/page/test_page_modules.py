@@ -76,7 +76,7 @@ def test_a_smoothed_line_starts_and_ends_where_the_hand_did_and_stays_near(run: 
     for step in (0.7, 4.0, 60.0):
         hand = [(100 + step * number, 500 + random_.gauss(0, 0.4)) for number in range(15)]
         smooth = page.evaluate(
-            """([first, ...rest]) => import("/static/js/geometry.js").then(({ Smoother }) => {
+            """([first, ...rest]) => import("/static/js/smoother.js").then(({ Smoother }) => {
               const smoother = new Smoother(first);
               rest.forEach((point) => smoother.add(point));
               return smoother.finish(rest.at(-1));
