@@ -13,9 +13,6 @@ Prints a table and writes `benchmarks/results/decode.json`. OpenCV is only compa
 
 import argparse
 import io
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -33,8 +30,9 @@ from crossatnet import CrossATNet
 from crossatnet.data.images import load_image, prepare
 from crossatnet.data.photos import read_photo
 from crossatnet.gallery.ingest.folder import list_pictures
+from pictures import evenly, grained
+from record import machine, write
 
-RESULTS = Path(__file__).parent / "results" / "decode.json"
 EXACT = "Pillow, whole"
 GRAIN = 8.0  # grey levels, standard deviation
 Way = Callable[[bytes, int], NDArray[np.uint8]]
@@ -100,7 +98,7 @@ def main() -> None:
     model, rows = CrossATNet.from_pretrained(options.checkpoint), []
     ways = {name: way for name, way in WAYS.items() if way is not opencv or find_spec("cv2")}
     _, files, _ = list_pictures(options.folder)
-    chosen = files[:: max(1, len(files) // options.pictures)][: options.pictures]
+    chosen = evenly(files, options.pictures)
     for size in ["", *filter(None, options.made.split(","))]:
         contents = enlarged(chosen, size) if size else [Path(file).read_bytes() for file in chosen]
         for row in compared(model, contents, ways, options.repeats):
@@ -111,12 +109,12 @@ def main() -> None:
     made = ["--made", options.made] if options.made else []
     record = {
         "command": " ".join(["python benchmarks/decode.py --folder", f"DATA/{options.folder.name}", *made]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "packages": packages,
         "checkpoint": options.checkpoint,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("decode", record)
 
 
 def compared(model: CrossATNet, contents: list[bytes], ways: dict[str, Way], repeats: int) -> list[dict[str, Any]]:
@@ -159,10 +157,10 @@ def enlarged(files: list[str], size: str) -> list[bytes]:
     random = np.random.default_rng(0)
     contents = []
     for file in files[: max(4, len(files) // 8) if width * height > 4_000_000 else None]:
-        smooth = np.asarray(load_image(file).resize((width, height), Image.Resampling.LANCZOS), np.float32)
+        smooth = load_image(file).resize((width, height), Image.Resampling.LANCZOS)
         grain = random.standard_normal((height, width, 1), np.float32) * GRAIN
         saved = io.BytesIO()
-        Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(saved, "JPEG", quality=90)
+        grained(smooth, grain).save(saved, "JPEG", quality=90)
         contents.append(saved.getvalue())
     return contents
 

@@ -20,9 +20,6 @@ Threads: all cores, or OMP_NUM_THREADS. Prints a table and writes `benchmarks/re
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,9 +43,9 @@ from crossatnet.model.interface import PictureModel, side_of
 from crossatnet.model.network import CrossATNet as Network
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.onnx_model import OnnxModel, threads
-from ingest import made
+from pictures import copy_evenly, make_photos
+from record import machine, write
 
-RESULTS = Path(__file__).parent / "results" / "embed.json"
 RUNTIMES = {"torch": "float32", "torch-bf16": "bfloat16", "onnx": "float32", "onnx-int8": "int8"}
 SIDE, PRODUCTS = 2048, 10  # of the matrices, and how many are multiplied
 MADE = "640x480"
@@ -76,7 +73,7 @@ def main() -> None:
         "command": "python benchmarks/embed.py"
         + (" --data DATA/sketchy-mini" if options.data else "")
         + f" --pictures {options.pictures}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "threads": threads(),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
@@ -91,19 +88,16 @@ def main() -> None:
     print(f"ceilings, GFLOP/s: {record['ceilings_gflops']}; the network takes {record['gflop']} GFLOP a photo")
     if record["map"]:
         print(f"mAP@all on unseen classes: {record['map']}")
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("embed", record)
 
 
 def given(scratch: Path, checkpoint: str, data: Path | None, count: int) -> Path:
     """A folder of JPEG files: links to photos of classes trained on, evenly chosen, or made ones."""
     if data is None:
-        return made(scratch / "made", MADE, count)
+        return make_photos(scratch / "made", MADE, count)
     classes = {*read_config(locate(checkpoint)).provenance.training_classes}
     photos = read_catalog(data, "sketchy", classes=classes).select(classes, "photo").items
-    (scratch / "copied").mkdir()
-    for number, item in enumerate(photos[:: max(1, len(photos) // count)][:count]):
-        (scratch / "copied" / f"{number:05}.jpg").write_bytes(item.path.read_bytes())
-    return scratch / "copied"
+    return copy_evenly(scratch / "copied", [item.path for item in photos], count)
 
 
 def compared(checkpoint: str, folder: Path, repeats: int) -> list[dict[str, Any]]:

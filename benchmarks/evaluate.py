@@ -15,21 +15,18 @@ Prints a table and writes `benchmarks/results/evaluate.json`.
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESULTS = Path(__file__).parent / "results" / "evaluate.json"
+from measure import peak_mib
+from record import machine, today, write
+
 SIZES = {"tuberlin": (2_400, 27_989, 30), "sketchy": (15_229, 17_101, 25)}  # queries, gallery, unseen classes
 DIMENSION, BITS = 512, 64
 AT = (100, 200)
@@ -51,13 +48,13 @@ def main() -> None:
             show(rows[-1])
     record = {
         "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "software": f"NumPy {np.__version__}, scikit-learn {version('scikit-learn')}",
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "rows": rows,
     }
     if options.queries is None:
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write("evaluate", record)
 
 
 def compared(size: str, kind: str, queries: int | None) -> dict[str, Any]:
@@ -102,8 +99,7 @@ def measured(method: str, kind: str, size: str, queries: int | None) -> dict[str
     begin = time.perf_counter()
     means = score(**arrays)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"seconds": round(seconds, 3), "peak_mib": round(peak), "means": means}
+    return {"seconds": round(seconds, 3), "peak_mib": round(peak_mib()), "means": means}
 
 
 def made(queries: int, items: int, classes: int) -> dict[str, NDArray[Any]]:

@@ -17,9 +17,6 @@ Prints a table and writes `benchmarks/results/ingest.json`.
 
 import argparse
 import hashlib
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +27,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.images import picture_size
 from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH, list_pictures
-
-RESULTS = Path(__file__).parent / "results" / "ingest.json"
+from measure import clocked
+from pictures import copy_evenly, make_photos
+from record import machine, write
 
 
 def main() -> None:
@@ -51,23 +48,25 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         sets = {}
         if options.folder:
-            sets[f"{options.folder.name}, a folder"] = copied(Path(scratch, "given"), options.folder, options.pictures)
+            _, files, _ = list_pictures(options.folder)
+            given = copy_evenly(Path(scratch, "given"), [*map(Path, files)], options.pictures)
+            sets[f"{options.folder.name}, a folder"] = given
         for size in filter(None, options.made.split(",")):
-            sets[f"made, {size}"] = made(Path(scratch, size), size, options.pictures)
+            sets[f"made, {size}"] = make_photos(Path(scratch, size), size, options.pictures)
         for name, folder in sets.items():
             rows.append({"pictures": name, **compared(model, folder, options.repeats)})
             show(rows[-1])
-    given = ["--folder", f"DATA/{options.folder.name}"] if options.folder else []
-    given += ["--made", options.made] if options.made else []
+    words = ["--folder", f"DATA/{options.folder.name}"] if options.folder else []
+    words += ["--made", options.made] if options.made else []
     record = {
-        "command": " ".join(["python benchmarks/ingest.py", *given, "--pictures", str(options.pictures)]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "command": " ".join(["python benchmarks/ingest.py", *words, "--pictures", str(options.pictures)]),
+        "machine": machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "checkpoint": options.checkpoint,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("ingest", record)
 
 
 def compared(model: CrossATNet, folder: Path, repeats: int) -> dict[str, Any]:
@@ -81,10 +80,10 @@ def compared(model: CrossATNet, folder: Path, repeats: int) -> dict[str, Any]:
     timed: dict[str, list[tuple[float, float]]] = {"pieces": [], "batches": [], "index": []}
     embed(model, pieces[:2])  # the first calls prepare buffers
     for _ in range(repeats):
-        timed["pieces"].append(seconds(lambda: on_each_core(model, pieces)))
-        timed["batches"].append(seconds(lambda: embed(model, batches)))
+        timed["pieces"].append(clocked(lambda: on_each_core(model, pieces)))
+        timed["batches"].append(clocked(lambda: embed(model, batches)))
         with TemporaryDirectory() as scratch, Gallery.create(Path(scratch, "made.gallery"), model) as gallery:
-            timed["index"].append(seconds(lambda: gallery.add_folder(folder)))
+            timed["index"].append(clocked(lambda: gallery.add_folder(folder)))
     rates = {name: [len(files) / wall for wall, _ in taken] for name, taken in timed.items()}
     cpu = {name: 1000 * min(cpu for _, cpu in taken) / len(files) for name, taken in timed.items()}
     network = max(*rates["pieces"], *rates["batches"])
@@ -123,13 +122,6 @@ def stepwise(model: CrossATNet, files: list[str]) -> tuple[list[NDArray[np.uint8
     return made["decode and resize"], {name: 1000 * spent / len(files) for name, spent in taken.items()}
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, float]:
-    """What it takes on the clock and of all processors' time."""
-    begin, begin_cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - begin, time.process_time() - begin_cpu
-
-
 def embed(model: CrossATNet, batches: list[NDArray[np.uint8]]) -> None:
     for batch in batches:
         model.hash(model.embed(batch, "photo"))
@@ -142,28 +134,6 @@ def on_each_core(model: CrossATNet, pieces: list[NDArray[np.uint8]]) -> None:
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda piece: embed(model, [piece]), pieces))
     torch.set_num_threads(threads)
-
-
-def copied(target: Path, folder: Path, count: int) -> Path:
-    """A folder with copies of some of the pictures, evenly chosen."""
-    _, files, _ = list_pictures(folder)
-    target.mkdir()
-    for number, file in enumerate(files[:: max(1, len(files) // count)][:count]):
-        (target / f"{number:05}{Path(file).suffix}").write_bytes(Path(file).read_bytes())
-    return target
-
-
-def made(target: Path, size: str, count: int) -> Path:
-    """Pictures as JPEG: soft patches of colour with some noise, which takes as long to decode as a photo."""
-    width, height = map(int, size.split("x"))
-    target.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(count):
-        patches = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
-        noise = random.normal(0, 8, (height, width, 1))
-        pixels = np.clip(np.asarray(patches) + noise, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(target / f"{number:05}.jpg", quality=90)
-    return target
 
 
 def show(row: dict[str, Any]) -> None:

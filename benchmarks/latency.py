@@ -20,9 +20,6 @@ Needs 2.5 KB of disk an item in `--scratch`. Prints a table and writes `benchmar
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -39,9 +36,9 @@ from crossatnet.gallery import gallery as search
 from crossatnet.gallery.sqlite import snapshot
 from crossatnet.model.interface import PictureModel
 from crossatnet.runtime.onnx_model import threads
+from record import machine, write
 from synthetic import fill
 
-RESULTS = Path(__file__).parent / "results" / "latency.json"
 PARTS = ("render", "network", "code", "shortlist", "re-rank", "facts")
 
 
@@ -67,7 +64,7 @@ def main() -> None:
         summary[part] = {"p50": round(p50, 2), "p95": round(p95, 2)}
     record = {
         "command": f"python benchmarks/latency.py --items {options.items} --queries {options.queries}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "threads": threads(),
         "onnxruntime": onnxruntime.__version__,
         "checkpoint": options.checkpoint,
@@ -77,7 +74,7 @@ def main() -> None:
     }
     for part, figures in summary.items():
         print(f"{part:10} p50 {figures['p50']:7.2f} ms   p95 {figures['p95']:7.2f} ms")
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("latency", record)
 
 
 def drawings(count: int) -> list[Drawing]:

@@ -10,9 +10,6 @@ Needs the extra `dev`, on Linux. Prints a table and writes `benchmarks/results/m
 """
 
 import argparse
-import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from crossatnet.gallery import Gallery
-from search import Planes, percentile
-from synthetic import Clusters, fill
-from tables import milvus_table
+from measure import percentile_ms
+from record import machine, write
+from synthetic import Clusters, Planes, fill, sizes
+from tables import rendered
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from gallery.milvus_server import MilvusServer
 
-RESULTS = Path(__file__).parent / "results" / "milvus.json"
 BITS, HITS, WARM_UP = 512, 10, 5
 
 
@@ -43,7 +40,7 @@ def main() -> None:
         server = MilvusServer(Path(scratch))
         try:
             server.start()
-            for items in (int(float(size)) for size in options.items.split(",")):
+            for items in sizes(options.items):
                 places = {"file": str(Path(scratch, f"{items}.gallery"))}
                 places["milvus"] = f"milvus://127.0.0.1:{server.port}/items_{items}"
                 measured = {where: measure(place, items, options.queries) for where, place in places.items()}
@@ -54,13 +51,13 @@ def main() -> None:
             server.close()
     record = {
         "command": f"python benchmarks/milvus.py --items {options.items} --queries {options.queries}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "data": "synthetic: 512-dimensional embeddings in clusters",
         "queries": options.queries,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(milvus_table(record))
+    write("milvus", record)
+    print(rendered("milvus", record))
 
 
 def measure(place: str, items: int, queries: int) -> dict[str, Any]:
@@ -76,7 +73,7 @@ def measure(place: str, items: int, queries: int) -> dict[str, Any]:
             found = gallery.search_embeddings(query[None], HITS)[0]
             took.append(time.perf_counter() - begin)
             hits.append(sorted((-hit.score, hit.path) for hit in found))
-    figures = {f"p{p}_ms": percentile(took[WARM_UP:], p) for p in (50, 95)}
+    figures = {f"p{p}_ms": percentile_ms(took[WARM_UP:], p) for p in (50, 95)}
     return {"fill_s": round(seconds, 1), **figures, "hits": hits[WARM_UP:]}
 
 

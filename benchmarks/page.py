@@ -13,27 +13,20 @@ Needs the extra `dev` and Chromium on the path, or named by CROSSATNET_CHROMIUM.
 import argparse
 import json
 import os
-import platform
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-RESULTS = Path(__file__).parent / "results" / "page.json"
+from record import machine, write
+from serve_process import Server
+
 EXAMPLES = Path(__file__).parents[1] / "src/crossatnet/server/static/examples.json"
 SIDE = 1024  # units of the paper
-PORT = 8973
 
 # In the page: the time from the next end of a stroke to all pictures in sight, and the server's own.
 MEASURE = """() => {
@@ -58,10 +51,15 @@ def main() -> None:
     parser.add_argument("--gallery", help="another gallery than the quickstart")
     parser.add_argument("--repeats", type=int, default=3, help="how often every example is drawn")
     options = parser.parse_args()
-    with server(options.gallery) as address, sync_playwright() as playwright:
+    galleries = [options.gallery] if options.gallery else []
+    with (
+        TemporaryDirectory(prefix="crossatnet-") as scratch,
+        Server(galleries, 1, Path(scratch, "log")) as server,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(address)
+        page.goto(server.address)
         page.locator("#gallery option").first.wait_for(state="attached")
         examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))["examples"]
         drawn(page, examples[0]["strokes"])
@@ -71,7 +69,7 @@ def main() -> None:
         browser.close()
     record = {
         "command": " ".join(["python benchmarks/page.py", *(["--gallery", "GALLERY"] if options.gallery else [])]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "torch": torch.__version__,
         "chromium": version,
         "pictures": int((pictures or "").split()[0].replace(",", "")),
@@ -82,40 +80,7 @@ def main() -> None:
     print(f"{record['strokes']} strokes, {record['pictures']} pictures      p50    p95    max")
     for name in ("page_ms", "server_ms"):
         print(f"{name:<32}" + " ".join(f"{record[name][key]:6.0f}" for key in ("p50", "p95", "max")))
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def server(gallery: str | None) -> Iterator[str]:
-    """`crossatnet serve` as its users start it."""
-    command = [
-        sys.executable,
-        "-m",
-        "crossatnet",
-        "serve",
-        *([gallery] if gallery else []),
-        "--port",
-        str(PORT),
-    ]
-    address = f"http://127.0.0.1:{PORT}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not answers(address):
-                if process.poll() is not None:
-                    raise SystemExit(f"the server did not start; try: {' '.join(command)}")
-            yield address
-        finally:
-            process.send_signal(signal.SIGINT)
-
-
-def answers(address: str) -> bool:
-    """Whether the server is ready; waits a moment if it is not."""
-    try:
-        with urllib.request.urlopen(f"{address}/api/v1/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        time.sleep(0.2)
-        return False
+    write("page", record)
 
 
 def chromium() -> str:

@@ -18,8 +18,6 @@ Needs 2.5 KB of disk an item in `--scratch`. Prints a table and puts its rows in
 import argparse
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import time
@@ -32,43 +30,16 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.shortlist import shortlist_length
-from synthetic import Clusters, fill
+from measure import peak_mib, percentile_ms
+from record import machine, read, write
+from synthetic import Clusters, Planes, fill, sizes
 
-RESULTS = Path(__file__).parent / "results" / "search.json"
 HITS = (10, 100)
 WARM_UP = 5  # searches that are not timed
 
 Floats = NDArray[np.float32]
-
-
-class Planes:
-    """What a gallery asks of a model, where embeddings come from elsewhere: codes by random hyperplanes."""
-
-    source = ""
-    name = "random hyperplanes"
-    dimension = 512
-    has_attention = False
-
-    def __init__(self, bits: int) -> None:
-        self.code_bits = bits
-        self.fingerprint = f"{bits:064x}"
-        planes = np.random.default_rng(bits).standard_normal((self.dimension, bits))
-        self._planes = np.linalg.qr(planes)[0].astype(np.float32)  # (D, bits)
-
-    def hash(self, embeddings: Floats) -> NDArray[np.uint8]:
-        return np.packbits(embeddings @ self._planes > 0, axis=1)
-
-    def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
-        raise NotImplementedError("only embeddings are searched for here")
-
-    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> Floats:
-        raise NotImplementedError("only embeddings are searched for here")
-
-    def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        raise NotImplementedError("only embeddings are searched for here")
 
 
 def main() -> None:
@@ -85,7 +56,7 @@ def main() -> None:
         print(json.dumps(METHODS[method](int(items), Path(place), options.queries)))
         return
     command = f"python benchmarks/search.py --items {options.items} --bits {options.bits} --queries {options.queries}"
-    for items in (int(float(size)) for size in options.items.split(",")):
+    for items in sizes(options.items):
         truth = exact_hits(items, options.queries)  # (Q, most hits)
         exact = {}
         timed = min(items, int(options.exact_items))
@@ -104,18 +75,18 @@ def main() -> None:
 def keep(row: dict[str, Any]) -> None:
     """Put a row into the results, in place of an older one of its kind; rows made otherwise are dropped."""
     facts = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "faiss": faiss.__version__,
         "numpy": np.__version__,
         "data": "synthetic: 512-dimensional embeddings in clusters",
     }
-    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    before = read("search")
     rows = before["rows"] if all(before.get(name) == fact for name, fact in facts.items()) else []
     rows = [each for each in rows if (each["items"], each["bits"]) != (row["items"], row["bits"])] + [row]
     rows.sort(key=lambda each: (each["items"], each["bits"]))
     commands = dict.fromkeys(each["command"] for each in rows)
     record = {"command": "; ".join(commands), **facts, "rows": rows}
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("search", record)
 
 
 def exact_hits(items: int, queries: int) -> NDArray[np.int64]:
@@ -177,7 +148,7 @@ def two_stage(items: int, path: Path, queries: int) -> dict[str, Any]:
         timed: dict[str, Any] = {"hits": {}}
         for k in HITS:
             hits, seconds = each(lambda query, k=k: gallery.search_embeddings(query[None], k)[0], asked)
-            timed |= {f"p50_ms_k{k}": percentile(seconds, 50), f"p95_ms_k{k}": percentile(seconds, 95)}
+            timed |= {f"p50_ms_k{k}": percentile_ms(seconds, 50), f"p95_ms_k{k}": percentile_ms(seconds, 95)}
             timed["hits"][str(k)] = [[hit.id for hit in row] for row in hits]
     return {**opening, **timed, **memory()}
 
@@ -193,7 +164,7 @@ def faiss_exact(items: int, _: Path, queries: int) -> dict[str, Any]:
     for block in Clusters(items).blocks():
         index.add(stored(block))
     _, seconds = each(lambda query: index.search(query[None], HITS[0]), Clusters(items).queries(queries))
-    return {"p50_ms": percentile(seconds, 50), "p95_ms": percentile(seconds, 95), **memory()}
+    return {"p50_ms": percentile_ms(seconds, 50), "p95_ms": percentile_ms(seconds, 95), **memory()}
 
 
 def numpy_exact(items: int, _: Path, queries: int) -> dict[str, Any]:
@@ -208,7 +179,7 @@ def numpy_exact(items: int, _: Path, queries: int) -> dict[str, Any]:
         return best[np.argsort(-scores[best])]
 
     _, seconds = each(search, Clusters(items).queries(queries))
-    return {"p50_ms": percentile(seconds, 50), "p95_ms": percentile(seconds, 95), **memory()}
+    return {"p50_ms": percentile_ms(seconds, 50), "p95_ms": percentile_ms(seconds, 95), **memory()}
 
 
 METHODS: dict[str, Callable[[int, Path, int], dict[str, Any]]] = {
@@ -228,17 +199,12 @@ def each(search: Callable[[Floats], Any], queries: Floats) -> tuple[list[Any], l
     return found, seconds[min(WARM_UP, len(seconds) - 1) :]
 
 
-def percentile(seconds: list[float], percent: int) -> float:
-    return float(np.percentile(seconds, percent)) * 1000
-
-
 def memory() -> dict[str, int]:
     """MiB: the peak with mapped pages, and what is the process's own now, where the system tells."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     own = [int(line.split()[1]) for line in lines if line.startswith("RssAnon")]
-    return {"peak_mib": round(peak), **({"own_mib": round(own[0] / 1024)} if own else {})}
+    return {"peak_mib": round(peak_mib()), **({"own_mib": round(own[0] / 1024)} if own else {})}
 
 
 def throw_out_of_cache(file: Path) -> None:

@@ -21,13 +21,11 @@ import base64
 import io
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,11 +35,11 @@ import torch
 
 from crossatnet import CrossATNet
 from crossatnet.data.strokes import Drawing, read_ndjson, render
+from record import machine, read, today, write
 from serve_accidents import killed, soaked
 from serve_process import THUMBNAIL_SIDE, Server, draw_pictures, make_large, make_of_pictures
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "serve.json"
 HITS = 24
 ROWS = (  # workers, searches at once in each (0: its share of the cores), connections, impatient
     *((workers, 0, connections, False) for workers in (1, 2) for connections in (1, 8, 64)),
@@ -85,17 +83,17 @@ def main() -> None:
 
 def keep(part: str, found: dict[str, Any], checkpoints: list[str], items: int) -> None:
     """Write one part of the results; the others stay."""
-    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    record = read("serve")
     record[part] = {
         "command": " ".join(["python benchmarks/serve.py", *sys.argv[1:]]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "date": today(),
         "torch": torch.__version__,
         "checkpoints": checkpoints,
         "items": items,
         **found,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("serve", record)
 
 
 def quickdraw() -> list[Drawing]:

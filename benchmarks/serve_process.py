@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -55,7 +56,7 @@ def draw_pictures(folder: Path) -> None:
 class Server(AbstractContextManager["Server"]):
     """`crossatnet serve` as users start it, in processes of its own, until the end of the `with`."""
 
-    def __init__(self, galleries: list[Path], workers: int, log: Path, searches: int = 0) -> None:
+    def __init__(self, galleries: Sequence[Path | str], workers: int, log: Path, searches: int = 0) -> None:
         command = [sys.executable, "-m", "crossatnet", "serve", *map(str, galleries), "--port", "0"]
         command += ["--workers", str(workers), "--searches", str(searches)]
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

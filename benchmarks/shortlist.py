@@ -12,9 +12,6 @@ Prints a table and writes `benchmarks/results/shortlist.json`.
 """
 
 import argparse
-import json
-import os
-import platform
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Protocol
@@ -24,9 +21,9 @@ from numpy.typing import NDArray
 
 from crossatnet import CrossATNet
 from crossatnet.gallery.shortlist import shortlist_length
-from synthetic import Clusters, Gallery, PhotoLike, real_embeddings
+from record import machine, write
+from synthetic import Clusters, Gallery, PhotoLike, real_embeddings, sizes
 
-RESULTS = Path(__file__).parent / "results" / "shortlist.json"
 BITS = (64, 128, 256, 512)
 HITS = (1, 10, 100)
 RECALL = 0.99
@@ -48,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     real = real_embeddings(options.data, CHECKPOINT, options.cache)
     rows: list[dict[str, Any]] = []
-    for items in (int(float(size)) for size in options.items.split(",")):
+    for items in sizes(options.items):
         galleries: list[tuple[Gallery, Hasher]] = [(PhotoLike(items, *real), checkpoint_hasher())]
         galleries.append((Clusters(items), random_hasher()))
         for gallery, hasher in galleries:
@@ -59,13 +56,13 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/shortlist.py --data DATA/{options.data.name} --items {options.items}"
         f" --queries {options.queries}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "checkpoint": CHECKPOINT,
         "queries": options.queries,
         "recall": RECALL,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("shortlist", record)
 
 
 def judged(gallery: Gallery, place: "Places", bits: int, k: int) -> dict[str, Any]:

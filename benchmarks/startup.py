@@ -12,8 +12,6 @@ Prints a table and writes `benchmarks/results/startup.json`.
 """
 
 import argparse
-import json
-import os
 import platform
 import resource
 import statistics
@@ -28,7 +26,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-RESULTS = Path(__file__).parent / "results" / "startup.json"
+from pictures import patches
+from record import machine, write
+
 RUNTIMES = ("onnx", "torch")
 HEAVIEST = 12  # packages that are listed
 
@@ -51,7 +51,7 @@ def main() -> None:
         imports = {runtime: imported([*python("-X", "importtime"), *search, runtime]) for runtime in RUNTIMES}
     record = {
         "command": f"python benchmarks/startup.py --repeats {options.repeats}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "python": platform.python_version(),
         "checkpoint": options.checkpoint,
         "rows": [
@@ -66,7 +66,7 @@ def main() -> None:
         ],
     }
     show(record["rows"])
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("startup", record)
 
 
 def python(*options: str) -> list[str]:
@@ -78,8 +78,7 @@ def made(scratch: Path, count: int) -> Path:
     random = np.random.default_rng(0)
     (scratch / "photos").mkdir()
     for number in range(count):
-        patches = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((640, 480))
-        patches.save(scratch / "photos" / f"{number}.jpg")
+        patches(random, 8, 6, (640, 480)).save(scratch / "photos" / f"{number}.jpg")
     drawing = Image.new("RGB", (400, 400), "white")
     ImageDraw.Draw(drawing).ellipse((80, 120, 320, 280), outline="black", width=4)
     drawing.save(scratch / "drawing.png")

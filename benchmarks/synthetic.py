@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crossatnet
+from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import Facts, FileState
 
 BLOCK = 50_000  # items drawn at once
@@ -85,6 +86,38 @@ class PhotoLike(Gallery):
         spread = self._within[modality]
         noise = random.standard_normal((count, len(spread)), dtype=np.float32) @ spread  # (count, D)
         return self._centres[random.integers(0, self.clusters, count)] + self._moved[modality] + noise
+
+
+class Planes:
+    """What a gallery asks of a model, where embeddings come from elsewhere: codes by random hyperplanes."""
+
+    source = ""
+    name = "random hyperplanes"
+    dimension = 512
+    has_attention = False
+
+    def __init__(self, bits: int) -> None:
+        self.code_bits = bits
+        self.fingerprint = f"{bits:064x}"
+        planes = np.random.default_rng(bits).standard_normal((self.dimension, bits))
+        self._planes = np.linalg.qr(planes)[0].astype(np.float32)  # (D, bits)
+
+    def hash(self, embeddings: Floats) -> NDArray[np.uint8]:
+        return np.packbits(embeddings @ self._planes > 0, axis=1)
+
+    def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
+        raise NotImplementedError("only embeddings are searched for here")
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> Floats:
+        raise NotImplementedError("only embeddings are searched for here")
+
+    def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        raise NotImplementedError("only embeddings are searched for here")
+
+
+def sizes(given: str) -> list[int]:
+    """Sizes of galleries, given such as 1e4,1e5."""
+    return [int(float(size)) for size in given.split(",")]
 
 
 def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000) -> None:

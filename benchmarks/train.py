@@ -13,10 +13,8 @@ Prints a table and writes `benchmarks/results/train.json`.
 """
 
 import argparse
-import json
 import logging
 import os
-import platform
 import tempfile
 import time
 import warnings
@@ -32,8 +30,8 @@ from crossatnet.training.batches import Pairs
 from crossatnet.training.lightning_module import Training
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features, start_network
+from record import machine, write
 
-RESULTS = Path(__file__).parent / "results" / "train.json"
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -84,7 +82,7 @@ def main() -> None:
     words += ["--classes", str(options.classes), "--epochs", str(options.epochs), "--device", options.device]
     record = {
         "command": " ".join(["python benchmarks/train.py", *words]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": machine(),
         "device": torch.cuda.get_device_name()
         if options.device == "cuda"
         else f"CPU, {torch.get_num_threads()} threads",
@@ -95,7 +93,7 @@ def main() -> None:
         "pictures": rows[0]["pictures"],
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write("train", record)
 
 
 def measured(config: Config, options: argparse.Namespace) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from crossatnet.training.fit import fit
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features
 from crossatnet.training.train import fit_hash, whiten
+from record import write
 
-RESULTS = Path(__file__).parent / "results"
 WHOLE, PLAIN = "CrossATNet", "plain fine-tuning"
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without attention": {"model.attention_heads": 0},
@@ -203,8 +203,7 @@ def main() -> None:
     folder = str(arguments.data.parent) if arguments.data else ""  # where the data lies is nobody else's concern
     words = [word.replace(folder, "DATA") if folder else word for word in sys.argv]
     report = collated(runs, seeds, shlex.join(["python", *words]))
-    path = RESULTS / f"{arguments.config}-{report['split']}-{report['data']}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path = write(f"{arguments.config}-{report['split']}-{report['data']}", report)
     for row in report["rows"]:
         print(row["model"], row["seeds"], {name: round(value, 4) for name, value in row["mean"].items()}, row["spread"])
     print("seconds of training", report["train_seconds"], "->", path)

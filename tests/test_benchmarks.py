@@ -14,6 +14,12 @@ from gallery.fake_model import FakeModel
 TABLES = Path(__file__).parents[1] / "benchmarks" / "tables.py"
 
 
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts find their modules, as they do where one is started."""
+    monkeypatch.syspath_prepend(TABLES.parent)
+
+
 def test_tables_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(TABLES), "--check"])
     runpy.run_path(str(TABLES), run_name="__main__")  # exits with a message if one is stale
@@ -52,7 +58,7 @@ def test_the_evaluators_table_tells_both_ways() -> None:
         "date": "2026-01-02",
         "rows": [row],
     }
-    lines = runpy.run_path(str(TABLES))["evaluator_table"](report).splitlines()
+    lines = runpy.run_path(str(TABLES))["rendered"]("evaluate", report).splitlines()
     assert lines[2] == "| 2,400 x 27,989 | codes | 0.5 s, 1,234 MiB | 20.6 s, 987 MiB | 41.3 |"
     assert "any, 2 cores, NumPy 2, 2026-01-02." in lines[4]
     assert lines[-1] == "`python x`"
@@ -68,7 +74,7 @@ def test_the_servers_table_tells_of_the_parts_that_were_measured() -> None:
     facts = {"command": "python x", "machine": "any", "date": "2026-01-02", "torch": "2", "checkpoints": ["small"]}
     kill = {"connections": 5, "failed": 4, "answered": 1000, "refused": 0, "other": 0, "replaced_s": 3.14}
     record = {"throughput": {**facts, "items": 1000, "rows": [row]}, "kill": {**facts, "items": 1000, **kill}}
-    text = runpy.run_path(str(TABLES))["serve_table"](record)
+    text = runpy.run_path(str(TABLES))["rendered"]("serve", record)
     assert (
         "| small | 1 | 64, impatient | 51.3/s | 18, 20, 31 ms | 1.5/s, 2.2 ms"
         " | 15.0 ms | 1.2 ms | 0.5 ms | 1.0 ms | 0.90, 0.05 |" in text
@@ -92,15 +98,15 @@ def test_the_tables_of_speed_tell_what_was_measured() -> None:
     }
     record = {"rows": [way], "pictures": 9, "side": 256, "gflop": 1.0, "ceilings_gflops": {"float32": 99.6}}
     record |= {**facts, "torch": "2", "map": {"onnx": 0.6021, "onnx-int8": 0.60077}}
-    lines = tables["embed_table"](record).splitlines()
+    lines = tables["rendered"]("embed", record).splitlines()
     assert lines[2] == "| onnx | 40.0/s | 5.0 | 50.0/s | 31% of float32 |"
     assert "ceilings in GFLOP/s: float32 100." in lines[4]
     assert lines[6] == "mAP@all on unseen classes: 0.6021, with photos in 8 bits 0.6008."
     record = {"items": 1_000_000, "queries": 5, "parts_ms": {"network": {"p50": 9.04, "p95": 12.0}}, **facts}
-    assert tables["latency_table"](record).splitlines()[2] == "| network | 9.0 ms | 12.0 ms |"
+    assert tables["rendered"]("latency", record).splitlines()[2] == "| network | 9.0 ms | 12.0 ms |"
     row = {"runtime": "onnx", "median_s": 0.904, "processor_s": 0.85, "modules": 589, "heaviest_ms": {"faiss": 90.4}}
     record = {"rows": [{**row, "all_s": [0.9] * 3}], **facts}
-    lines = tables["startup_table"](record).splitlines()
+    lines = tables["rendered"]("startup", record).splitlines()
     assert lines[2] == "| onnx | 0.90 s | 0.85 s | 589 | faiss 90 |"
     assert lines[4] == "Medians of 3 processes; one, any."
 
@@ -139,7 +145,7 @@ def test_every_way_to_decode_makes_the_same_picture(photos: Path) -> None:
     assert all(0.95 < row["least_cosine"] <= row["mean_cosine"] < 1.00001 for row in rows), rows
     assert rows[0]["least_cosine"] == pytest.approx(1, abs=1e-5)
     record = {"rows": rows, "packages": {"pillow": "13"}, "checkpoint": "any", "machine": "m", "command": "python x"}
-    lines = runpy.run_path(str(TABLES))["decode_table"]({**record, "rows": [{"pictures": "300x200", **rows[0]}]})
+    lines = runpy.run_path(str(TABLES))["rendered"]("decode", {**record, "rows": [{"pictures": "300x200", **rows[0]}]})
     assert f"| Pillow, whole | {rows[0]['cpu_ms']:.2f} ms |" in lines
     assert lines.endswith("any; m; pillow 13.\n\n`python x`")
 
@@ -151,7 +157,7 @@ def test_indexing_is_compared_with_the_network_alone(photos: Path) -> None:
     assert row["ratio"] == pytest.approx(row["index_per_s"] / row["network_per_s"], abs=0.001)
     assert row["bound"] == pytest.approx(row["cpu_ms"]["network"] / row["index_cpu_ms"], abs=0.05)
     record = {"rows": [{"pictures": "p", **row}], "checkpoint": "any", "threads": 2, "machine": "m", "torch": "2"}
-    lines = runpy.run_path(str(TABLES))["ingest_table"]({**record, "command": "python x"}).splitlines()
+    lines = runpy.run_path(str(TABLES))["rendered"]("ingest", {**record, "command": "python x"}).splitlines()
     assert lines[2].startswith(f"| p | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s |")
     (photos / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="not a picture"):
@@ -162,6 +168,6 @@ def test_trainings_table_tells_whether_views_are_kept() -> None:
     row = {"precision": "32-true", "device_per_s": 30.0, "train_per_s": 27.04, "ratio": 0.9, "prepare_s": 12.4}
     facts = {"batch": 16, "config": "sketchy", "trainable_units": 8, "pictures": 400, "device": "CPU", "machine": "m"}
     report = {**facts, "torch": "2", "command": "python x", "rows": [{"views": 2, **row}, {"views": 0, **row}]}
-    lines = runpy.run_path(str(TABLES))["train_table"](report).splitlines()
+    lines = runpy.run_path(str(TABLES))["rendered"]("train", report).splitlines()
     assert lines[2] == "| 2 | 32-true | 30.0/s | 27.0/s | 0.90 | 12 s |"
     assert lines[3].startswith("| none kept | 32-true |")

@@ -17,10 +17,9 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from crossatnet import CrossATNet, Gallery
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.splits import load_split
-from crossatnet.gallery import Gallery
-from crossatnet.model.network import CrossATNet
 from crossatnet.server.app import create_app
 from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place, Settings

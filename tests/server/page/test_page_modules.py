@@ -7,13 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from playwright.sync_api import Page
 
 from oracles.strokes import SAMPLE, distance_to_segment, nearest, samples, simplified
-from server.page.hand import Stroke
+from server.page.hand import Point, Stroke
 
 Visit = Callable[..., Page]
 Run = Callable[..., Any]
+
+PLACES = st.tuples(st.integers(0, 200), st.integers(0, 200))  # near enough to each other for an eraser to meet lines
 
 
 @pytest.fixture
@@ -55,17 +59,17 @@ def test_simplified_lines_equal_the_naive_ones(run: Run, tolerance: float) -> No
 
 
 def test_an_eraser_leaves_what_is_beyond_its_reach_and_nothing_else(run: Run) -> None:
-    random_ = random.Random(1)
-    for seed in range(40):
-        line, reach = scribble(seed, 12), random_.uniform(5, 80)
-        start = (random_.uniform(0, 1024), random_.uniform(0, 1024))
-        end = random_.choice([start, (random_.uniform(0, 1024), random_.uniform(0, 1024))])
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(st.lists(PLACES, min_size=2, max_size=6), PLACES, PLACES, st.floats(5, 80))
+    def check(line: Stroke, start: Point, end: Point, reach: float) -> None:
         pieces = run("geometry", "cut", line, start, end, reach)
         kept = [point for piece in pieces for point in samples(piece)]
         assert all(distance_to_segment(point, start, end) > reach - 1e-6 for point in kept)
         for point in samples(line):
             if distance_to_segment(point, start, end) > reach + 2 * SAMPLE:
                 assert nearest(point, kept) < SAMPLE
+
+    check()
     assert run("geometry", "cut", [(5, 5)], (0, 0), (10, 10), 1) == []  # a dot
     assert run("geometry", "cut", [(5, 9)], (0, 0), (10, 10), 1) == [[[5, 9]]]
 
@@ -76,7 +80,7 @@ def test_a_smoothed_line_starts_and_ends_where_the_hand_did_and_stays_near(run: 
     for step in (0.7, 4.0, 60.0):
         hand = [(100 + step * number, 500 + random_.gauss(0, 0.4)) for number in range(15)]
         smooth = page.evaluate(
-            """([first, ...rest]) => import("/static/js/geometry.js").then(({ Smoother }) => {
+            """([first, ...rest]) => import("/static/js/smoother.js").then(({ Smoother }) => {
               const smoother = new Smoother(first);
               rest.forEach((point) => smoother.add(point));
               return smoother.finish(rest.at(-1));

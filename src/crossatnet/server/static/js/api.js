@@ -1,9 +1,28 @@
 /** Calls of the HTTP API. Whatever goes wrong becomes an `ApiError` whose message can be shown as it is. */
 
+/**
+ * @import { Point } from "/static/js/geometry.js"
+ * @import { Gallery } from "/static/js/order.js"
+ *
+ * @typedef {{id: string, score: number, class_name: string | null, file_name: string, width: number, height: number,
+ *   thumbnail: string, image: string}} Hit
+ *
+ * What is searched for.
+ * @typedef {{kind: "strokes", strokes: Point[][]} | {kind: "sketch" | "photo", file: Blob}
+ *   | {kind: "similar", hit: Hit}} Query
+ *
+ * @typedef {{hits: Hit[], pictures: number, next_offset: number | null, milliseconds: {total: number}}} Answer
+ */
+
 const BASE = "/api/v1";
 
 /** `status` is 0 if no answer came; `retryAfter` is in seconds, or null if the server did not say. */
 export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status
+   * @param {number | null} retryAfter
+   */
   constructor(message, status = 0, retryAfter = null) {
     super(message);
     this.status = status;
@@ -16,14 +35,22 @@ export class ApiError extends Error {
   }
 }
 
-/** All galleries; the first is the default. */
+/**
+ * All galleries; the first is the default.
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Gallery[]>}
+ */
 export async function galleries(signal) {
   return (await (await call("/galleries", { signal })).json()).galleries;
 }
 
 /**
- * One page of hits. A query is {kind: "strokes", strokes}, {kind: "sketch" | "photo", file} or
- * {kind: "similar", hit}.
+ * One page of hits.
+ * @param {string} gallery
+ * @param {Query} query
+ * @param {{k: number, offset: number, ranking: string}} order
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer>}
  */
 export async function search(gallery, query, { k, offset, ranking }, signal) {
   const path = `/galleries/${encodeURIComponent(gallery)}`;
@@ -41,7 +68,14 @@ export async function search(gallery, query, { k, offset, ranking }, signal) {
   return (await call(address, { ...picture(query.file), signal })).json();
 }
 
-/** A hit's picture under the attention of a drawing, as a PNG. */
+/**
+ * A hit's picture under the attention of a drawing, as a PNG.
+ * @param {string} gallery
+ * @param {Hit} hit
+ * @param {Query} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<Blob>}
+ */
 export async function explanation(gallery, hit, query, signal) {
   const path = `/galleries/${encodeURIComponent(gallery)}/items/${encodeURIComponent(hit.id)}/explanation`;
   const request =
@@ -51,15 +85,27 @@ export async function explanation(gallery, hit, query, signal) {
   return (await request).blob();
 }
 
+/**
+ * @param {object} body
+ * @returns {RequestInit}
+ */
 function json(body) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
 
+/**
+ * @param {Blob} file
+ * @returns {RequestInit}
+ */
 function picture(file) {
   const type = file.type.startsWith("image/") ? file.type : "image/png"; // the server looks at the bytes themselves
   return { method: "POST", headers: { "Content-Type": type }, body: file };
 }
 
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ */
 async function call(path, options) {
   let response;
   try {
@@ -73,6 +119,10 @@ async function call(path, options) {
   throw new ApiError(await reason(response), response.status, Number.isFinite(seconds) ? seconds : null);
 }
 
+/**
+ * @param {Response} response
+ * @returns {Promise<string>}
+ */
 async function reason(response) {
   if (response.status === 429 || response.status === 503) return "The server is busy. Your drawing is kept.";
   try {

@@ -2,17 +2,34 @@
 
 import { cut, distance, simplify } from "/static/js/geometry.js";
 
+/**
+ * @import { Point } from "/static/js/geometry.js"
+ *
+ * @typedef {{points: Point[], width: number}} Stroke
+ *
+ * What `picture.js` read. `dark` tells light ink on dark paper; `url` and `image` are null where the browser cannot
+ * show the file.
+ * @typedef {{file: Blob, url: string | null, image: ImageBitmap | null, name: string, kind: "sketch" | "photo",
+ *   dark: boolean}} Picture
+ *
+ * @typedef {{strokes: Stroke[], picture: Picture | null}} DrawingState
+ */
+
 export const SIDE = 1024; // the paper's width and height, in the units of all points
 const SEARCH_TOLERANCE = 0.5; // of the points sent to the server: less than its pen can show
 
 /**
- * A stroke is {points, width}; a picture is what `picture.js` read. States are never changed, only replaced, so going
- * back is taking an older one. Emits "change" with detail {live}: true while a gesture is still going on.
+ * States are never changed, only replaced, so going back is taking an older one. Emits "change" with detail {live}:
+ * true while a gesture is still going on.
  */
 export class Drawing extends EventTarget {
+  /** @type {DrawingState} */
   #state = { strokes: [], picture: null };
+  /** @type {DrawingState[]} */
   #past = [];
+  /** @type {DrawingState[]} */
   #future = [];
+  /** @type {DrawingState | null} */
   #before = null; // the state that the gesture in progress started from
 
   get strokes() {
@@ -41,6 +58,7 @@ export class Drawing extends EventTarget {
     this.#before = this.#state;
   }
 
+  /** @param {Partial<DrawingState>} changes */
   update(changes) {
     this.#state = { ...this.#state, ...changes };
     this.#changed(true);
@@ -55,7 +73,10 @@ export class Drawing extends EventTarget {
     this.#changed(false);
   }
 
-  /** One step at once: strokes, picture or both are replaced. */
+  /**
+   * One step at once: strokes, picture or both are replaced.
+   * @param {Partial<DrawingState>} changes
+   */
   replace(changes) {
     this.begin();
     this.#state = { ...this.#state, ...changes };
@@ -76,6 +97,10 @@ export class Drawing extends EventTarget {
     this.#step(this.#future, this.#past);
   }
 
+  /**
+   * @param {DrawingState[]} from
+   * @param {DrawingState[]} to
+   */
   #step(from, to) {
     if (!from.length) return;
     to.push(this.#state);
@@ -83,12 +108,20 @@ export class Drawing extends EventTarget {
     this.#changed(false);
   }
 
+  /** @param {boolean} live */
   #changed(live) {
     this.dispatchEvent(new CustomEvent("change", { detail: { live } }));
   }
 }
 
-/** Strokes after an eraser of that width went from point to point; what it did not touch stays the same objects. */
+/**
+ * Strokes after an eraser of that width went from point to point; what it did not touch stays the same objects.
+ * @param {Stroke[]} strokes
+ * @param {Point} from
+ * @param {Point} to
+ * @param {number} width
+ * @returns {Stroke[]}
+ */
 export function erase(strokes, from, to, width) {
   const left = strokes.flatMap((stroke) => {
     const pieces = cut(stroke.points, from, to, (width + stroke.width) / 2);
@@ -99,14 +132,25 @@ export function erase(strokes, from, to, width) {
   return untouched ? strokes : left;
 }
 
-/** Strokes as the server takes them: [[[x, y], ...], ...], no more points than they need. */
+/**
+ * Strokes as the server takes them: no more points than they need.
+ * @param {Stroke[]} strokes
+ * @returns {Point[][]}
+ */
 export function outline(strokes) {
-  const round = (value) => Math.round(value * 10) / 10;
+  const round = (/** @type {number} */ value) => Math.round(value * 10) / 10;
   return strokes.map(({ points }) => simplify(points, SEARCH_TOLERANCE).map(([x, y]) => [round(x), round(y)]));
 }
 
-/** Length of all strokes together, for drawing them at an even speed. */
+/**
+ * Length of all strokes together, for drawing them at an even speed.
+ * @param {Stroke[]} strokes
+ */
 export function inkLength(strokes) {
-  const length = (points) => points.slice(1).reduce((sum, point, index) => sum + distance(points[index], point), 0);
-  return strokes.reduce((sum, { points }) => sum + length(points), 0);
+  return strokes.reduce((sum, { points }) => sum + lineLength(points), 0);
+}
+
+/** @param {Point[]} points */
+function lineLength(points) {
+  return points.slice(1).reduce((sum, point, index) => sum + distance(points[index], point), 0);
 }

@@ -3,12 +3,22 @@
 import { inkLength } from "/static/js/drawing.js";
 import { svgPath } from "/static/js/ink.js";
 
+/**
+ * @import { Drawing, Stroke } from "/static/js/drawing.js"
+ * @import { Point } from "/static/js/geometry.js"
+ *
+ * @typedef {{name: string, strokes: Stroke[]}} Example
+ */
+
 const SECONDS = 1.6; // that a drawing takes
 const WIDTH = 14; // of its pen, in units
 const SVG = "http://www.w3.org/2000/svg";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Fetch the examples: [{name, strokes}], with strokes as a `Drawing` holds them. */
+/**
+ * Fetch the examples.
+ * @returns {Promise<Example[]>}
+ */
 export async function loadExamples() {
   const response = await fetch("/static/examples.json");
   const { examples } = await response.json();
@@ -18,7 +28,10 @@ export async function loadExamples() {
   }));
 }
 
-/** A button that shows an example. */
+/**
+ * A button that shows an example.
+ * @param {Example} example
+ */
 export function exampleButton({ name, strokes }) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("viewBox", "0 0 1024 1024");
@@ -36,8 +49,10 @@ export function exampleButton({ name, strokes }) {
 export class Hand {
   #drawing;
   #frame = 0;
+  /** @type {Stroke[] | null} */
   #strokes = null; // of the example being drawn
 
+  /** @param {Drawing} drawing */
   constructor(drawing) {
     this.#drawing = drawing;
   }
@@ -46,6 +61,7 @@ export class Hand {
     return this.#strokes !== null;
   }
 
+  /** @param {Stroke[]} strokes */
   draw(strokes) {
     this.finish();
     this.#drawing.begin();
@@ -78,7 +94,11 @@ export class Hand {
   }
 }
 
-/** The first `length` units of ink. */
+/**
+ * The first `length` units of ink.
+ * @param {Stroke[]} strokes
+ * @param {number} length
+ */
 function beginning(strokes, length) {
   const drawn = [];
   let left = length;
@@ -91,6 +111,10 @@ function beginning(strokes, length) {
   return drawn;
 }
 
+/**
+ * @param {Point[]} points
+ * @param {number} length
+ */
 function shortened(points, length) {
   const kept = [points[0]];
   let left = length;

@@ -1,61 +1,41 @@
 /**
- * Strokes as polylines: smoothing what a hand draws, simplifying it, and cutting it with an eraser.
+ * Strokes as polylines: their distances, simplifying them, and cutting them with an eraser.
  *
- * A point is [x, y] or [x, y, pressure]; lengths are in the drawing's units. Nothing here changes its arguments.
+ * Lengths are in the drawing's units. Nothing here changes its arguments.
  */
 
-const JITTER = 20; // a hand's tremble is shorter than this; longer moves are taken as they come
-const CALM = 0.45; // share of a tiny move that is followed, the rest is smoothed away
-const STEP = 6; // length of the pieces that a curve is laid down in
+/**
+ * [x, y] or [x, y, pressure]
+ * @typedef {number[]} Point
+ *
+ * The part [t0, t1] of a segment, in shares of its length.
+ * @typedef {[number, number]} Interval
+ */
 
-/** The point a share `t` of the way from `a` to `b`. */
-function between(a, b, t) {
+/**
+ * The point a share `t` of the way from `a` to `b`.
+ * @param {Point} a
+ * @param {Point} b
+ * @param {number} t
+ * @returns {Point}
+ */
+export function between(a, b, t) {
   return a.map((value, axis) => value + (b[axis] - value) * t);
 }
 
+/**
+ * @param {Point} a
+ * @param {Point} b
+ */
 export function distance(a, b) {
   return Math.hypot(a[0] - b[0], a[1] - b[1]);
 }
 
-/** Follows a pointer and lays down a smooth curve through what it reports. */
-export class Smoother {
-  #curve;
-  #corner; // the latest point of the pointer's calmed path: the control point of the next piece of curve
-  #joint; // where the curve has got to: halfway between the last two corners
-
-  constructor(start) {
-    this.#curve = [start];
-    this.#corner = this.#joint = start;
-  }
-
-  /** The curve so far, up to where the pointer is. */
-  get points() {
-    const last = this.#curve.at(-1);
-    return distance(last, this.#corner) > 0 ? [...this.#curve, this.#corner] : [...this.#curve];
-  }
-
-  add(point) {
-    const response = Math.min(1, Math.max(CALM, distance(point, this.#corner) / JITTER));
-    const corner = between(this.#corner, point, response);
-    if (distance(corner, this.#corner) < 0.5) return;
-    const joint = between(this.#corner, corner, 0.5);
-    const pieces = Math.max(1, Math.ceil(distance(this.#joint, joint) / STEP));
-    for (let piece = 1; piece <= pieces; piece += 1) {
-      const t = piece / pieces;
-      const [out, back] = [between(this.#joint, this.#corner, t), between(this.#corner, joint, t)];
-      this.#curve.push(between(out, back, t)); // a quadratic Bézier curve, by de Casteljau
-    }
-    this.#corner = corner;
-    this.#joint = joint;
-  }
-
-  /** The whole stroke once the pointer is lifted at `point`: smoothing must not leave it short of there. */
-  finish(point) {
-    return distance(this.points.at(-1), point) > 0.5 ? [...this.points, point] : this.points;
-  }
-}
-
-/** The fewest of the points whose polyline stays within `tolerance` of all of them (Ramer-Douglas-Peucker). */
+/**
+ * The fewest of the points whose polyline stays within `tolerance` of all of them (Ramer-Douglas-Peucker).
+ * @param {Point[]} points
+ * @param {number} tolerance
+ */
 export function simplify(points, tolerance) {
   if (points.length < 3) return [...points];
   const kept = new Set([0, points.length - 1]);
@@ -74,6 +54,11 @@ export function simplify(points, tolerance) {
   return points.filter((_, index) => kept.has(index));
 }
 
+/**
+ * @param {Point} point
+ * @param {Point} start
+ * @param {Point} end
+ */
 export function distanceToSegment(point, start, end) {
   const [dx, dy] = [end[0] - start[0], end[1] - start[1]];
   const length2 = dx * dx + dy * dy;
@@ -87,6 +72,11 @@ export function distanceToSegment(point, start, end) {
  *
  * Returns the pieces, each a list of points; the stroke itself, alone, if it was not touched. New end points lie
  * exactly on the border of what was wiped.
+ * @param {Point[]} points
+ * @param {Point} from
+ * @param {Point} to
+ * @param {number} reach
+ * @returns {Point[][]}
  */
 export function cut(points, from, to, reach) {
   if (points.length === 1) return distanceToSegment(points[0], from, to) < reach ? [] : [points];
@@ -110,6 +100,12 @@ export function cut(points, from, to, reach) {
 /**
  * The part [t0, t1] of the segment from `a` to `b` that lies nearer than `reach` to the segment from `from` to `to`,
  * or null. One interval is enough: the points near a segment are a capsule, which is convex.
+ * @param {Point} a
+ * @param {Point} b
+ * @param {Point} from
+ * @param {Point} to
+ * @param {number} reach
+ * @returns {Interval | null}
  */
 function insideCapsule(a, b, from, to, reach) {
   const intervals = [insideDisc(a, b, from, reach), insideDisc(a, b, to, reach), insideBand(a, b, from, to, reach)];
@@ -118,6 +114,13 @@ function insideCapsule(a, b, from, to, reach) {
   return [Math.min(...found.map(([t0]) => t0)), Math.max(...found.map(([, t1]) => t1))];
 }
 
+/**
+ * @param {Point} a
+ * @param {Point} b
+ * @param {Point} centre
+ * @param {number} radius
+ * @returns {Interval | null}
+ */
 function insideDisc(a, b, centre, radius) {
   const [dx, dy, ox, oy] = [b[0] - a[0], b[1] - a[1], a[0] - centre[0], a[1] - centre[1]];
   const [square, half, rest] = [dx * dx + dy * dy, dx * ox + dy * oy, ox * ox + oy * oy - radius * radius];
@@ -127,7 +130,15 @@ function insideDisc(a, b, centre, radius) {
   return [Math.max(0, (-half - Math.sqrt(root)) / square), Math.min(1, (-half + Math.sqrt(root)) / square)];
 }
 
-/** As `insideDisc`, for the rectangle along `from` - `to` that reaches `reach` to both sides. */
+/**
+ * As `insideDisc`, for the rectangle along `from` - `to` that reaches `reach` to both sides.
+ * @param {Point} a
+ * @param {Point} b
+ * @param {Point} from
+ * @param {Point} to
+ * @param {number} reach
+ * @returns {Interval | null}
+ */
 function insideBand(a, b, from, to, reach) {
   const length = distance(from, to);
   if (!length) return null;
@@ -139,7 +150,14 @@ function insideBand(a, b, from, to, reach) {
   return first && second && [Math.max(first[0], second[0]), Math.min(first[1], second[1])];
 }
 
-/** The part of 0..1 in which a value that goes evenly from `a` to `b` lies between `low` and `high`, or null. */
+/**
+ * The part of 0..1 in which a value that goes evenly from `a` to `b` lies between `low` and `high`, or null.
+ * @param {number} a
+ * @param {number} b
+ * @param {number} low
+ * @param {number} high
+ * @returns {Interval | null}
+ */
 function slab(a, b, low, high) {
   if (a === b) return a > low && a < high ? [0, 1] : null;
   const [t0, t1] = [(low - a) / (b - a), (high - a) / (b - a)];

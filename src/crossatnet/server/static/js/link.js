@@ -9,6 +9,11 @@
 import { SIDE } from "/static/js/drawing.js";
 import { simplify } from "/static/js/geometry.js";
 
+/**
+ * @import { Stroke } from "/static/js/drawing.js"
+ * @import { Point } from "/static/js/geometry.js"
+ */
+
 const VERSION = 1;
 const TOLERANCES = [1, 2, 4, 8]; // in units: the first that makes the link short enough
 const SHORT = 4000; // letters; mail and chat programs cut links much longer than this
@@ -18,6 +23,7 @@ const MOST_WIDTH = 255;
 /** A link that holds no drawing; its message can be shown. */
 export class LinkError extends Error {}
 
+/** @param {Stroke[]} strokes */
 export function encode(strokes) {
   let text = "";
   for (const tolerance of TOLERANCES) {
@@ -27,7 +33,11 @@ export function encode(strokes) {
   return text;
 }
 
-/** The strokes of a link's text. Raises `LinkError` unless it is whole. */
+/**
+ * The strokes of a link's text. Raises `LinkError` unless it is whole.
+ * @param {string} text
+ * @returns {Stroke[]}
+ */
 export function decode(text) {
   if (text.length > MOST_LETTERS) throw new LinkError("This link is too long to be a drawing.");
   const bytes = fromBase64(text);
@@ -52,6 +62,10 @@ export function decode(text) {
   return strokes;
 }
 
+/**
+ * @param {Stroke[]} strokes
+ * @param {number} tolerance
+ */
 function toText(strokes, tolerance) {
   const bytes = [VERSION];
   let here = [0, 0];
@@ -68,19 +82,24 @@ function toText(strokes, tolerance) {
   return letters.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
-/** Points rounded to the grid, those that fall on the one before them left out. */
+/**
+ * Points rounded to the grid, those that fall on the one before them left out.
+ * @param {Point[]} points
+ */
 function onGrid(points) {
-  const round = (value) => Math.min(SIDE, Math.max(0, Math.round(value)));
+  const round = (/** @type {number} */ value) => Math.min(SIDE, Math.max(0, Math.round(value)));
   const rounded = points.map(([x, y]) => [round(x), round(y)]);
   return rounded.filter((point, index) => !index || point.some((value, axis) => value !== rounded[index - 1][axis]));
 }
 
+/** @param {number} value */
 function number(value) {
   const bytes = [];
   for (; value > 127; value >>>= 7) bytes.push((value & 127) | 128);
   return [...bytes, value];
 }
 
+/** @param {number} value */
 function step(value) {
   return number(value < 0 ? -2 * value - 1 : 2 * value);
 }
@@ -89,6 +108,7 @@ class Reader {
   #bytes;
   #position = 0;
 
+  /** @param {Uint8Array} bytes */
   constructor(bytes) {
     this.#bytes = bytes;
   }
@@ -114,6 +134,7 @@ class Reader {
   }
 }
 
+/** @param {Uint8Array | number[]} bytes */
 function checksum(bytes) {
   let [first, second] = [0, 0];
   for (const byte of bytes) {
@@ -123,6 +144,7 @@ function checksum(bytes) {
   return [first, second];
 }
 
+/** @param {string} text */
 function fromBase64(text) {
   if (!/^[\w-]+$/.test(text)) return null;
   try {

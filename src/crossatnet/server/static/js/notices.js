@@ -3,18 +3,21 @@
 const TOAST = 4000; // milliseconds
 const SETTLED = 600; // milliseconds without news before a screen reader is told
 
-/** `parts` are the nodes {toast, trouble, troubleText, retry, spoken}. */
 export class Notices {
   #parts;
   #toastTimer = 0;
   #spokenTimer = 0;
   #countdown = 0;
 
+  /** @param {Record<"toast" | "trouble" | "troubleText" | "retry" | "spoken", any>} parts */
   constructor(parts) {
     this.#parts = parts;
   }
 
-  /** A message that goes away by itself. */
+  /**
+   * A message that goes away by itself.
+   * @param {string} message
+   */
   toast(message) {
     const { toast } = this.#parts;
     clearTimeout(this.#toastTimer);
@@ -26,13 +29,21 @@ export class Notices {
     }, TOAST);
   }
 
-  /** Read out, once nothing newer comes: pictures change many times during a stroke. */
+  /**
+   * Read out, once nothing newer comes: pictures change many times during a stroke.
+   * @param {string} message
+   */
   say(message) {
     clearTimeout(this.#spokenTimer);
     this.#spokenTimer = setTimeout(() => (this.#parts.spoken.textContent = message), SETTLED);
   }
 
-  /** A trouble, with a button to try again; with `seconds` it is tried again by itself when they are over. */
+  /**
+   * A trouble, with a button to try again; with `seconds` it is tried again by itself when they are over.
+   * @param {string} message
+   * @param {(() => void) | null} retry
+   * @param {number | null} seconds
+   */
   trouble(message, retry = null, seconds = null) {
     clearInterval(this.#countdown);
     const { trouble, troubleText, retry: button } = this.#parts;

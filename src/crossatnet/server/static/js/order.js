@@ -2,13 +2,20 @@
 
 import { recall, store } from "/static/js/storage.js";
 
+/**
+ * A gallery's facts as the server tells them.
+ * @typedef {{name: string, title: string, guided: boolean, credits: string | null}} Gallery
+ */
+
 const STORED = "gallery";
 
 /** Emits "change" with detail {gallery}: whether another gallery was chosen. `parts` are the nodes of the choices. */
 export class Order extends EventTarget {
   #parts;
+  /** @type {Gallery[]} */
   #galleries = [];
 
+  /** @param {Record<string, any>} parts */
   constructor(parts) {
     super();
     this.#parts = parts;
@@ -36,7 +43,7 @@ export class Order extends EventTarget {
     });
   }
 
-  /** The gallery's facts as the server tells them, or undefined while they are not there. */
+  /** The gallery that is searched, or undefined while none is there. */
   get gallery() {
     return this.#galleries.find(({ name }) => name === this.#parts.gallery.value);
   }
@@ -49,7 +56,10 @@ export class Order extends EventTarget {
     return Number(this.#parts.count.value);
   }
 
-  /** Offer these galleries; the one chosen last time, or else the first, is taken. */
+  /**
+   * Offer these galleries; the one chosen last time, or else the first, is taken.
+   * @param {Gallery[]} galleries
+   */
   offer(galleries) {
     const { gallery, galleryChoice } = this.#parts;
     this.#galleries = galleries;
@@ -73,6 +83,7 @@ export class Order extends EventTarget {
     this.#parts.rankingName.textContent = this.#parts.menu.querySelector("[name=ranking]:checked ~ span b").textContent;
   }
 
+  /** @param {boolean} gallery */
   #changed(gallery) {
     this.dispatchEvent(new CustomEvent("change", { detail: { gallery } }));
   }

@@ -1,8 +1,16 @@
 /** The canvas one draws on, with mouse, finger, pen or the arrow keys. */
 
-import { SIDE, erase } from "/static/js/drawing.js";
-import { Smoother } from "/static/js/geometry.js";
+import { Cursor } from "/static/js/cursor.js";
+import { SIDE } from "/static/js/drawing.js";
+import { Gesture } from "/static/js/gesture.js";
 import { drawStrokes } from "/static/js/ink.js";
+
+/**
+ * @import { Drawing } from "/static/js/drawing.js"
+ * @import { Point } from "/static/js/geometry.js"
+ *
+ * @typedef {"pen" | "eraser"} Tool
+ */
 
 const ERASER = 3; // its width, in widths of the brush
 const STEP = 16; // units that an arrow key goes; four times as many with Shift
@@ -14,17 +22,22 @@ const ERASER_BUTTON = 32; // in `buttons`: the other end of a pen
  * lowers the pen.
  */
 export class Paper extends EventTarget {
-  tool = "pen"; // or "eraser"
+  /** @type {Tool} */
+  tool = "pen";
   width = 12; // of the brush, in units
   #canvas;
   #context;
   #drawing;
   #pointer = null; // the id of the pointer that draws; others are ignored until it is lifted
-  #gesture = null; // {erasing, smoother, strokes before it, last point}
-  #cursor = null; // where the eraser hovers or the keyboard's pen is
-  #keyboard = false;
+  /** @type {Gesture | null} */
+  #gesture = null;
+  #cursor = new Cursor();
   #frame = 0;
 
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {Drawing} drawing
+   */
   constructor(canvas, drawing) {
     super();
     this.#canvas = canvas;
@@ -69,63 +82,19 @@ export class Paper extends EventTarget {
     const scale = this.#canvas.width / SIDE;
     this.#context.setTransform(scale, 0, 0, scale, 0, 0);
     this.#context.clearRect(0, 0, SIDE, SIDE);
-    const style = getComputedStyle(this.#canvas);
-    drawStrokes(this.#context, this.#drawing.strokes, style.color);
-    if (this.#cursor) this.#drawCursor(style.getPropertyValue("accent-color"));
+    const { color: ink, accentColor } = getComputedStyle(this.#canvas);
+    drawStrokes(this.#context, this.#drawing.strokes, ink);
+    const reach = (this.tool === "eraser" ? ERASER * this.width : this.width) / 2;
+    this.#cursor.draw(this.#context, reach, SIDE / this.#canvas.clientWidth, accentColor);
   }
-
-  #drawCursor(colour) {
-    const [context, [x, y]] = [this.#context, this.#cursor];
-    context.strokeStyle = colour;
-    context.lineWidth = (2 * SIDE) / this.#canvas.clientWidth;
-    context.beginPath();
-    context.arc(x, y, (this.tool === "eraser" ? ERASER * this.width : this.width) / 2 + context.lineWidth, 0, 2 * Math.PI);
-    if (this.#keyboard) {
-      for (const [dx, dy] of Object.values(ARROWS)) {
-        context.moveTo(x + 22 * dx, y + 22 * dy);
-        context.lineTo(x + 40 * dx, y + 40 * dy);
-      }
-    }
-    context.stroke();
-  }
-
-  // Gestures, whatever they are made with
 
   #begin(point, erasing) {
-    this.#drawing.begin();
-    // A photo is not drawn upon: it makes room for the new drawing, and `undo` brings it back.
-    if (this.#drawing.picture?.kind === "photo" && !erasing) this.#drawing.update({ picture: null });
-    const [strokes, width] = [this.#drawing.strokes, erasing ? ERASER * this.width : this.width];
-    this.#gesture = { erasing, strokes, width, smoother: new Smoother(point), last: point };
-    if (erasing) this.#erase(point);
-    else this.#show([point]);
-  }
-
-  #move(points) {
-    const { erasing, smoother } = this.#gesture;
-    for (const point of points) {
-      if (erasing) this.#erase(point);
-      else smoother.add(point);
-    }
-    if (!erasing) this.#show(smoother.points);
+    this.#gesture = new Gesture(this.#drawing, point, erasing ? ERASER * this.width : this.width, erasing);
   }
 
   #end(point) {
-    const { erasing, smoother } = this.#gesture;
-    if (!erasing && point) this.#show(smoother.finish(point));
+    this.#gesture.end(point);
     this.#gesture = null;
-    this.#drawing.commit();
-  }
-
-  #show(points) {
-    const { strokes, width } = this.#gesture;
-    this.#drawing.update({ strokes: [...strokes, { points, width }] });
-  }
-
-  #erase(point) {
-    const strokes = erase(this.#drawing.strokes, this.#gesture.last, point, this.#gesture.width);
-    this.#gesture.last = point;
-    if (strokes !== this.#drawing.strokes) this.#drawing.update({ strokes });
   }
 
   // Mouse, finger and pen
@@ -146,14 +115,14 @@ export class Paper extends EventTarget {
       return;
     }
     const events = event.getCoalescedEvents?.() ?? [];
-    this.#move((events.length ? events : [event]).map((each) => this.#point(each)));
+    this.#gesture.move((events.length ? events : [event]).map((each) => this.#point(each)));
     this.#hover(event);
   }
 
   #pointerUp(event) {
     if (event.pointerId !== this.#pointer) return;
     this.#pointer = null;
-    this.#end(event.type === "pointerup" ? this.#point(event, this.#gesture.smoother.points.at(-1)[2]) : null);
+    this.#end(event.type === "pointerup" ? this.#point(event, this.#gesture.pressure) : null);
     if (event.pointerType === "touch") this.#hover(null);
   }
 
@@ -166,9 +135,9 @@ export class Paper extends EventTarget {
   }
 
   #hover(event) {
-    if (this.#keyboard && !event) return;
-    this.#keyboard = false;
-    this.#cursor = event && this.tool === "eraser" ? this.#point(event).slice(0, 2) : null;
+    if (this.#cursor.byKeyboard && !event) return;
+    if (event && this.tool === "eraser") this.#cursor.hover(this.#point(event).slice(0, 2));
+    else this.#cursor.hide();
     this.refresh();
   }
 
@@ -176,15 +145,13 @@ export class Paper extends EventTarget {
 
   #focus() {
     if (!this.#canvas.matches(":focus-visible") || this.#pointer !== null) return;
-    this.#keyboard = true;
-    this.#cursor ??= [SIDE / 2, SIDE / 2];
+    this.#cursor.take();
     this.refresh();
   }
 
   #blur() {
-    if (this.#keyboard && this.#gesture) this.#end(null);
-    this.#keyboard = false;
-    this.#cursor = null;
+    if (this.#cursor.byKeyboard && this.#gesture) this.#end(null);
+    this.#cursor.hide();
     this.refresh();
   }
 
@@ -198,20 +165,16 @@ export class Paper extends EventTarget {
   }
 
   #togglePen() {
-    this.#keyboard = true;
-    this.#cursor ??= [SIDE / 2, SIDE / 2];
+    const place = this.#cursor.take();
     if (this.#gesture) this.#end(null);
-    else this.#begin(this.#cursor, this.tool === "eraser");
+    else this.#begin(place, this.tool === "eraser");
     this.dispatchEvent(new CustomEvent("pen", { detail: { down: this.#gesture !== null } }));
     this.refresh();
   }
 
   #stepCursor(direction, length) {
-    this.#keyboard = true;
-    const from = this.#cursor ?? [SIDE / 2, SIDE / 2];
-    this.#cursor = from.map((value, axis) => Math.min(SIDE, Math.max(0, value + direction[axis] * length)));
-    if (this.#gesture?.erasing) this.#erase(this.#cursor);
-    else if (this.#gesture) this.#show([...this.#drawing.strokes.at(-1).points, this.#cursor]); // exact, not smoothed
+    const place = this.#cursor.step(direction, length);
+    this.#gesture?.step(place);
     this.refresh();
   }
 }

@@ -3,6 +3,8 @@
 import { SIDE } from "/static/js/drawing.js";
 import { drawStrokes } from "/static/js/ink.js";
 
+/** @import { Picture, Stroke } from "/static/js/drawing.js" */
+
 const LARGE = 2_000_000; // bytes above which a picture is made smaller before it is sent
 const ENOUGH = 1024; // pixels of the longer side then: more than any network here takes
 const SAMPLE = 48; // pixels of the side that guessing looks at
@@ -11,9 +13,10 @@ const COLOURFUL = 0.15; // mean colour of what is not paper, from which a pictur
 const PAPER_SHARE = 0.4; // of a drawing's pixels that lie near its commonest brightness
 
 /**
- * Read a file: {file, url, image, name, kind, dark}. `kind` is "sketch" or "photo", a guess the user may change;
- * `dark` tells light ink on dark paper. `image` is null where the browser cannot show this type: the server may still
- * read it.
+ * Read a file. Its kind is a guess that the user may change; one that the browser cannot show may still be read by the
+ * server.
+ * @param {File} file
+ * @returns {Promise<Picture>}
  */
 export async function readPicture(file) {
   const name = file.name || "pasted picture";
@@ -23,7 +26,11 @@ export async function readPicture(file) {
   return { file: small, url: URL.createObjectURL(small), image, name, ...guess(image) };
 }
 
-/** What to send for a drawing on top of a picture: both together, as a PNG. */
+/**
+ * What to send for a drawing on top of a picture: both together, as a PNG.
+ * @param {Picture} picture
+ * @param {Stroke[]} strokes
+ */
 export async function composed(picture, strokes) {
   const [paper, ink] = picture.dark ? ["#000", "#fff"] : ["#fff", "#000"];
   const [canvas, context] = blank(SENT, SENT, paper);
@@ -41,6 +48,7 @@ export async function composed(picture, strokes) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
+/** @param {ImageBitmap} image */
 async function shrunk(image) {
   const scale = Math.min(1, ENOUGH / Math.max(image.width, image.height));
   const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -49,7 +57,10 @@ async function shrunk(image) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-/** Much of a drawing is bare paper of one brightness, and the rest has hardly any colour. */
+/**
+ * Much of a drawing is bare paper of one brightness, and the rest has hardly any colour.
+ * @param {ImageBitmap} image
+ */
 function guess(image) {
   const [, context] = blank(SAMPLE, SAMPLE);
   context.drawImage(image, 0, 0, SAMPLE, SAMPLE);
@@ -62,14 +73,19 @@ function guess(image) {
     brightness[level] += 1;
     colour[level] += (Math.max(red, green, blue) - Math.min(red, green, blue)) / 255;
   }
-  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const sum = (/** @type {number[]} */ values) => values.reduce((total, value) => total + value, 0);
   const paper = brightness.indexOf(Math.max(...brightness));
   const [bare, inked] = [brightness[paper] / sum(brightness), sum(brightness) - brightness[paper]];
   const isColourful = sum(colour) - colour[paper] > COLOURFUL * inked;
   return { kind: bare > PAPER_SHARE && !isColourful ? "sketch" : "photo", dark: paper < brightness.length / 2 };
 }
 
-/** A canvas and its context, filled with a colour: transparent pictures lie on white. */
+/**
+ * A canvas and its context, filled with a colour: transparent pictures lie on white.
+ * @param {number} width
+ * @param {number} height
+ * @returns {[OffscreenCanvas, OffscreenCanvasRenderingContext2D]}
+ */
 function blank(width, height, colour = "#fff") {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -1,5 +1,7 @@
 /** The list of hits. Hits keep their nodes and glide to their new places, so that one sees which pictures rise. */
 
+/** @import { Hit } from "/static/js/api.js" */
+
 const GLIDE = { duration: 340, easing: "cubic-bezier(.2, .7, .2, 1)" };
 const APPEAR = { duration: 220, easing: "ease-out" };
 const KEPT = 300; // nodes of hits no longer shown, kept with their decoded pictures for when they come back
@@ -7,11 +9,17 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Emits "open" with detail {index} when a hit is chosen. */
 export class Results extends EventTarget {
-  hits = [];
+  /** @type {Hit[]} */
+  #hits = [];
   #list;
   #template;
+  /** @type {Map<string, HTMLElement>} */
   #nodes = new Map(); // id of a hit -> its <li>, in the order of their last use
 
+  /**
+   * @param {HTMLElement} list
+   * @param {HTMLTemplateElement} template of a hit
+   */
   constructor(list, template) {
     super();
     this.#list = list;
@@ -21,28 +29,32 @@ export class Results extends EventTarget {
     list.addEventListener("focusin", (event) => this.#makeTabStop(event.target.closest("button")));
   }
 
-  /** Show these hits and no others. */
+  get isEmpty() {
+    return !this.#hits.length;
+  }
+
+  /**
+   * Show these hits and no others.
+   * @param {Hit[]} hits
+   */
   show(hits) {
     const places = this.#places();
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
-    this.hits = hits;
+    this.#hits = hits;
     this.#arrange();
     if (focused?.isConnected) focused.focus({ preventScroll: true }); // moving a node takes the focus away
     this.#animate(places);
   }
 
-  /** Show more hits below; those that are there already are left out. */
-  append(hits) {
-    const known = new Set(this.hits.map(({ id }) => id));
-    this.show([...this.hits, ...hits.filter(({ id }) => !known.has(id))]);
-  }
-
   clear() {
-    this.hits = [];
+    this.#hits = [];
     this.#list.replaceChildren();
   }
 
-  /** Grey tiles in place of hits that are late. */
+  /**
+   * Grey tiles in place of hits that are late.
+   * @param {number} count
+   */
   wait(count) {
     this.#list.replaceChildren(
       ...Array.from({ length: count }, () => {
@@ -54,13 +66,14 @@ export class Results extends EventTarget {
     );
   }
 
+  /** @param {number} index */
   focus(index) {
     this.#buttons()[index]?.focus();
   }
 
   #arrange() {
     for (const child of [...this.#list.children]) if (child.className === "skeleton") child.remove();
-    const wanted = this.hits.map((hit, index) => this.#node(hit, index));
+    const wanted = this.#hits.map((hit, index) => this.#node(hit, index));
     const staying = new Set(wanted);
     for (const child of [...this.#list.children]) if (!staying.has(child)) child.remove();
     wanted.forEach((node, index) => {
@@ -71,11 +84,15 @@ export class Results extends EventTarget {
     if (!buttons.some((button) => button.tabIndex === 0)) this.#makeTabStop(buttons[0]);
   }
 
+  /**
+   * @param {Hit} hit
+   * @param {number} index
+   */
   #node(hit, index) {
     const node = this.#nodes.get(hit.id) ?? this.#made(hit);
     this.#nodes.delete(hit.id); // and set anew: the map's order is that of use
     this.#nodes.set(hit.id, node);
-    if (this.#nodes.size > KEPT + this.hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
+    if (this.#nodes.size > KEPT + this.#hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
     const name = hit.class_name ?? hit.file_name;
     node.querySelector(".name").textContent = readable(name);
     node.querySelector(".score").textContent = hit.score.toFixed(2);
@@ -83,6 +100,7 @@ export class Results extends EventTarget {
     return node;
   }
 
+  /** @param {Hit} hit */
   #made(hit) {
     const node = this.#template.content.firstElementChild.cloneNode(true);
     node.dataset.id = hit.id;
@@ -141,7 +159,10 @@ export class Results extends EventTarget {
   }
 }
 
-/** A class or file name as people write it. */
+/**
+ * A class or file name as people write it.
+ * @param {string} name
+ */
 export function readable(name) {
   return name.replaceAll("_", " ");
 }

@@ -1,19 +1,32 @@
 /** Keeps one search going while its question changes, and never shows an answer to an older one. */
 
+/**
+ * @import { Answer, Query } from "/static/js/api.js"
+ * @import { Job } from "/static/js/finder.js"
+ *
+ * @typedef {Answer & {query: Query}} Answered
+ * @typedef {{started: (job: Job) => void, answered: (job: Job, answer: Answered) => void,
+ *   failed: (job: Job, error: Error) => void}} Listener
+ */
+
 const PAUSE = 100; // milliseconds between two searches of one stroke
 
 export class Searcher {
   #send;
   #listener;
+  /** @type {Job | null} */
   #job = null; // the latest asked
   #waiting = false; // the latest was not sent yet
   #timer = 0;
+  /** @type {AbortController | null} */
   #running = null; // the AbortController of the request in flight
   #started = -Infinity;
 
   /**
    * `send(job, signal)` asks the server. The listener's `answered(job, answer)` and `failed(job, error)` are told of
    * the latest job only, `started(job)` whenever one is sent.
+   * @param {(job: Job, signal: AbortSignal) => Promise<Answered>} send
+   * @param {Listener} listener
    */
   constructor(send, listener) {
     this.#send = send;
@@ -26,14 +39,14 @@ export class Searcher {
   }
 
   /** Search as soon as nothing is in flight, and not too often: for the midst of a stroke. */
-  soon(job) {
+  soon(/** @type {Job} */ job) {
     this.#job = job;
     this.#waiting = true;
     this.#schedule();
   }
 
   /** Search at once; what is in flight is given up. */
-  now(job) {
+  now(/** @type {Job} */ job) {
     this.stop();
     this.#job = job;
     this.#run();

@@ -7,12 +7,15 @@ const STORED = "shortcuts";
 /**
  * `actions` maps keys, as in `KeyboardEvent.key` ("Mod+" for Ctrl or Command, "Shift+" after it), to functions;
  * `letters` is the checkbox that switches single keys on and off.
+ * @param {Record<string, () => void>} actions
+ * @param {HTMLInputElement} letters
  */
 export function listen(actions, letters) {
   letters.checked = recall(STORED) !== "off";
   letters.addEventListener("change", () => store(STORED, letters.checked ? "on" : "off"));
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    if (event.defaultPrevented || event.altKey || isTyping(event.target)) return;
+    if (document.querySelector("dialog[open]")) return;
     const modifier = event.ctrlKey || event.metaKey;
     if (!modifier && !letters.checked) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -23,6 +26,7 @@ export function listen(actions, letters) {
   });
 }
 
+/** @param {HTMLElement} target */
 function isTyping(target) {
   return target.matches("input:not([type=range], [type=radio], [type=checkbox]), textarea, select");
 }

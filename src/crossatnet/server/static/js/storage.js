@@ -3,8 +3,16 @@
  * Where storage is blocked or full, they last as long as the page.
  */
 
+/** @typedef {"localStorage" | "sessionStorage"} Area */
+
+/** @type {Record<string, string>} */
 const here = {};
 
+/**
+ * @param {string} key
+ * @param {Area} area
+ * @returns {string | null}
+ */
 export function recall(key, area = "localStorage") {
   try {
     return window[area].getItem(key);
@@ -13,6 +21,11 @@ export function recall(key, area = "localStorage") {
   }
 }
 
+/**
+ * @param {string} key
+ * @param {string} value
+ * @param {Area} area
+ */
 export function store(key, value, area = "localStorage") {
   here[key] = value;
   try {

@@ -3,16 +3,23 @@
 import { explanation } from "/static/js/api.js";
 import { readable } from "/static/js/results.js";
 
+/** @import { Hit, Query } from "/static/js/api.js" */
+
 /** Emits "similar" with detail {hit}, and "left" with detail {index} when it is closed. */
 export class Viewer extends EventTarget {
   #dialog;
+  /** @type {Record<string, HTMLElement>} */
   #parts = {};
+  /** @type {Hit[]} */
   #hits = [];
   #index = 0;
-  #drawing = null; // {gallery, query} of the drawing whose attention can be shown, or null
+  /** @type {{gallery: string, query: Query} | null} */
+  #drawing = null; // whose attention can be shown
+  /** @type {AbortController | null} */
   #loading = null; // the AbortController of the explanation being fetched
   #overlay = ""; // the blob URL shown
 
+  /** @param {HTMLDialogElement} dialog */
   constructor(dialog) {
     super();
     this.#dialog = dialog;
@@ -35,7 +42,12 @@ export class Viewer extends EventTarget {
     });
   }
 
-  /** Open at one hit of a list. `drawing`, if any, is {gallery, query}: whose attention the toggle shows. */
+  /**
+   * Open at one hit of a list. The toggle shows the attention of `drawing`, if there is one.
+   * @param {Hit[]} hits
+   * @param {number} index
+   * @param {{gallery: string, query: Query} | null} drawing
+   */
   open(hits, index, drawing) {
     this.#hits = hits;
     this.#drawing = drawing;
@@ -73,7 +85,7 @@ export class Viewer extends EventTarget {
   }
 
   /** The thumbnail is there at once; the large picture takes its place. */
-  async #load(hit) {
+  async #load(/** @type {Hit} */ hit) {
     this.#parts.image.src = hit.thumbnail;
     const large = new Image();
     large.src = hit.image;

@@ -1,0 +1,393 @@
+"""What the documents show of each results file: tables and a note, for `tables.py` to write.
+
+A cell is a format string over its row, so that it names a value and how to write it; headings and notes are format
+strings over the whole record. What they need beyond the record is worked out by a function of its own.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, a heading and its cell each, over the rows of a record."""
+
+    columns: dict[str, str]
+    rows: Callable[[Record], Iterable[Record]] = itemgetter("rows")
+    hidden: Callable[[Record], tuple[str, ...]] = lambda record: ()  # headings that this record needs not
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tables about one measurement, what is to be known about them, and facts for both beyond the record."""
+
+    note: str
+    tables: tuple[Table, ...] = ()
+    facts: Callable[[Record], Record] = lambda record: {}
+    part: str = ""  # of the results file, if it holds several; left out where that was not measured
+
+
+# What cells and notes need that the results do not hold as it is shown
+
+
+def zero_shot_rows(record: Record) -> Iterator[Record]:
+    """Means with their spread, if there is one."""
+    for row in record["rows"]:
+        spreads = {name: f" ± {spread:.3f}" if spread is not None else "" for name, spread in row["spread"].items()}
+        yield {**row, **{name: f"{value:.3f}{spreads[name]}" for name, value in row["mean"].items()}}
+
+
+def zero_shot_hidden(record: Record) -> tuple[str, ...]:
+    """Where a query has hardly more than one right picture, precision among the first says little."""
+    return () if record["gallery"] >= record["classes"] * 2 else ("P@10", "P@100")
+
+
+def search_rows(record: Record) -> Iterator[Record]:
+    """A row for each number of hits; times counted from fewer items are marked."""
+    for row in record["rows"]:
+        exact = {
+            name.split()[0]: f"{part['p50_ms']:.1f} ms" + ("" if part["timed_items"] == row["items"] else "*")
+            for name, part in row["exact"].items()
+        }
+        for k in (10, 100):
+            names = ("shortlist", "recall", "p50_ms", "p95_ms")
+            yield {**row, "k": k, **exact, **{name: row[f"{name}_k{k}"] for name in names}}
+
+
+def size_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        sizes = {name: row["bytes"].get(name, 0) / 1e6 for name in ("sqlite", "-index")}
+        yield {"own_mib": 0, **row, **sizes, "stored_s": row["fill_s"] + row["settle_s"]}
+
+
+def shortlist_rows(record: Record) -> Iterator[Record]:
+    return (row for row in record["rows"] if row["k"] >= 10)
+
+
+def ingest_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        main = row["cpu_ms"]["decode and resize"] + row["cpu_ms"]["network"]
+        yield {**row, "rest_ms": sum(row["cpu_ms"].values()) - main}
+
+
+def decode_rows(record: Record) -> Iterator[Record]:
+    return ({**row, "kilobytes": row["mean_bytes"] / 1000} for row in record["rows"])
+
+
+def train_rows(record: Record) -> Iterator[Record]:
+    return ({**row, "views": row["views"] or "none kept"} for row in record["rows"])
+
+
+def milvus_rows(record: Record) -> Iterator[Record]:
+    """A row for each of the two galleries."""
+    return ({**row, **row[where], "where": where} for row in record["rows"] for where in ("file", "milvus"))
+
+
+def load_rows(record: Record) -> Iterator[Record]:
+    """Only what differs from the usual is said."""
+    for row in record["rows"]:
+        refused = "{refused_per_s:.1f}/s, {refused_p50_ms:.1f} ms" if row["refused"] else "none"
+        at_once = f", {row['searches']} searches at once" if row["searches"] else ""
+        patience = ", impatient" if row["impatient"] else ""
+        yield {**row, "refusals": refused.format_map(row), "at_once": at_once, "patience": patience}
+
+
+def latency_rows(record: Record) -> Iterator[Record]:
+    return ({"part": part, **figures} for part, figures in record["parts_ms"].items())
+
+
+def startup_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        yield {**row, "heaviest": ", ".join(f"{name} {spent:.0f}" for name, spent in row["heaviest_ms"].items())}
+
+
+def embed_facts(record: Record) -> Record:
+    ceilings = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in record["ceilings_gflops"].items())
+    found = "\n\nmAP@all on unseen classes: {onnx:.4f}, with photos in 8 bits {onnx-int8:.4f}."
+    return {"ceilings": ceilings, "accuracy": found.format_map(record["map"]) if record["map"] else ""}
+
+
+def kills_facts(record: Record) -> Record:
+    during = Counter(row["during"] for row in record["rounds"])
+    return {
+        "moments": len(record["rounds"]),
+        "counts": ", ".join(f"{count} while {step}" for step, count in sorted(during.items())),
+        "checked": sum(row["acknowledged"] for row in record["rounds"]),
+    }
+
+
+def serve_facts(part: Record) -> Record:
+    return {"names": ", ".join(part["checkpoints"])}
+
+
+def soak_facts(part: Record) -> Record:
+    answers = sum(count for statuses in part["counts"].values() for count in statuses.values())
+    return {**serve_facts(part), "answers": answers}
+
+
+def kill_facts(part: Record) -> Record:
+    return {**serve_facts(part), "wrong": part["refused"] + part["other"]}
+
+
+ZERO_SHOT = "zero-shot"  # results files named CONFIG-SPLIT-DATA
+SERVED = "{names}; {items:,} items; {machine}, torch {torch}, {date}."
+
+ZERO_SHOT_TABLE = Table(
+    {
+        "{data}, {split}": "{model}",
+        "dimensions": "{dimension}",
+        "mAP@all": "{mAP@all}",
+        "P@10": "{P@10}",
+        "P@100": "{P@100}",
+        "seeds": "{seeds}",
+    },
+    zero_shot_rows,
+    zero_shot_hidden,
+)
+EVALUATE_TABLE = Table(
+    {
+        "queries x gallery": "{queries:,} x {gallery:,}",
+        "": "{kind}",
+        "evaluator": "{ours[seconds]:.1f} s, {ours[peak_mib]:,} MiB",
+        "whole matrix and scikit-learn": "{whole matrix[seconds]:.1f} s, {whole matrix[peak_mib]:,} MiB",
+        "times faster": "{ratio:.1f}",
+    }
+)
+SEARCH_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "bits": "{bits}",
+        "k": "{k}",
+        "shortlist": "{shortlist:,}",
+        "recall@k": "{recall:.4f}",
+        "p50, p95": "{p50_ms:.1f}, {p95_ms:.1f} ms",
+        "faiss exact p50": "{faiss}",
+        "NumPy exact p50": "{numpy}",
+    },
+    search_rows,
+)
+SIZE_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "bits": "{bits}",
+        "SQLite file": "{sqlite:,.0f} MB",
+        "side file": "{-index:,.0f} MB",
+        "opening, cold": "{opening_warm_s:.2f}, {opening_cold_s:.2f} s",
+        "own memory": "{own_mib:,} MiB",
+        "with mapped pages": "{peak_mib:,} MiB",
+        "stored in": "{stored_s:.0f} s",
+    },
+    size_rows,
+)
+SHORTLIST_TABLE = Table(
+    {
+        "gallery": "{gallery}",
+        "items": "{items:,}",
+        "bits": "{bits}",
+        "k": "{k}",
+        "needed": "{needed:,}",
+        "taken": "{length:,}",
+        "recall": "{recall:.4f}",
+    },
+    shortlist_rows,
+)
+INGEST_TABLE = Table(
+    {
+        "pictures": "{pictures}",
+        "network alone": "{network_per_s:.1f}/s",
+        "index": "{index_per_s:.1f}/s",
+        "of it": "{ratio:.2f}",
+        "bound": "{bound:.2f}",
+        "decode and resize": "{cpu_ms[decode and resize]:.1f} ms",
+        "network": "{cpu_ms[network]:.1f} ms",
+        "all else": "{rest_ms:.1f} ms",
+    },
+    ingest_rows,
+)
+DECODE_TABLE = Table(
+    {
+        "JPEG files": "{pictures}, {kilobytes:.0f} kB",
+        "way": "{way}",
+        "processor time": "{cpu_ms:.2f} ms",
+        "images/s of one core": "{per_s:,.0f}",
+        "times faster": "{times_faster:.2f}",
+        "cosine, mean": "{mean_cosine:.5f}",
+        "least": "{least_cosine:.5f}",
+    },
+    decode_rows,
+)
+TRAIN_TABLE = Table(
+    {
+        "views": "{views}",
+        "precision": "{precision}",
+        "device alone": "{device_per_s:.1f}/s",
+        "training": "{train_per_s:.1f}/s",
+        "of it": "{ratio:.2f}",
+        "before training": "{prepare_s:.0f} s",
+    },
+    train_rows,
+)
+MILVUS_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "gallery": "{where}",
+        "filled in": "{fill_s} s",
+        "p50, p95": "{p50_ms:.1f}, {p95_ms:.1f} ms",
+        "same top 10": "{same_top_10:.2f}",
+    },
+    milvus_rows,
+)
+LOAD_TABLE = Table(
+    {
+        "checkpoint": "{checkpoint}",
+        "workers": "{workers}{at_once}",
+        "connections": "{connections}{patience}",
+        "answered": "{per_s:.1f}/s",
+        "p50, p95, p99": "{p50_ms:.0f}, {p95_ms:.0f}, {p99_ms:.0f} ms",
+        "refused, in (p50)": "{refusals}",
+        "network": "{network_ms:.1f} ms",
+        "search": "{search_ms:.1f} ms",
+        "queue": "{queue_ms:.1f} ms",
+        "HTTP": "{http_ms:.1f} ms",
+        "cores: server, load": "{server_cpu_share:.2f}, {load_cpu_share:.2f}",
+    },
+    load_rows,
+)
+THUMBNAIL_TABLE = Table(
+    {
+        "24 thumbnails, 6 connections": "{thumbnails}",
+        "median": "{median_ms:.0f} ms",
+        "longest": "{longest_ms:.0f} ms",
+    }
+)
+EMBED_TABLE = Table(
+    {
+        "": "{way}",
+        "from JPEG": "{jpeg_per_s:.1f}/s",
+        "times naive, batch 1": "{times_naive:.1f}",
+        "network alone": "{network_per_s:.1f}/s",
+        "share of the ceiling": "{of_ceiling:.0%} of {format}",
+    }
+)
+LATENCY_TABLE = Table({"part": "{part}", "p50": "{p50:.1f} ms", "p95": "{p95:.1f} ms"}, latency_rows)
+STARTUP_TABLE = Table(
+    {
+        "runtime": "{runtime}",
+        "time": "{median_s:.2f} s",
+        "of the processor": "{processor_s:.2f} s",
+        "modules": "{modules}",
+        "heaviest imports, ms": "{heaviest}",
+    },
+    startup_rows,
+)
+
+SECTIONS: dict[str, tuple[Section, ...]] = {
+    ZERO_SHOT: (
+        Section(
+            "{direction}, {setting}: {queries} queries, gallery of {gallery}, {classes} classes. Mean and standard"
+            " deviation over seeds; {epochs} epochs, chosen on held-out seen classes. {machine}, {date}, {software};"
+            " {seconds:.0f} s of training once features are cached.",
+            (ZERO_SHOT_TABLE,),
+            lambda record: {"seconds": min(record["train_seconds"]["CrossATNet"])},
+        ),
+    ),
+    "evaluate": (
+        Section(
+            "Peak memory is that of the process, arrays included. {machine}, {software}, {date}.", (EVALUATE_TABLE,)
+        ),
+    ),
+    "search": (
+        Section(
+            "{data}; {asked} queries, one at a time, one thread. \\*: from fewer items, multiplied."
+            " {machine}; faiss {faiss}, NumPy {numpy}.",
+            (SEARCH_TABLE, SIZE_TABLE),
+            lambda record: {"asked": " or ".join(map(str, sorted({row["queries"] for row in record["rows"]})))},
+        ),
+    ),
+    "shortlist": (
+        Section("{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes.", (SHORTLIST_TABLE,)),
+    ),
+    "ingest": (
+        Section(
+            "Milliseconds are of processor time a picture; the bound is the network's share of all of it."
+            " {checkpoint}, {threads} threads, {machine}, torch {torch}.",
+            (INGEST_TABLE,),
+        ),
+    ),
+    "decode": (
+        Section(
+            "{checkpoint}; {machine}; {versions}.",
+            (DECODE_TABLE,),
+            lambda record: {"versions": ", ".join(f"{name} {number}" for name, number in record["packages"].items())},
+        ),
+    ),
+    "train": (
+        Section(
+            "Pictures a second, sketches and photos together; batches of {batch} pairs; {config}, the last"
+            " {trainable_units} units trained; {pictures:,} pictures. {device}; {machine}; torch {torch}.",
+            (TRAIN_TABLE,),
+        ),
+    ),
+    "kills": (
+        Section(
+            "Killed at {moments} moments ({counts}): of {checked:,} acknowledged changes none was lost and none done"
+            " twice. {machine}, SQLite {sqlite}.",
+            facts=kills_facts,
+        ),
+    ),
+    "milvus": (Section("{data}; {queries} queries, one at a time; {machine}.", (MILVUS_TABLE,)),),
+    "serve": (
+        Section(SERVED, (LOAD_TABLE,), serve_facts, "throughput"),
+        Section(SERVED, (THUMBNAIL_TABLE,), serve_facts, "thumbnails"),
+        Section(
+            "{minutes:g} minutes of mixed load on two workers, {answers:,} answers, {broken} broken: the server's own"
+            " memory was {first[anonymous]:,.0f} MiB after the warm-up and {last[anonymous]:,.0f} MiB at the end,"
+            " {slope_mib_min[anonymous]:+.2f} MiB a minute.\n\n" + SERVED,
+            (),
+            soak_facts,
+            "soak",
+        ),
+        Section(
+            "One of two workers killed (`kill -9`) with {connections} of 8 connections, each with a request under way:"
+            " {failed} requests failed, {answered:,} were answered, {wrong} were refused or went wrong otherwise; a new"
+            " worker answered after {replaced_s:.1f} s.\n\n" + SERVED,
+            (),
+            kill_facts,
+            "kill",
+        ),
+    ),
+    "embed": (
+        Section(
+            "{checkpoint}, {pictures} photos, {side} px, {gflop:.2f} GFLOP each; ceilings in GFLOP/s: {ceilings}."
+            " {threads} threads, {machine}, torch {torch}, ONNX Runtime {onnxruntime}.{accuracy}",
+            (EMBED_TABLE,),
+            embed_facts,
+        ),
+    ),
+    "latency": (
+        Section(
+            "{items:,} items (synthetic), {queries} drawings, one at a time, warm; {checkpoint}, {threads} threads,"
+            " {machine}, ONNX Runtime {onnxruntime}.",
+            (LATENCY_TABLE,),
+        ),
+    ),
+    "startup": (
+        Section(
+            "Medians of {repeats} processes; {checkpoint}, {machine}.",
+            (STARTUP_TABLE,),
+            lambda record: {"repeats": len(record["rows"][0]["all_s"])},
+        ),
+    ),
+    "page": (
+        Section(
+            "From the end of a stroke to its pictures on the screen: {page_ms[p50]:.0f} ms (p50), {page_ms[p95]:.0f} ms"
+            " (p95), of which the server takes {server_ms[p50]:.0f} ms; {strokes} strokes, {pictures:,} pictures,"
+            " Chromium {chromium}, {machine}."
+        ),
+    ),
+}

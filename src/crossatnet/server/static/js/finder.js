@@ -1,0 +1,103 @@
+/** Finds what the state asks for, and puts the answers into it. */
+
+import { search } from "/static/js/api.js";
+import { Searcher } from "/static/js/searcher.js";
+
+/**
+ * @import { Answer, Query } from "/static/js/api.js"
+ * @import { Gallery, Order } from "/static/js/order.js"
+ * @import { State } from "/static/js/state.js"
+ * @import { Troubles } from "/static/js/troubles.js"
+ *
+ * A search to be made. Without a query it is for the drawing as it is when the search is sent.
+ * @typedef {{gallery: Gallery, query: Query | null, offset: number, k: number, ranking: string}} Job
+ */
+
+/** Emits "start" whenever a search is sent, and "end" when no answer to it is to come any more. */
+export class Finder extends EventTarget {
+  #state;
+  #order;
+  #troubles;
+  #searcher;
+
+  /**
+   * @param {State} state
+   * @param {Order} order
+   * @param {Troubles} troubles
+   */
+  constructor(state, order, troubles) {
+    super();
+    this.#state = state;
+    this.#order = order;
+    this.#troubles = troubles;
+    this.#searcher = new Searcher((job, signal) => this.#send(job, signal), {
+      started: () => this.dispatchEvent(new Event("start")),
+      answered: (job, answer) => this.#answered(job, answer),
+      failed: (_, error) => this.#failed(error),
+    });
+  }
+
+  /** Whether an answer is still to come. */
+  get busy() {
+    return this.#searcher.busy;
+  }
+
+  /** Search for what the state asks now; in the midst of a stroke (`live`) not too often. */
+  refresh({ live = false } = {}) {
+    if (!this.#order.gallery) return; // refreshed when the galleries are there
+    this.#troubles.forgive();
+    if (this.#state.isEmpty) {
+      this.#searcher.stop();
+      this.#troubles.over();
+      this.#state.showNothing();
+      this.dispatchEvent(new Event("end"));
+    } else if (live) this.#searcher.soon(this.#job());
+    else this.#searcher.now(this.#job());
+  }
+
+  /** Search on below the hits shown. */
+  more() {
+    const { query, next } = this.#state.shown;
+    this.#searcher.now(this.#job({ query, offset: next }));
+  }
+
+  /** The latest search once more. */
+  again() {
+    this.#searcher.again();
+  }
+
+  /**
+   * @param {Partial<Job>} more
+   * @returns {Job}
+   */
+  #job(more = {}) {
+    const { gallery, count: k, ranking } = this.#order;
+    return { gallery, query: null, offset: 0, k, ranking, ...more };
+  }
+
+  /**
+   * @param {Job} job
+   * @param {AbortSignal} signal
+   * @returns {Promise<Answer & {query: Query}>}
+   */
+  async #send({ gallery, query, offset, k, ranking }, signal) {
+    const asked = query ?? (await this.#state.question());
+    return { query: asked, ...(await search(gallery.name, asked, { k, offset, ranking }, signal)) };
+  }
+
+  /**
+   * @param {Job} job
+   * @param {Answer & {query: Query}} answer
+   */
+  #answered({ offset }, { query, ...answer }) {
+    this.dispatchEvent(new Event("end"));
+    this.#troubles.over();
+    this.#state.show(query, answer, offset);
+  }
+
+  /** @param {Error & {passing?: boolean}} error */
+  #failed(error) {
+    this.dispatchEvent(new Event("end"));
+    this.#troubles.tell(error, error.passing ? () => this.again() : null);
+  }
+}
