@@ -29,7 +29,7 @@ class Pretrained(PictureModel):
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
         """Whether a class is a model, so that `isinstance(model, crossatnet.CrossATNet)` holds for each runtime's."""
-        return issubclass(other, PictureModel)
+        return PictureModel in other.__mro__  # issubclass would ask this class, which is one of its subclasses, again
 
     @staticmethod
     def from_pretrained(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
