@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.system.progress import track
+from crossatnet.system.threads import reading_threads
 
 MARK_DIGITS = 16  # of SHA-256: 64 bits, by chance equal for one in 10**12 pairs of sets of 5,000 and 3,000 pictures
 SIDE, FREQUENCIES = 32, 8
@@ -65,7 +66,7 @@ def fingerprints(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictur
 
 def looks(photos: Sequence[Item], quiet: bool = False) -> Looks:
     """The looks (N,) of photos, in order. Raises `ImageError`."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         found = pool.map(lambda item: look(open_item(item)), photos)
         return np.array([*track(found, "fingerprinting photos", len(photos), quiet)], dtype=np.uint64)
 

@@ -41,6 +41,7 @@ from crossatnet.model.interface import GUIDED, MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.progress import track
 from crossatnet.system.version import __version__
@@ -379,7 +380,7 @@ def _pixels(network: CrossATNet, items: Sequence[Item], modality: Modality, quie
 def save_results(results: Results | Sequence[Results], path: Path) -> None:
     """Write results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(results_json(results) + "\n", encoding="utf-8")
+    write_whole(path, results_json(results) + "\n")
 
 
 def results_json(results: Results | Sequence[Results]) -> str:

@@ -35,6 +35,7 @@ from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import save_checkpoint
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 from crossatnet.training.batches import BalancedPairs, Pairs, Source
 from crossatnet.training.hash_codes import directions_of, itq, learned
 from crossatnet.training.objective import Objective
@@ -382,7 +383,7 @@ def _begin(config: Config, output: Path) -> None:
     """Mark `output` as this run's; only once its data is known to fit, so that a config can still be mended."""
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RECORD).is_file():
-        (output / RECORD).write_text(_settings(config), encoding="utf-8")
+        write_whole(output / RECORD, _settings(config))
 
 
 def _settings(config: Config) -> str:

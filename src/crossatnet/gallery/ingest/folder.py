@@ -9,7 +9,6 @@ wait for one another: each worker takes a few files, reads, decodes and embeds t
 """
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +25,9 @@ from crossatnet.gallery.backend import Backend, Facts, Stamp
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 from crossatnet.system.errors import UserError
+from crossatnet.system.threads import one_core_a_thread, reading_threads
 
 BATCH = 32
-WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk
 
 Progress = Callable[[int, int], None]
 """Called with (files done, files in all) after each batch."""
@@ -62,7 +61,7 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
     tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
-    with closing(embed_parts(reader, _parts(files, store), WORKERS)) as batches:
+    with closing(embed_parts(reader, _parts(files, store), reading_threads())) as batches:
         for batch in batches:
             store_batch(store, batch)
             tally.count(batch)
@@ -144,7 +143,7 @@ def embed_parts(reader: Reader, parts: Iterable[Part], workers: int) -> Generato
     model = reader.model
     ahead = 1 + workers * model.piece // BATCH  # parts that keep all workers busy while the caller stores one
     started: deque[tuple[Part, list[Future[Piece]]]] = deque()
-    with _one_core_a_thread(), _workers(workers) as pool:
+    with one_core_a_thread(), _workers(workers) as pool:
         for part in parts:
             files = [(path, part.stamps.get(path)) for path in part.paths]
             files = [(path, stamp) for path, stamp in files if not is_unchanged(path, stamp)]
@@ -197,25 +196,6 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _one_core_a_thread() -> Iterator[None]:
-    """While it lasts, each thread that is started computes on one core, where it is torch that computes.
-
-    By itself torch spreads each operation over all cores, and its threads wait for the slowest. On cores that decode as
-    well there always is a slow one.
-    """
-    torch = sys.modules.get("torch")  # not imported here: a model may do without
-    if torch is None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of this thread, and of those that are new to torch from now on
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def store_batch(store: Backend, batch: Batch) -> None:
