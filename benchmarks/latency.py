@@ -38,7 +38,7 @@ from crossatnet.data.strokes import Drawing
 from crossatnet.gallery import gallery as search
 from crossatnet.gallery.sqlite import snapshot
 from crossatnet.model.interface import PictureModel
-from crossatnet.runtime.onnx_model import threads
+from crossatnet.system.threads import computing_threads
 from synthetic import fill
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
@@ -68,7 +68,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/latency.py --items {options.items} --queries {options.queries}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "threads": threads(),
+        "threads": computing_threads(),
         "onnxruntime": onnxruntime.__version__,
         "checkpoint": options.checkpoint,
         "items": items,

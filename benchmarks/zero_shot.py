@@ -26,6 +26,7 @@ from crossatnet.config import Config, cache_directory, load_config
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation.zero_shot import evaluate_zero_shot, frozen_baselines
 from crossatnet.model.checkpoint import Provenance
+from crossatnet.system.files import write_whole
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features
 from crossatnet.training.train import fit, fit_hash, training_embeddings, whiten
@@ -128,8 +129,7 @@ class Runs:
         path = self.folder / f"{name}.json"
         if not path.exists():
             made = json.dumps(make(), indent=1)
-            path.with_suffix(".unfinished").write_text(made, encoding="utf-8")
-            path.with_suffix(".unfinished").replace(path)
+            write_whole(path, made)
             print(path.name, flush=True)
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 

