@@ -42,7 +42,8 @@ from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import PictureModel, side_of
 from crossatnet.model.network import CrossATNet as Network
 from crossatnet.model.weights import load_network
-from crossatnet.runtime.onnx_model import OnnxModel, threads
+from crossatnet.runtime.onnx_model import OnnxModel
+from crossatnet.system.threads import computing_threads
 from pictures import copy_evenly, make_photos
 from record import machine, write
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    torch.set_num_threads(threads())
+    torch.set_num_threads(computing_threads())
     with TemporaryDirectory(prefix="crossatnet-") as scratch:
         folder = given(Path(scratch), options.checkpoint, options.data, options.pictures)
         rows = compared(options.checkpoint, folder, options.repeats)
@@ -74,7 +75,7 @@ def main() -> None:
         + (" --data DATA/sketchy-mini" if options.data else "")
         + f" --pictures {options.pictures}",
         "machine": machine(),
-        "threads": threads(),
+        "threads": computing_threads(),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
         "checkpoint": options.checkpoint,
@@ -203,7 +204,7 @@ def product_int8() -> float:
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = computing_threads()
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     left = np.ones((SIDE, SIDE), np.uint8)
     session.run(None, {"left": left})

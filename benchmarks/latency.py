@@ -35,7 +35,7 @@ from crossatnet.data.strokes import Drawing
 from crossatnet.gallery import gallery as search
 from crossatnet.gallery.sqlite import snapshot
 from crossatnet.model.interface import PictureModel
-from crossatnet.runtime.onnx_model import threads
+from crossatnet.system.threads import computing_threads
 from record import machine, write
 from synthetic import fill
 
@@ -65,7 +65,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/latency.py --items {options.items} --queries {options.queries}",
         "machine": machine(),
-        "threads": threads(),
+        "threads": computing_threads(),
         "onnxruntime": onnxruntime.__version__,
         "checkpoint": options.checkpoint,
         "items": items,

@@ -27,6 +27,7 @@ from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation.baselines import frozen_baselines
 from crossatnet.evaluation.zero_shot import evaluate_trials
 from crossatnet.model.checkpoint import Provenance
+from crossatnet.system.files import write_whole
 from crossatnet.training.embedding import training_embeddings
 from crossatnet.training.fit import fit
 from crossatnet.training.seen_catalog import seen_catalog
@@ -131,8 +132,7 @@ class Runs:
         path = self.folder / f"{name}.json"
         if not path.exists():
             made = json.dumps(make(), indent=1)
-            path.with_suffix(".unfinished").write_text(made, encoding="utf-8")
-            path.with_suffix(".unfinished").replace(path)
+            write_whole(path, made)
             print(path.name, flush=True)
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 

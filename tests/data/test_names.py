@@ -3,7 +3,6 @@ import unicodedata
 import pytest
 
 from crossatnet.data.names import ALIASES, RELATIVES, are_related, canonical
-from crossatnet.system.errors import did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -96,13 +95,3 @@ def test_every_alias_and_every_relative_is_related() -> None:
     for group in RELATIVES:
         assert {canonical(name) for name in group} == group
         assert all(are_related(first, second) for first in group for second in group)
-
-
-def test_did_you_mean_names_the_nearest_first() -> None:
-    known = {"sketchy", "tuberlin", "quickdraw"}
-    assert did_you_mean("sketcy", known) == "did you mean sketchy?"
-    assert did_you_mean("seeen", ["green", "seen", "unseen"]).startswith("did you mean seen or ")
-
-
-def test_did_you_mean_lists_all_if_none_is_near() -> None:
-    assert did_you_mean("zzz", ["tuberlin", "sketchy"]) == "known: sketchy, tuberlin"

@@ -3,6 +3,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -10,7 +12,11 @@ from crossatnet.data import transforms
 from crossatnet.data.images import Modality
 from crossatnet.data.transforms import augment
 
-SEEDS = range(40)
+SEEDS = range(40)  # as many as it takes to see how often something happens
+FEW_SEEDS = range(8)  # for what must hold every time, but within measured bounds
+
+always_true = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+any_seed = given(seed=st.integers(0, 2**64 - 1))
 
 
 def sketch() -> Image.Image:
@@ -35,24 +41,25 @@ def augmented(modality: Modality, seed: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
-def test_size_stays_and_the_input_is_not_touched(modality: Modality) -> None:
+@any_seed
+@always_true
+def test_size_stays_and_the_input_is_not_touched(modality: Modality, seed: int) -> None:
     image = picture(modality)
     before = image.tobytes()
-    for seed in SEEDS:
-        result = augment(image, modality, np.random.default_rng(seed))
-        assert (result.size, result.mode) == (image.size, image.mode)
-        assert image.tobytes() == before
+    result = augment(image, modality, np.random.default_rng(seed))
+    assert (result.size, result.mode) == (image.size, image.mode)
+    assert image.tobytes() == before
 
 
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_result_depends_on_the_generator_alone(modality: Modality) -> None:
-    results = [augmented(modality, seed).tobytes() for seed in SEEDS]
-    assert results == [augmented(modality, seed).tobytes() for seed in SEEDS]
-    assert len(set(results)) == len(SEEDS)
+    results = [augmented(modality, seed).tobytes() for seed in FEW_SEEDS]
+    assert results == [augmented(modality, seed).tobytes() for seed in FEW_SEEDS]
+    assert len(set(results)) == len(FEW_SEEDS)
 
 
 def test_sketch_stays_on_white_paper() -> None:
-    for seed in SEEDS:
+    for seed in FEW_SEEDS:
         pixels = augmented("sketch", seed)
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         assert (border >= 250).mean() > 0.99, seed
@@ -77,7 +84,7 @@ def line() -> Image.Image:
 
 @pytest.mark.usefixtures("stays_in_place")
 def test_lines_wobble() -> None:
-    for seed in SEEDS:
+    for seed in FEW_SEEDS:
         ink = 255.0 - np.asarray(augment(line(), "sketch", np.random.default_rng(seed)))[:, 8:88, 0]
         heights = (ink * np.arange(80)[:, None]).sum(axis=0) / ink.sum(axis=0)
         assert 0.2 < np.ptp(heights) < 20, seed
@@ -96,7 +103,7 @@ def test_strokes_get_thinner_or_thicker(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_sketch_keeps_about_its_ink() -> None:
     before = (255.0 - np.asarray(sketch())).sum()
-    ink = [(255.0 - augmented("sketch", seed)).sum() / before for seed in SEEDS]
+    ink = [(255.0 - augmented("sketch", seed)).sum() / before for seed in FEW_SEEDS]
     assert min(ink) > 0.25
     assert max(ink) < 3.5
 
@@ -170,11 +177,12 @@ def test_wipes_follow_the_stroke() -> None:
     assert sum(length >= 16 for length in lengths) >= 12  # far longer than it is wide
 
 
-def test_wiping_leaves_what_is_no_drawing_on_white() -> None:
+@any_seed
+@always_true
+def test_wiping_leaves_what_is_no_drawing_on_white(seed: int) -> None:
     light_on_dark = Image.fromarray(255 - np.asarray(sketch()))
     for image in (light_on_dark, Image.new("RGB", (96, 80), (255, 255, 255)), Image.new("RGB", (1, 1))):
-        for seed in SEEDS:
-            assert wiped(image, seed).tobytes() == image.tobytes()
+        assert wiped(image, seed).tobytes() == image.tobytes()
 
 
 @pytest.mark.usefixtures("stays_in_place")
@@ -230,12 +238,13 @@ def test_some_photos_become_edges_pure_or_blended(monkeypatch: pytest.MonkeyPatc
     assert min(kinds["pure"], kinds["blended"]) >= 3
 
 
-def test_paper_around_a_turned_photo_makes_no_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+@any_seed
+@always_true
+def test_paper_around_a_turned_photo_makes_no_edge(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(transforms, "EDGE_SHARE", 1.0)
     monkeypatch.setattr(transforms, "EDGE_BLEND_RANGE", (1.0, 1.0))
-    for seed in SEEDS:
-        result = augment(Image.new("RGB", (96, 80), (90, 120, 60)), "photo", np.random.default_rng(seed))
-        assert np.asarray(result).min() == 255
+    result = augment(Image.new("RGB", (96, 80), (90, 120, 60)), "photo", np.random.default_rng(seed))
+    assert np.asarray(result).min() == 255
 
 
 @pytest.fixture
@@ -248,9 +257,9 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_wipes_and_edges_depend_on_the_generator_alone(modality: Modality) -> None:
-    results = [augmented(modality, seed).tobytes() for seed in SEEDS]
-    assert results == [augmented(modality, seed).tobytes() for seed in SEEDS]
-    assert len(set(results)) == len(SEEDS)
+    results = [augmented(modality, seed).tobytes() for seed in FEW_SEEDS]
+    assert results == [augmented(modality, seed).tobytes() for seed in FEW_SEEDS]
+    assert len(set(results)) == len(FEW_SEEDS)
 
 
 @pytest.mark.usefixtures("always")
@@ -259,7 +268,7 @@ def test_wipes_and_edges_depend_on_the_generator_alone(modality: Modality) -> No
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (3, 3), (5, 7)])
 @pytest.mark.parametrize("kind", ["white", "black", "noise"])
 def test_few_pixels_wiped_or_as_edges(kind: str, size: tuple[int, int], modality: Modality) -> None:
-    for seed in range(10):
+    for seed in FEW_SEEDS:
         random = np.random.default_rng(seed)
         low, high = {"white": (255, 256), "black": (0, 1), "noise": (0, 256)}[kind]
         pixels = random.integers(low, high, (*size[::-1], 3), dtype=np.uint8)
@@ -271,7 +280,7 @@ def test_few_pixels_wiped_or_as_edges(kind: str, size: tuple[int, int], modality
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (3, 3), (5, 7)])
 def test_pictures_of_few_pixels(size: tuple[int, int], modality: Modality) -> None:
-    for seed in range(10):
+    for seed in FEW_SEEDS:
         result = augment(Image.new("RGB", size, (255, 255, 255)), modality, np.random.default_rng(seed))
         assert result.size == size
         if modality == "sketch":

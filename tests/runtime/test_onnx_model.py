@@ -17,7 +17,7 @@ from crossatnet.gallery import Gallery
 from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.onnx_files import OnnxFile
-from crossatnet.runtime.onnx_model import OnnxModel, threads
+from crossatnet.runtime.onnx_model import OnnxModel
 from crossatnet.system.errors import UserError
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_data import SEEN, draw, write_tiny
@@ -97,14 +97,6 @@ def test_a_gallery_of_one_runtime_is_searched_by_another(tiny_export: Path, tmp_
         assert [hit.path for hit in hits] == [hit.path for hit in expected]
         assert hits[0].score == pytest.approx(expected[0].score, abs=1e-4)
         assert gallery.add_folder(tmp_path / "data" / "photos").unchanged == 32  # nothing is embedded again
-
-
-def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads() == 3
-    for nonsense in ("", "0", "many"):
-        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
-        assert threads() >= 1
 
 
 # What is refused

@@ -197,7 +197,7 @@ def test_a_client_that_goes_away_is_no_failure(client: TestClient, caplog: pytes
 
 
 def test_cores_are_shared_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(settings, "cores", lambda: 8)
     chosen = [
         settings.Settings((), workers=workers, searches=searches)
         for workers, searches in ((1, 0), (4, 0), (16, 0), (4, 3))

@@ -11,6 +11,8 @@ from pathlib import Path
 from crossatnet.config import cache_directory, packaged_configs
 from crossatnet.data.splits import split_names
 from crossatnet.model.checkpoint import packaged_checkpoints
+from crossatnet.system.memory import usable_memory
+from crossatnet.system.threads import cores
 from crossatnet.system.version import __version__
 
 # What each extra is for -> (extra, the packages to look for).
@@ -72,13 +74,20 @@ def _version(name: str) -> str | None:
 
 def _devices() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        return Finding("devices", f"CPU with {os.cpu_count()} cores; without torch no GPU is used")
+        return Finding("devices", f"{_processor()}; without torch no GPU is used")
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return Finding("devices", ", ".join(names))
-    return Finding("devices", f"CPU with {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads; no GPU")
+    return Finding("devices", f"{_processor()}, torch uses {torch.get_num_threads()} threads; no GPU")
+
+
+def _processor() -> str:
+    """The cores and the memory that may be used, which in a container are not all that the machine has."""
+    there, usable = os.cpu_count() or 1, cores()
+    share = f"{there} cores" if usable == there else f"{there} cores, of which {usable} may be used"
+    return f"CPU with {share} and {usable_memory() / 1e9:.1f} GB of memory"
 
 
 def _data() -> Finding:

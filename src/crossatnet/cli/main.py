@@ -23,7 +23,7 @@ from crossatnet.cli.options import (
     screen,
 )
 from crossatnet.cli.serve import serve
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-EXTRA_OF_MODULE = {"jinja2": "report", "lightning": "train", "matplotlib": "report", "sklearn": "report"}
-EXTRA_OF_MODULE |= {"pymilvus": "scale", "ray": "scale", "torch": "torch", "onnx": "export", "onnxscript": "export"}
-EXTRA_OF_MODULE |= {"fastapi": "serve", "prometheus_client": "serve", "uvicorn": "serve"}
-
 
 def main() -> None:
     """Entry point: a user's mistake is one line on the error stream and exit code 2."""
@@ -51,9 +47,9 @@ def main() -> None:
     except OSError as error:  # a full disk, a missing right: nothing a traceback would explain better
         sys.exit(_complain(f"{error.filename or 'the system'}: {error.strerror or error}"))
     except ModuleNotFoundError as error:
-        if (extra := EXTRA_OF_MODULE.get(error.name or "")) is None:
+        if error.name not in EXTRA_OF_MODULE:
             raise
-        sys.exit(_complain(f"this needs {error.name}, which is not installed: pip install 'crossatnet[{extra}]'"))
+        sys.exit(_complain(f"this needs {error.name}, which is not installed: {how_to_install(error.name)}"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

@@ -14,6 +14,7 @@ from crossatnet.data.names import canonical
 from crossatnet.data.strokes import StrokeFile
 from crossatnet.system.errors import UserError
 from crossatnet.system.progress import track
+from crossatnet.system.threads import reading_threads
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
     problems: list[Problem] = []
     duplicates: list[tuple[Item, Item]] = []
     first: dict[tuple[str, Modality], Item] = {}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         checked = track(pool.map(_check, candidates), "checking pictures", len(candidates), quiet)
         for item, (hashed, reason) in zip(candidates, checked, strict=True):
             if reason is not None:

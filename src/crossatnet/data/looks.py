@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.hashes import short_hash
 from crossatnet.system.progress import track
+from crossatnet.system.threads import reading_threads
 
 SIDE, FREQUENCIES = 32, 8
 DECIMALS = 6  # rounding of the cosine transform's sums is far below, what means something far above
@@ -61,7 +62,7 @@ def class_pictures(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPict
 
 def looks(photos: Sequence[Item], quiet: bool = False) -> Looks:
     """The looks (N,) of photos, in order. Raises `ImageError`."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         found = pool.map(lambda item: look(open_item(item)), photos)
         return np.array([*track(found, "fingerprinting photos", len(photos), quiet)], dtype=np.uint64)
 

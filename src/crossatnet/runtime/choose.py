@@ -15,6 +15,8 @@ from PIL import Image
 from crossatnet.config import cache_directory
 from crossatnet.model.interface import side_of
 from crossatnet.runtime.onnx_files import PhotoPart
+from crossatnet.system.files import write_whole
+from crossatnet.system.threads import computing_threads
 
 if TYPE_CHECKING:
     from crossatnet.runtime.onnx_model import OnnxModel
@@ -63,10 +65,8 @@ def machine_key(model: "OnnxModel") -> str:
     """What a measurement depends on: processor, threads, version of the runtime, and the files measured."""
     import onnxruntime
 
-    from crossatnet.runtime.onnx_model import threads
-
     files = [model.form.files[part].sha256 for part in ("photo", "photo-int8")]
-    facts = [processor(), threads(), onnxruntime.__version__, model.fingerprint, *files]
+    facts = [processor(), computing_threads(), onnxruntime.__version__, model.fingerprint, *files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -86,14 +86,9 @@ def recall(key: str) -> dict[str, Any] | None:
 def remember(key: str, result: dict[str, float]) -> None:
     """Keep a measurement in the cache folder. Where that cannot be written it is measured again the next time."""
     path = cache_directory() / CHOICES
-    unfinished = path.with_name(f"{CHOICES}.{time.time_ns()}")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps({**_choices(), key: result}, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+        write_whole(path, json.dumps({**_choices(), key: result}, indent=1) + "\n")
 
 
 def _choices() -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from crossatnet.model.checkpoint import locate, source_of
 from crossatnet.model.interface import PictureModel
 from crossatnet.runtime.names import Runtime
 from crossatnet.runtime.onnx_files import has_form
-from crossatnet.system.errors import UserError, did_you_mean
+from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 
 
 class Pretrained(PictureModel):
@@ -74,7 +74,7 @@ def _torch_model(source: str, runtime: Runtime) -> PictureModel:
             else "give it an ONNX form where torch is: crossatnet export"
         )
         raise UserError(
-            f"'{source}' would be computed by torch, which is not installed: pip install 'crossatnet[torch]', or {way}"
+            f"'{source}' would be computed by torch, which is not installed: {how_to_install('torch')}, or {way}"
         )
     from crossatnet.model.weights import load_network
 

@@ -3,7 +3,6 @@
 Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
+from crossatnet.system.threads import computing_threads
 
 LOG_ERRORS_ONLY = 3
 
@@ -46,7 +46,7 @@ class OnnxModel(PictureModel):
         self._sessions: dict[OnnxPart, onnxruntime.InferenceSession] = {}
         self._hyperplanes: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._lock = threading.RLock()
-        self._threads = threads()
+        self._threads = computing_threads()
         self._pool = ThreadPoolExecutor(self._threads, "photos")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,11 +150,3 @@ def open_session(graph: bytes, weights: bytes, where: str, cores: int) -> onnxru
     except Exception as error:  # it raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where}: ONNX Runtime cannot load it ({reason}); {AGAIN}") from error
-
-
-def threads() -> int:
-    """Cores to compute on: OMP_NUM_THREADS, which torch and faiss obey too, or all that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import sys
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -22,6 +21,7 @@ from crossatnet.server.routes.system import STATIC
 from crossatnet.server.security import Guard, Token
 from crossatnet.server.settings import LOOPBACK, PICTURES_AT_ONCE, PICTURES_WAITING, SEARCHES_WAITING, Settings
 from crossatnet.server.state import State
+from crossatnet.system.threads import compute_on_one_core
 from crossatnet.system.version import __version__
 
 DESCRIPTION = (
@@ -32,7 +32,7 @@ DESCRIPTION = (
 
 def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     """The API and the page over open galleries, which are closed when the app is done."""
-    searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=_compute_on_one_core)
+    searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=compute_on_one_core)
     state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Thumbnails(), Metrics())
 
     @contextlib.asynccontextmanager
@@ -66,12 +66,6 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     app.add_middleware(Guard, token=token, is_loopback=settings.host in LOOPBACK)
     app.add_middleware(Watch, metrics=state.metrics)
     return app
-
-
-def _compute_on_one_core() -> None:
-    torch = sys.modules.get("torch")  # not imported for this: a model may do without
-    if torch is not None:
-        torch.set_num_threads(1)  # of this thread: searches run beside one another
 
 
 def _warm_up(gallery: Gallery) -> None:

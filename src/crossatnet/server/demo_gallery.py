@@ -1,6 +1,5 @@
 """The gallery that is served when none is given: everyday things that were drawn by another hand than the sketches."""
 
-import shutil
 from pathlib import Path
 
 from crossatnet.config import cache_directory
@@ -11,6 +10,7 @@ from crossatnet.gallery import Gallery
 from crossatnet.gallery.backend import GalleryMissingError
 from crossatnet.runtime.load import load
 from crossatnet.server.settings import THUMBNAIL_SIDE, Place
+from crossatnet.system.files import write_whole
 from crossatnet.system.progress import gallery_progress
 
 CHECKPOINT = "crossatnet-quickstart"
@@ -43,7 +43,5 @@ def _copied(data: Path, folder: Path) -> Path:
         copy = folder / item.class_name / f"{item.class_name}{item.path.suffix}"
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            made = copy.with_name(f".{copy.name}")  # hidden, and whole before it is seen
-            shutil.copy2(item.path, made)
-            made.replace(copy)
+            write_whole(copy, item.path.read_bytes())
     return folder

@@ -1,8 +1,9 @@
 """What a server is started with, and the limits it keeps."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from crossatnet.system.threads import cores
 
 # What one request may ask for
 MOST_HITS = 200  # of one page
@@ -55,7 +56,7 @@ class Settings:
     @property
     def searches_at_once(self) -> int:
         """How many searches one worker does at the same time, each on one core."""
-        return self.searches or max(1, (os.cpu_count() or 1) // self.workers)
+        return self.searches or max(1, cores() // self.workers)
 
     def __repr__(self) -> str:
         """Without the token, so that no log or traceback shows it."""

@@ -1,8 +1,6 @@
 """Pictures that are sent to a gallery: kept in a folder of their own, whole or not at all."""
 
-import os
 import re
-import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from crossatnet.gallery import StoredPicture
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import UPLOAD_PIXELS
+from crossatnet.system.files import write_whole
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 LONGEST_STEM = 80
@@ -33,7 +32,7 @@ def add(served: Served, content: bytes, name: str, class_name: str | None) -> St
         raise ApiError(422, "class_name: its folder is a link to elsewhere; take another class")
     path = folder / f"{_safe_stem(name)}-{short_hash(content_hash(content))}{SUFFIXES[form]}"
     was_there = path.exists()
-    _write(path, content)
+    write_whole(path, content, durable=True)
     try:
         return served.gallery.add_picture(path, class_name)
     except BaseException:
@@ -64,17 +63,3 @@ def _safe_stem(name: str) -> str:
     stem = Path(name.replace("\\", "/")).name.rpartition(".")[0] or Path(name.replace("\\", "/")).name
     plain = unicodedata.normalize("NFKC", stem)
     return re.sub(r"[^\w-]+", "-", plain).strip("-_")[:LONGEST_STEM] or "picture"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; hidden until then, so that an index run passes over it."""
-    descriptor, made = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(made).replace(path)
-    except BaseException:
-        Path(made).unlink(missing_ok=True)
-        raise

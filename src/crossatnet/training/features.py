@@ -5,7 +5,6 @@ Shapes: `N` items, `V` views of each, `B` batch, `S` side of the input, `C h w` 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,7 +21,9 @@ from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.images import prepare
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.transforms import augment
+from crossatnet.system.files import replacing
 from crossatnet.system.progress import track
+from crossatnet.system.threads import reading_threads
 
 RECIPE = 3  # raise it whenever the same settings would give other features, so that stale caches are not used
 VIEWS_AT_ONCE = 32  # through the backbone
@@ -52,7 +53,7 @@ class LivePictures:
 
     def read(self, numbers: Sequence[int], seeds: Sequence[int | None]) -> Tensor:
         """The pictures with these numbers, each augmented by its seed or plain without one: (B, 3, S, S), `uint8`."""
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(reading_threads()) as pool:
             pixels = list(pool.map(self._one, numbers, seeds))
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
@@ -105,7 +106,8 @@ def extract(
     progress = track(parts, "extracting features", len(parts), quiet or not parts)
     for part, pixels in zip(progress, inputs, strict=True):
         for picture, maps in zip(part, _run(backbone, pixels, device), strict=True):
-            _save(picture.path, maps)
+            with replacing(picture.path) as file:
+                np.save(file, maps)
     first = np.load(pictures[0].path)
     maps = torch.empty((len(pictures), *first.shape), dtype=torch.float16)
     for row, picture in enumerate(pictures):
@@ -142,11 +144,3 @@ def _run(backbone: Callable[[Tensor], Tensor], pixels: NDArray[np.uint8], device
     maps = torch.cat([backbone(batch.to(device)).half().cpu() for batch in torch.split(flat, VIEWS_AT_ONCE)])
     result: NDArray[np.float16] = maps.reshape(items, views, *maps.shape[1:]).numpy()  # (N, V, C, h, w)
     return result
-
-
-def _save(path: Path, maps: NDArray[np.float16]) -> None:
-    """Write under another name first: a file that has the final name is always whole."""
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
-        np.save(file, maps)
-    unfinished.replace(path)

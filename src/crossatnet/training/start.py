@@ -22,6 +22,7 @@ from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet, fingerprint_of
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
+from crossatnet.system.threads import keep_torch_to_cores
 from crossatnet.training.batches import CachedViews, Source
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 
@@ -47,6 +48,7 @@ def start_network(config: Config) -> CrossATNet:
     What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
     """
     keep_freed_memory()
+    keep_torch_to_cores()
     if config.model.backbone == EfficientNetLite0.name:
         network = CrossATNet(config.model)
         pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()

@@ -27,6 +27,7 @@ from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import save_checkpoint
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 from crossatnet.training.embedding import training_embeddings
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
@@ -201,7 +202,7 @@ def _begin(config: Config, output: Path) -> None:
     """Mark `output` as this run's; only once its data is known to fit, so that a config can still be mended."""
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RUN_SETTINGS).is_file():
-        (output / RUN_SETTINGS).write_text(_settings(config), encoding="utf-8")
+        write_whole(output / RUN_SETTINGS, _settings(config))
 
 
 def _settings(config: Config) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -498,6 +499,24 @@ def test_several_pictures_are_embedded_at_the_same_time(
     monkeypatch.setattr(model, "embed", meeting)
     monkeypatch.setattr(model, "batch_size", 1)
     assert gallery.add_folder(folder).added == 4
+
+
+def test_on_one_core_of_many_two_threads_are_started(
+    gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more than may run, for it may be waiting for the disk; not 33, whose pictures and maps fill the memory."""
+    started: list[int] = []
+
+    class Watched(ThreadPoolExecutor):
+        def __init__(self, most: int) -> None:
+            started.append(most)
+            super().__init__(most)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7}, raising=False)
+    monkeypatch.setattr("crossatnet.gallery.ingest.folder.ThreadPoolExecutor", Watched)
+    assert gallery.add_folder(folder).added == 3
+    assert started == [2]
 
 
 def test_a_run_that_is_stopped_reads_no_more(

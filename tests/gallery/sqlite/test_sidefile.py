@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite.sidefile import DamagedError, Header, Rows, path_of, read, write
 
 TOKEN = "ab" * 16
@@ -120,7 +119,7 @@ def test_a_file_put_into_place_before_it_was_locked_is_not_written_to(
             (tmp_path / "my.gallery-index.new").rename(path_of(gallery))
         lock(file, operation)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sidefile.fcntl, "flock", other_was_faster)
+    monkeypatch.setattr(fcntl, "flock", other_was_faster)
     assert not write(gallery, Header(TOKEN, 7, 0, WIDTH, 6), [])
     assert path_of(gallery).read_bytes() == b""
 

@@ -9,7 +9,6 @@ wait for one another: each worker takes a few files, reads, decodes and embeds t
 """
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +25,9 @@ from crossatnet.gallery.backend import Backend, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 from crossatnet.system.errors import UserError
+from crossatnet.system.threads import one_core_a_thread, reading_threads
 
 PICTURES_A_BATCH = 32  # stored in one transaction
-WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk
 
 Progress = Callable[[int, int], None]
 """Called with (files done, files in all) after each batch."""
@@ -62,7 +61,7 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
     tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
-    with closing(embed_batches(reader, _cut(files, store), WORKERS)) as batches:
+    with closing(embed_batches(reader, _cut(files, store), reading_threads())) as batches:
         for batch in batches:
             store_batch(store, batch)
             tally.count(batch)
@@ -145,7 +144,7 @@ def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -
     # batches that keep all workers busy while the caller stores one
     ahead = 1 + workers * model.batch_size // PICTURES_A_BATCH
     started: deque[tuple[BatchFiles, list[Future[Embedded]]]] = deque()
-    with _one_core_a_thread(), _workers(workers) as pool:
+    with one_core_a_thread(), _workers(workers) as pool:
         for batch in batches:
             files = [(path, batch.states.get(path)) for path in batch.paths]
             files = [(path, state) for path, state in files if not is_unchanged(path, state)]
@@ -198,25 +197,6 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _one_core_a_thread() -> Iterator[None]:
-    """While it lasts, each thread that is started computes on one core, where it is torch that computes.
-
-    By itself torch spreads each operation over all cores, and its threads wait for the slowest. On cores that decode as
-    well there always is a slow one.
-    """
-    torch = sys.modules.get("torch")  # not imported here: a model may do without
-    if torch is None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of this thread, and of those that are new to torch from now on
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def store_batch(store: Backend, batch: Batch) -> None:

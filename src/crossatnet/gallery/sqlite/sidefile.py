@@ -9,12 +9,10 @@ older copy, is not taken for its own. Ids and codes are checked against a checks
 most of the file and of which a search needs few, each against a sum of its own whenever it is read.
 """
 
-import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT
+from crossatnet.system.files import replacing_alone
 
 MAGIC = b"crossatnet side file 1\n"
 HEADER_BYTES = 4096
@@ -100,7 +99,7 @@ def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
     `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch. A run that is cut short
     leaves the older file. Raises `OSError` if the disk is full or the folder cannot be written.
     """
-    with _new_file(path_of(gallery)) as file:
+    with replacing_alone(path_of(gallery)) as file:
         if file is None:
             return False
         places, size = _places(header)
@@ -120,35 +119,6 @@ def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
         file.seek(0)
         file.write(_header_bytes(Header(**{**asdict(header), "checksum": _combined(checksums.values())})))
     return True
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes] | None]:
-    """A file that takes the place of `path` when all has gone well; None while another process has one.
-
-    The lock goes with its process, and so does not outlive a killed one, as the unfinished file itself may.
-    """
-    unfinished = path.with_name(path.name + ".new")
-    with unfinished.open("ab") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Was it put into place by another process before it could be locked here? Then it must not be written to.
-            is_ours = unfinished.stat().st_ino == os.fstat(opened.fileno()).st_ino
-        except OSError:
-            is_ours = False
-        if not is_ours:
-            yield None
-            return
-        try:
-            with unfinished.open("r+b") as file:
-                file.truncate(0)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
 
 
 def _header_bytes(header: Header) -> bytes:

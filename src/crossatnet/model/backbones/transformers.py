@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossatnet.model.backbones.base import Backbone
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, how_to_install
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -164,7 +164,7 @@ def library() -> Any:
     try:
         return import_module("transformers")
     except ImportError as error:
-        raise UserError("this backbone needs the library transformers: pip install 'crossatnet[backbones]'") from error
+        raise UserError(f"this backbone needs the library transformers: {how_to_install('transformers')}") from error
 
 
 def build(settings: dict[str, Any]) -> nn.Module:

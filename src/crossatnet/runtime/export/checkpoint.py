@@ -36,6 +36,7 @@ from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, OnnxPart, read_weights
 from crossatnet.runtime.onnx_model import open_session
 from crossatnet.system.errors import UserError
+from crossatnet.system.files import write_whole
 from crossatnet.system.version import __version__
 
 TOLERANCE = 1e-4  # of embeddings, similarities and attention against torch
@@ -116,9 +117,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[OnnxPart, 
         if part in contents:
             path.write_bytes(contents[part])
             onnx.checker.check_model(path)
-    unfinished = output / f"{FORM}.unfinished"
-    unfinished.write_text(form.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(output / FORM)
+    write_whole(output / FORM, form.model_dump_json(indent=1) + "\n")
 
 
 def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: OnnxPart, weights_sha256: str) -> dict[str, str]:
