@@ -37,7 +37,16 @@ class Item:
 
 
 def by_another_hand(items: Sequence[Item]) -> list[Item]:
-    """The photos that pictured something no sketch among `items` was drawn of: where two hands drew, the other's."""
+    """The photos that pictured something no sketch among `items` was drawn of: where two hands drew, the other's.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from crossatnet.data.catalog import Item, by_another_hand
+        >>> drawn = Item(Path("one.png"), "owl", "sketch", instance="owl/one")
+        >>> photos = [Item(Path(f"{hand}.jpg"), "owl", "photo", f"owl/{hand}") for hand in ("one", "two")]
+        >>> [item.path.name for item in by_another_hand([drawn, *photos])]
+        ['two.jpg']
+    """
     drawn = {item.instance for item in items if item.modality == "sketch"}
     return [item for item in items if item.modality == "photo" and item.instance not in drawn]
 
@@ -56,6 +65,19 @@ class Catalog:
 
     A duplicate is a picture whose bytes equal an earlier item's of the same modality; the pair is
     (duplicate, the item that was kept).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from crossatnet.data.catalog import Catalog, Item
+        >>> items = (Item(Path("a.png"), "owl", "sketch"), Item(Path("b.jpg"), "owl", "photo"))
+        >>> catalog = Catalog(items, hashes=("1", "2"))
+        >>> catalog.counts()
+        {'owl': (1, 1)}
+        >>> catalog.require(["owl"], "training")
+        >>> len(catalog.select(["owl"], "photo").items)
+        1
+        >>> len(catalog.joined(catalog).items)
+        2
     """
 
     items: tuple[Item, ...]
@@ -120,7 +142,14 @@ class Catalog:
 
 
 def open_item(item: Item) -> Image.Image:
-    """The item's picture as RGB; raises `ImageError`."""
+    """The item's picture as RGB; raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, open_item
+        >>> sketch.save("owl.png")
+        >>> open_item(Item(tmp_path / "owl.png", "owl", "sketch")).size
+        (100, 80)
+    """
     return load_image(item.path) if item.row is None else StrokeFile.open(item.path).image(item.row)
 
 
@@ -129,6 +158,15 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
 
     Nothing is fatal and nothing is dropped silently: unreadable and oversized pictures become `problems`,
     repeated ones `duplicates`. Raises `UserError` only if no usable picture remains.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, scan
+        >>> sketch.save("owl.png")
+        >>> _ = (tmp_path / "bad.png").write_bytes(b"no picture")
+        >>> items = [Item(tmp_path / name, "owl", "sketch") for name in ("owl.png", "bad.png")]
+        >>> catalog = scan(items, tmp_path, quiet=True)
+        >>> len(catalog.items), len(catalog.problems)
+        (1, 1)
     """
     candidates = [Item(item.path, canonical(item.class_name), item.modality, item.instance, item.row) for item in items]
     good: list[Item] = []

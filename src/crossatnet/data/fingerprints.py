@@ -47,12 +47,28 @@ class Near(NamedTuple):
 
 
 def mark(digest: str) -> str:
-    """The mark of a picture by the SHA-256 of its content, as `Catalog.hashes` has it: the first 16 hex digits."""
+    """The mark of a picture by the SHA-256 of its content, as `Catalog.hashes` has it: the first 16 hex digits.
+
+    Example:
+        >>> from crossatnet.data.fingerprints import mark
+        >>> mark("0123456789abcdef" * 4)
+        '0123456789abcdef'
+    """
     return digest[:MARK_DIGITS]
 
 
 def fingerprints(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
-    """The fingerprints of a catalog's pictures by class. Decodes every photo once; raises `ImageError`."""
+    """The fingerprints of a catalog's pictures by class. Decodes every photo once; raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, scan
+        >>> from crossatnet.data.fingerprints import fingerprints
+        >>> photo.save("photo.png")
+        >>> catalog = scan([Item(tmp_path / "photo.png", "house", "photo")], tmp_path, quiet=True)
+        >>> pictures = fingerprints(catalog, quiet=True)["house"]
+        >>> len(pictures.photo), len(pictures.look), len(pictures.sketch)
+        (1, 1, 0)
+    """
     shown = iter(looks([item for item in catalog.items if item.modality == "photo"], quiet).tolist())
     found: dict[str, dict[str, list[str]]] = {}
     for item, digest in zip(catalog.items, catalog.hashes, strict=True):
@@ -64,7 +80,15 @@ def fingerprints(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictur
 
 
 def looks(photos: Sequence[Item], quiet: bool = False) -> Looks:
-    """The looks (N,) of photos, in order. Raises `ImageError`."""
+    """The looks (N,) of photos, in order. Raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item
+        >>> from crossatnet.data.fingerprints import looks
+        >>> photo.save("photo.png")
+        >>> looks([Item(tmp_path / "photo.png", "house", "photo")], quiet=True).shape
+        (1,)
+    """
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: look(open_item(item)), photos)
         return np.array([*track(found, "fingerprinting photos", len(photos), quiet)], dtype=np.uint64)
@@ -76,6 +100,12 @@ def look(image: Image.Image) -> int:
     The cosine transform (DCT-II) is of the picture in grey at 32 x 32 pixels (the pHash of Zauner, 2010; the lowest
     frequency included is ours). It survives resizing, recompression and changes of brightness, not mirroring, turning
     or cropping.
+
+    Example:
+        >>> from crossatnet.data.fingerprints import look
+        >>> half = photo.resize((60, 45))
+        >>> (look(photo) ^ look(half)).bit_count() <= 4
+        True
     """
     grey = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0))
     waves = _waves()  # (FREQUENCIES, SIDE)
@@ -84,7 +114,16 @@ def look(image: Image.Image) -> int:
 
 
 def near(ones: Looks, others: Looks, at_most: int) -> Near:
-    """For each look of (N,) the nearest of (M,), if their Hamming distance is `at_most` or less; ties: the first."""
+    """For each look of (N,) the nearest of (M,), if their Hamming distance is `at_most` or less; ties: the first.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.data.fingerprints import near
+        >>> ones, others = np.array([0b1111], dtype=np.uint64), np.array([0, 0b1110], dtype=np.uint64)
+        >>> found = near(ones, others, at_most=2)
+        >>> found.other.tolist(), found.distance.tolist()
+        ([1], [1])
+    """
     rows, found, distances = [], [], []
     for start in range(0, len(ones) if len(others) else 0, BLOCK):
         distance = np.bitwise_count(ones[start : start + BLOCK, None] ^ others[None])  # (BLOCK, M)

@@ -39,6 +39,12 @@ def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
 
     A JPEG may differ from that by a grey level or two. A large one is decoded at a fraction of its size, both sides
     still at least `REDUCING_GAP` times `size`. Raises `ImageError` as `load_image` does.
+
+    Example:
+        >>> from crossatnet.data.photos import read_photo
+        >>> photo.save("photo.jpg")
+        >>> read_photo("photo.jpg", size=32).shape
+        (32, 32, 3)
     """
     square = _read_jpeg(source, size)
     if square is None:

@@ -1,4 +1,7 @@
-"""Pictures of results: retrieval grids, charts of scores and classes, training curves."""
+"""Pictures of results: retrieval grids, charts of scores and classes, training curves.
+
+Shapes: `N` embeddings, `C` classes, `P` recalls.
+"""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 Nothing about a class that was not asked for enters the result, so that training may ask for the seen classes while
 the unseen ones stay unknown: rows are picked and scaled one by one, with no mean or other statistic over a table.
 
-Shapes: `K` classes, `V` the width of the table, 384 in the packaged one.
+Shapes: `K` classes, `N` rows of a table, `V` its width, 384 in the packaged one.
 """
 
 import re
@@ -48,6 +48,11 @@ def class_vectors(names: Sequence[str], source: str | Path = PACKAGED) -> NDArra
 
     Raises `UserError` for classes without a vector, all of them named; for a vector that is not finite or is zero;
     and for a file that is missing, damaged, of another kind, of the wrong shapes, or with a name in it twice.
+
+    Example:
+        >>> from crossatnet.semantics import class_vectors
+        >>> class_vectors(["zebra", "horse"]).shape
+        (2, 384)
     """
     classes = [canonical(name) for name in names]
     if not classes:
@@ -73,10 +78,17 @@ def word_vector(name: str, words: dict[str, Vector]) -> Vector | None:
     """A class's vector from those of words, or None where the table lacks them.
 
     The phrases that stand for the class in `senses.csv` are tried, then its own name: first each phrase as one word
-    (`hot_air_balloon`, `hot-air-balloon`, `hotairballoon`), then each as the mean of its words' vectors, where all of
+    ("hot_air_balloon", "hot-air-balloon", "hotairballoon"), then each as the mean of its words' vectors, where all of
     them must be there; fillers such as "of" or "with" are left out if the table lacks any word of the phrase.
 
     Args: name in canonical spelling, words the table in lower case.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics.vectors import word_vector
+        >>> words = {"hot": np.array([1.0, 0.0]), "air": np.array([0.0, 1.0]), "balloon": np.array([1.0, 1.0])}
+        >>> word_vector("hot_air_balloon", words).round(2).tolist()
+        [0.67, 0.67]
     """
     for phrases in _phrases(name):
         for phrase in phrases:
