@@ -54,7 +54,8 @@ def itq(
 
     Args: embeddings (N, D), of the TRAINING set only; bits R; iterations of the two steps; directions 1..R. Computed in
     float64; the same for the same seed on the same machine. Returns weight (R, D) and offset (R,) of the hyperplanes,
-    in the embeddings' type. Raises `ValueError` for embeddings that are none or not finite, and for directions out of range.
+    in the embeddings' type. Raises `ValueError` for embeddings that are none or not finite, and for directions out of
+    range.
 
     Example:
         >>> import torch
