@@ -149,7 +149,7 @@ def compared(model: CrossATNet, contents: list[bytes], ways: dict[str, Way], rep
 
 
 def embed(model: CrossATNet, squares: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    pieces = [squares[start : start + model.piece] for start in range(0, len(squares), model.piece)]
+    pieces = [squares[start : start + model.batch_size] for start in range(0, len(squares), model.batch_size)]
     return np.concatenate([model.embed(np.stack(piece), "photo") for piece in pieces])  # (N, D)
 
 

@@ -40,7 +40,7 @@ from crossatnet import CrossATNet, Gallery
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.evaluation.zero_shot import open_test
-from crossatnet.gallery.ingest.folder import BATCH
+from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH
 from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import PictureModel, side_of
 from crossatnet.model.network import CrossATNet as Network
@@ -116,7 +116,7 @@ def compared(checkpoint: str, folder: Path, repeats: int) -> list[dict[str, Any]
     }
     for runtime, kind in RUNTIMES.items():
         model = CrossATNet.from_pretrained(checkpoint, runtime=runtime)
-        ways[runtime] = (kind, BATCH, lambda pixels, model=model: model.embed(pixels, "photo"))
+        ways[runtime] = (kind, PICTURES_A_BATCH, lambda pixels, model=model: model.embed(pixels, "photo"))
     chosen = CrossATNet.from_pretrained(checkpoint)
     decoded = np.stack([plain.preprocess(file, "photo") for file in files])
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ways, "index")}
@@ -126,7 +126,8 @@ def compared(checkpoint: str, folder: Path, repeats: int) -> list[dict[str, Any]
     for _ in range(repeats):
         for name, (_, batch, embed) in ways.items():
             rates[name].append((from_disk(plain, files, batch, embed), alone(decoded, batch, embed)))
-        rates["index"].append((indexed(chosen, folder), alone(decoded, BATCH, lambda px: chosen.embed(px, "photo"))))
+        index, network = indexed(chosen, folder), alone(decoded, PICTURES_A_BATCH, lambda px: chosen.embed(px, "photo"))
+        rates["index"].append((index, network))
     part = chosen.photo_part if isinstance(chosen, OnnxModel) else "torch"
     kinds = {name: kind for name, (kind, _, _) in ways.items()} | {
         "index": "int8" if part == "photo-int8" else "float32"

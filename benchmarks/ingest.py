@@ -34,7 +34,7 @@ from PIL import Image
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.images import picture_size
-from crossatnet.gallery.ingest.folder import BATCH, list_pictures
+from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH, list_pictures
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 
@@ -76,7 +76,7 @@ def compared(model: CrossATNet, folder: Path, repeats: int) -> dict[str, Any]:
     decoded, steps = stepwise(model, files)
     pieces, batches = (
         [np.stack(decoded[start : start + size]) for start in range(0, len(files), size)]
-        for size in (model.piece, BATCH)
+        for size in (model.batch_size, PICTURES_A_BATCH)
     )
     timed: dict[str, list[tuple[float, float]]] = {"pieces": [], "batches": [], "index": []}
     embed(model, pieces[:2])  # the first calls prepare buffers

@@ -58,7 +58,7 @@ def main() -> None:
     with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
         with Gallery.create(Path(scratch, "made.gallery"), model) as gallery:
             fill(gallery, items)
-            gallery.store.settle()
+            gallery.store.flush()
         with Gallery.open(Path(scratch, "made.gallery"), model) as gallery:
             rows = timed(gallery, model, drawings(options.warm_up + options.queries))[options.warm_up :]
     summary = {}
@@ -114,7 +114,7 @@ def timed(gallery: Gallery, model: PictureModel, queries: list[Drawing]) -> list
     watch(model, "hash", "code")
     watch(snapshot, "hamming_nearest", "shortlist")
     watch(snapshot.Snapshot, "_scored", "re-rank")
-    watch(gallery.store, "items", "facts")
+    watch(gallery.store, "pictures", "facts")
     rows = []
     for query in queries:
         spent.clear()

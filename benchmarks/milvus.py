@@ -68,7 +68,7 @@ def measure(place: str, items: int, queries: int) -> dict[str, Any]:
     with Gallery.create(place, Planes(BITS)) as gallery:
         begin = time.perf_counter()
         fill(gallery, items, at_once=5000)
-        gallery.store.settle()
+        gallery.store.flush()
         seconds = time.perf_counter() - begin
         took, hits = [], []
         for query in Clusters(items).queries(queries + WARM_UP):

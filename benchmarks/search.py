@@ -147,7 +147,7 @@ def made_gallery(path: Path, items: int, bits: int) -> dict[str, Any]:
     with Gallery.create(path, Planes(bits)) as gallery:
         fill(gallery, items)
         filled = time.perf_counter()
-        gallery.store.settle()
+        gallery.store.flush()
     settled = time.perf_counter()
     sizes = {file.name.removeprefix("made.gallery") or "sqlite": file.stat().st_size for file in path.parent.iterdir()}
     return {"fill_s": round(filled - begin, 1), "settle_s": round(settled - filled, 1), "bytes": sizes}
@@ -184,7 +184,7 @@ def two_stage(items: int, path: Path, queries: int) -> dict[str, Any]:
 
 def code_bits(path: Path) -> int:
     with Gallery.open(path) as gallery:
-        return gallery.store.checkpoint.code_bits
+        return gallery.store.made_with.code_bits
 
 
 def faiss_exact(items: int, _: Path, queries: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def make_large(path: Path, model: CrossATNet, items: int) -> None:
     """A gallery of made-up embeddings with the codes that the model gives them. Its pictures' files do not exist."""
     with Gallery.create(path, model) as gallery:
         fill(gallery, items)
-        gallery.store.settle()
+        gallery.store.flush()
 
 
 def make_of_pictures(path: Path, model: CrossATNet, folder: Path, thumbnail_side: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crossatnet
-from crossatnet.gallery.backend import Facts, Stamp
+from crossatnet.gallery.backend import Facts, FileState
 
 BLOCK = 50_000  # items drawn at once
 ITEMS_A_CLUSTER = 200
@@ -90,10 +90,10 @@ class PhotoLike(Gallery):
 def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000) -> None:
     """Put `items` of `Clusters` into a gallery, under the codes its model gives them and paths that do not exist."""
     number = 0
-    for block in Clusters(items, place.store.checkpoint.dimension).blocks():
+    for block in Clusters(items, place.store.made_with.dimension).blocks():
         for part in np.split(block, range(at_once, len(block), at_once)):
             facts = [
-                Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", Stamp(1, 1, f"{n:064x}"), 640, 480)
+                Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", FileState(1, 1, f"{n:064x}"), 640, 480)
                 for n in range(number, number + len(part))
             ]
             place.store.put(facts, place.model.hash(part), part)

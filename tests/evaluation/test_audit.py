@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from crossatnet.config import Config, DataConfig, LossConfig, ModelConfig, SemanticsConfig, TrainConfig
-from crossatnet.data.fingerprints import ClassPictures, mark
+from crossatnet.data.hashes import short_hash
 from crossatnet.data.layouts import read_catalog
+from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import Split, load_split
 from crossatnet.evaluation.audit import ALIKE, Audit, audit, imagenet_finding
 from crossatnet.model.checkpoint import CONFIG, RECORD, WEIGHTS, read_record
@@ -103,7 +104,7 @@ def test_the_record_tells_what_was_read_and_nothing_of_the_machine(clean: Path) 
         for content in getattr(pictures, modality)
     }
     assert told == {
-        (item.class_name, item.modality, mark(digest))
+        (item.class_name, item.modality, short_hash(digest))
         for item, digest in zip(catalog.items, catalog.hashes, strict=True)
     }
     assert set(record.training_classes) == set(record.centring_classes) == set(record.hash_code_classes) == set(SEEN)
@@ -220,8 +221,8 @@ def test_an_unseen_picture_in_training_is_named_with_all_its_classes(base: Path)
     unseen = catalog.select(split.unseen, "photo")
 
     def add(record: dict[str, Any]) -> None:
-        record["pictures"]["bar"]["photo"].append(mark(unseen.hashes[2]))
-        record["pictures"]["plus"]["sketch"].append(mark(unseen.hashes[2]))
+        record["pictures"]["bar"]["photo"].append(short_hash(unseen.hashes[2]))
+        record["pictures"]["plus"]["sketch"].append(short_hash(unseen.hashes[2]))
 
     doctor(base, add)
     result = audit(base / "run", catalog, split, quiet=True)

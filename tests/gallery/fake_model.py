@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality, Picture, load_image, prepare
 
 SIDE = 8
-PIECE = 8
+BATCH_SIZE = 8
 
 
 class FakeModel:
@@ -34,7 +34,7 @@ class FakeModel:
         self.source = source
         self.name = f"fake-{seed}"
         self.has_attention = has_attention
-        self.piece = PIECE
+        self.batch_size = BATCH_SIZE
         generator = np.random.default_rng(seed)
         self._projection = generator.standard_normal((SIDE * SIDE * 3, dimension))
         self._planes = generator.standard_normal((dimension, code_bits))

@@ -14,8 +14,8 @@ from crossatnet.data.strokes import render
 from crossatnet.gallery import Gallery, Hit
 from crossatnet.gallery import gallery as search_module
 from crossatnet.gallery import shortlist as shortlist_module
-from crossatnet.gallery.backend import Facts, GalleryMissingError, Nearest, Stamp, Where
-from crossatnet.gallery.ingest.folder import BATCH
+from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingError, Nearest
+from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.sqlite.snapshot import Snapshot
 from crossatnet.system.errors import UserError
@@ -29,7 +29,7 @@ def random_embeddings(count: int, dimension: int = 16, seed: int = 0) -> NDArray
 
 def put(gallery: Gallery, model: FakeModel, embeddings: NDArray[np.float32], prefix: str = "/p/") -> None:
     facts = [
-        Facts(f"{prefix}{number}.png", "even" if number % 2 == 0 else None, Stamp(1, 1, "a"), 1, 1)
+        Facts(f"{prefix}{number}.png", "even" if number % 2 == 0 else None, FileState(1, 1, "a"), 1, 1)
         for number in range(len(embeddings))
     ]
     gallery.store.put(facts, model.hash(embeddings), embeddings)
@@ -176,7 +176,7 @@ def test_guided_order_is_the_oracles(
     model.guided_batch_sizes.clear()
     hits = gallery.search(sketch, k, rerank="guided")
     assert sum(model.guided_batch_sizes) == looked_at
-    assert max(model.guided_batch_sizes) <= BATCH
+    assert max(model.guided_batch_sizes) <= PICTURES_A_BATCH
     assert [hit.path for hit in hits] == [path for path, _ in expected]
     assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
     assert [hit.path for hit in hits] != [hit.path for hit in gallery.search(sketch, k)]
@@ -317,12 +317,12 @@ def test_conditions_hold_under_the_shortlist_too(
     monkeypatch.setattr(snapshot_module, "shortlist_length", lambda k, bits, items: min(300, items))
     stored, queries = random_embeddings(600), random_embeddings(10, seed=1)
     put(gallery, model, stored)
-    even = Where(class_names=("even",))
+    even = Filter(class_names=("even",))
     for query, hits in zip(queries, gallery.search_embeddings(queries, 10, even), strict=True):
         expected = [pair for pair in oracle(stored, query, 600) if pair[0] % 2 == 1][:10]  # ids count from 1
         assert [hit.id for hit in hits] == [number for number, _ in expected]
-    assert gallery.search(STROKES, 5, where=Where(path_prefix="/nowhere")) == []
-    guided = gallery.search(STROKES, 5, where=even, rerank="guided")
+    assert gallery.search(STROKES, 5, filter=Filter(path_prefix="/nowhere")) == []
+    guided = gallery.search(STROKES, 5, filter=even, rerank="guided")
     assert {hit.class_name for hit in guided} == {"even"}
     assert len(guided) == 5
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from crossatnet.config import Layout, ModelConfig
-from crossatnet.data.fingerprints import ClassPictures
+from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING, load_split
 from crossatnet.evaluation.zero_shot import refuse_seen
 from crossatnet.model import checkpoint as checkpoint_module

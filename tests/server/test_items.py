@@ -48,7 +48,7 @@ def test_galleries_and_their_statistics_are_told(client: TestClient, gallery: Ga
     statistics = client.get(BASE).json()
     assert told.items() <= statistics.items()
     assert statistics["class_counts"] == {"cat": 20, "dog": 20}
-    assert statistics["fingerprint"] == gallery.store.checkpoint.fingerprint
+    assert statistics["fingerprint"] == gallery.store.made_with.fingerprint
     assert statistics["bytes"] >= Path(gallery.store.name).stat().st_size
     assert str(Path(gallery.store.name).parent) not in client.get(BASE).text
 
@@ -254,7 +254,7 @@ def test_a_gallery_that_fails_is_one_plain_answer(
 
 
 def test_only_the_thumbnails_used_last_are_kept(gallery: Gallery, folder: Path) -> None:
-    items = [*gallery.store.items([1, 2, 3]).values()]
+    items = [*gallery.store.pictures([1, 2, 3]).values()]
     thumbnails = Thumbnails(most=2)
     made = [thumbnails.get(items[number]) for number in (0, 1, 0, 2)]  # the second goes
     for item in items:

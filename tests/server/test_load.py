@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from uvicorn.supervisors.multiprocess import Process
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.gallery.backend import Facts, Stamp
+from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.server import loop, run
 from crossatnet.server.settings import SEARCHES_WAITING
 
@@ -77,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     embeddings = np.random.default_rng(0).standard_normal((50, model.dimension)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     with Gallery.create(file, model) as gallery:
-        facts = [Facts(f"/none/{number}.jpg", None, Stamp(1, 1, f"{number:064x}"), 8, 8) for number in range(50)]
+        facts = [Facts(f"/none/{number}.jpg", None, FileState(1, 1, f"{number:064x}"), 8, 8) for number in range(50)]
         gallery.store.put(facts, model.hash(embeddings), embeddings)
     command = [
         sys.executable,
@@ -178,7 +178,7 @@ def test_a_killed_worker_takes_only_its_own_requests(server: Running) -> None:
 
 def test_a_worker_that_dies_while_it_is_asked_for_a_sign_of_life_is_noticed_at_once() -> None:
     worker = Process(uvicorn.Config("none:app"), [])  # never started: nobody else holds its end of the pipe
-    supervisor = run._Supervisor.__new__(run._Supervisor)
+    supervisor = run.Supervisor.__new__(run.Supervisor)
     supervisor.processes, supervisor.should_exit = [worker], threading.Event()
     supervisor.should_exit.set()  # nothing is to be started anew
     supervisor.keep_subprocess_alive()
@@ -199,7 +199,7 @@ def connected(clients: int) -> list[int]:
 
     async def count() -> None:
         here = asyncio.get_running_loop()
-        with run._bind("127.0.0.1", 0) as first, first.dup() as second, contextlib.ExitStack() as stack:
+        with run.bind("127.0.0.1", 0) as first, first.dup() as second, contextlib.ExitStack() as stack:
             servers = [
                 await here.create_server(partial(Counting, worker), sock=sock, backlog=clients)
                 for worker, sock in enumerate((first, second))
@@ -228,7 +228,7 @@ def test_all_connections_are_taken() -> None:
 
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers() -> None:
-    with run._bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+    with run.bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -87,7 +87,7 @@ def test_tokens_come_from_a_file(
 def test_mistakes_are_one_line(command: Callable[..., tuple[int, str]], gallery: Gallery, tmp_path: Path) -> None:
     place = gallery.store.name
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with run._bind("127.0.0.1", 0) as taken:
+    with run.bind("127.0.0.1", 0) as taken:
         for arguments, part in (
             ((tmp_path / "none.gallery",), "no gallery there"),
             ((place,), "was not saved"),  # the small model
@@ -109,7 +109,7 @@ def test_the_quickstart_gallery_is_made_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(quickstart, "build_quickstart", lambda folder, progress: folder)
     place = quickstart.quickstart_place(quiet=True)
     with Gallery.open(place.place) as gallery:
-        items = gallery.store.items([1, 2]).values()
+        items = gallery.store.pictures([1, 2]).values()
         assert sorted((item.facts.class_name, Path(item.facts.path).name) for item in items) == [
             ("owl", "owl.png"),
             ("teapot", "teapot.png"),
@@ -204,9 +204,9 @@ def test_a_killed_worker_is_replaced(pets: Path, servers: Callable[..., Server])
 
 
 def test_the_address_of_any_host_can_be_opened() -> None:
-    assert run._address("0.0.0.0", 1) == "http://127.0.0.1:1"
-    assert run._address("::1", 1) == "http://[::1]:1"
-    assert run._address("pictures.example", 1) == "http://pictures.example:1"
+    assert run.address_of("0.0.0.0", 1) == "http://127.0.0.1:1"
+    assert run.address_of("::1", 1) == "http://[::1]:1"
+    assert run.address_of("pictures.example", 1) == "http://pictures.example:1"
 
 
 def test_an_uploads_folder_is_made(tmp_path: Path, gallery: Gallery) -> None:

@@ -12,7 +12,7 @@ from httpx2 import Response
 from PIL import Image
 
 from crossatnet.data.strokes import render
-from crossatnet.gallery import Gallery, Hit, Where
+from crossatnet.gallery import Filter, Gallery, Hit
 from crossatnet.model.explain import attention_overlay
 from gallery.fake_model import FakeModel
 from oracles.search import hamming
@@ -90,7 +90,7 @@ def test_pages_put_together_are_the_whole_list(client: TestClient, ranking: str,
 
 
 def test_only_of_classes(client: TestClient, gallery: Gallery) -> None:
-    expected = pairs(gallery.search(DRAWING, k=30, where=Where(class_names=("cat",))))
+    expected = pairs(gallery.search(DRAWING, k=30, filter=Filter(class_names=("cat",))))
     answer = client.post(f"{BASE}/search/strokes", json={"strokes": HOUSE, "k": 30, "class_names": ["cat"]})
     assert shown(answer) == expected
     assert answer.json()["next_offset"] is None

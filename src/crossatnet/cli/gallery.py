@@ -16,7 +16,7 @@ from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
-    from crossatnet.gallery.backend import Where
+    from crossatnet.gallery.backend import Filter
     from crossatnet.gallery.gallery import Combine, Query
     from crossatnet.gallery.ingest.folder import Progress
 
@@ -81,12 +81,19 @@ def search(
     from crossatnet.gallery import Gallery
     from crossatnet.runtime.load import load
 
-    where = _where(class_name, under, since, before)
+    filter = _filter(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
     drawings = [_query(query) for query in queries]
     model = load(checkpoint, runtime) if checkpoint else None
     with Gallery.open(gallery, model, runtime) as opened:
-        hits = opened.search(drawings, k, "photo" if photo else "sketch", "guided" if guided else None, where, combine)
+        hits = opened.find(
+            drawings,
+            k,
+            modality="photo" if photo else "sketch",
+            ranking="guided" if guided else "float",
+            filter=filter,
+            combine=combine,
+        ).hits
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], indent=1))
         return
@@ -146,10 +153,10 @@ def info(gallery: Place, as_json: Json = False) -> None:
             "pictures": len(store),
             "classes": classes,
             "without_class": without_class,
-            "checkpoint": store.checkpoint.source or store.checkpoint.name,
-            "fingerprint": store.checkpoint.fingerprint,
-            "dimension": store.checkpoint.dimension,
-            "code_bits": store.checkpoint.code_bits,
+            "checkpoint": store.made_with.source or store.made_with.name,
+            "fingerprint": store.made_with.fingerprint,
+            "dimension": store.made_with.dimension,
+            "code_bits": store.made_with.code_bits,
             "thumbnail_side": store.thumbnail_side,
             "bytes": _sizes(gallery),
         }
@@ -225,10 +232,10 @@ def _query(text: str) -> "Query":
     return StrokeFile.open(Path(path)).read(int(row) - 1).drawing
 
 
-def _where(
+def _filter(
     class_names: list[str] | None, under: str | None, since: datetime | None, before: datetime | None
-) -> "Where":
-    from crossatnet.gallery.backend import Where
+) -> "Filter":
+    from crossatnet.gallery.backend import Filter
 
     prefix = ""
     if under == "":
@@ -236,7 +243,7 @@ def _where(
     if under is not None:
         is_folder = under.endswith(os.sep) or Path(under).is_dir()
         prefix = str(Path(under).resolve()).rstrip(os.sep) + (os.sep if is_folder else "")
-    return Where(tuple(class_names or ()), prefix, since, before)
+    return Filter(tuple(class_names or ()), prefix, since, before)
 
 
 def _sizes(place: str) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """The catalog: a checked list of picture files, each with its class and modality."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import ImageError, Modality, load_image
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import StrokeFile
@@ -100,17 +100,17 @@ class Catalog:
 
     def joined(self, other: "Catalog") -> "Catalog":
         """Both catalogs' usable items under this one's root; a picture that both have is a duplicate of this one's."""
-        known = {(digest, item.modality): item for digest, item in zip(self.hashes, self.items, strict=True)}
+        known = {(hashed, item.modality): item for hashed, item in zip(self.hashes, self.items, strict=True)}
         new, copies = [], []
-        for item, digest in zip(other.items, other.hashes, strict=True):
-            kept = known.get((digest, item.modality))
+        for item, hashed in zip(other.items, other.hashes, strict=True):
+            kept = known.get((hashed, item.modality))
             if kept is None:
-                new.append((item, digest))
+                new.append((item, hashed))
             elif item != kept:
                 copies.append((item, kept))
         return Catalog(
             (*self.items, *(item for item, _ in new)),
-            (*self.hashes, *(digest for _, digest in new)),
+            (*self.hashes, *(hashed for _, hashed in new)),
             (*self.problems, *other.problems),
             (*self.duplicates, *other.duplicates, *copies),
             self.root,
@@ -176,15 +176,15 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
     first: dict[tuple[str, Modality], Item] = {}
     with ThreadPoolExecutor() as pool:
         checked = track(pool.map(_check, candidates), "checking pictures", len(candidates), quiet)
-        for item, (digest, reason) in zip(candidates, checked, strict=True):
+        for item, (hashed, reason) in zip(candidates, checked, strict=True):
             if reason is not None:
                 problems.append(Problem(item, reason))
-            elif (digest, item.modality) in first:
-                duplicates.append((item, first[digest, item.modality]))
+            elif (hashed, item.modality) in first:
+                duplicates.append((item, first[hashed, item.modality]))
             else:
-                first[digest, item.modality] = item
+                first[hashed, item.modality] = item
                 good.append(item)
-                hashes.append(digest)
+                hashes.append(hashed)
     if not good:
         reason = f"; the first: {problems[0].reason}" if problems else ""
         raise UserError(f"{root}: no usable pictures{reason}")
@@ -201,4 +201,4 @@ def _check(item: Item) -> tuple[str, str | None]:
             content = open_item(item).tobytes()
     except ImageError as error:
         return "", str(error)
-    return hashlib.sha256(content).hexdigest(), None
+    return content_hash(content), None

@@ -16,9 +16,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from crossatnet.data.catalog import Catalog
-from crossatnet.data.fingerprints import Looks, looks, mark, near
+from crossatnet.data.hashes import short_hash
 from crossatnet.data.imagenet import PUBLISHED, counterparts, sorted_by_standing
 from crossatnet.data.images import Modality
+from crossatnet.data.looks import Looks, looks, near
 from crossatnet.data.names import are_related, canonical
 from crossatnet.data.splits import Split
 from crossatnet.model.checkpoint import (
@@ -30,7 +31,7 @@ from crossatnet.model.checkpoint import (
     TrainingRecord,
     read_config,
     read_record,
-    weights_mark,
+    weights_hash,
 )
 
 ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
@@ -170,9 +171,9 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
 
 def tested(catalog: Catalog, split: Split) -> Catalog:
     """The pictures of unseen classes, also those that a scan left out because a seen class has the same ones."""
-    unseen, digests = catalog.select(split.unseen), dict(zip(catalog.items, catalog.hashes, strict=True))
+    unseen, hashes = catalog.select(split.unseen), dict(zip(catalog.items, catalog.hashes, strict=True))
     copies = {
-        copy: digests[kept]
+        copy: hashes[kept]
         for copy, kept in catalog.duplicates
         if copy.class_name in split.unseen_set and kept.class_name not in split.unseen_set
     }
@@ -237,7 +238,7 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
     if differing:
         message = f"{RECORD} and {CONFIG} disagree about {len(differing)} classes: {', '.join(differing[:5])}"
         found.append(Finding.of("other record", differing[0], message))
-    if record.weights != weights_mark(folder):
+    if record.weights != weights_hash(folder):
         message = f"{RECORD} was written for other weights than {folder / WEIGHTS}"
         found.append(Finding.of("other record", WEIGHTS, message))
     bare = [
@@ -259,10 +260,10 @@ def picture_findings(record: TrainingRecord, unseen: Catalog) -> list[Finding]:
             "unseen picture",
             item.label,
             f"{item.label} ({item.class_name}, {item.modality}) is a picture that training read as"
-            f" {' and '.join(known[mark(digest)])}",
+            f" {' and '.join(known[short_hash(content_hash)])}",
         )
-        for item, digest in zip(unseen.items, unseen.hashes, strict=True)
-        if mark(digest) in known
+        for item, content_hash in zip(unseen.items, unseen.hashes, strict=True)
+        if short_hash(content_hash) in known
     ]
 
 
@@ -277,8 +278,8 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
     found = []
     pairs = near(shown, np.array([int(look, 16) for _, look in trained], dtype=np.uint64), ALIKE)
     for row, other, distance in zip(*pairs, strict=True):
-        item, digest = photos[row]
-        if mark(digest) not in known:
+        item, content_hash = photos[row]
+        if short_hash(content_hash) not in known:
             found.append(
                 Finding.of(
                     "near-duplicate",
@@ -332,7 +333,7 @@ def _with_counterparts(name: str) -> str:
 
 
 def _known(record: TrainingRecord) -> dict[str, list[str]]:
-    """Mark of every picture that training read -> its classes and modalities, in words."""
+    """Short hash of every picture that training read -> its classes and modalities, in words."""
     modalities: tuple[Modality, ...] = ("sketch", "photo")
     known: dict[str, list[str]] = {}
     for name, pictures in record.pictures.items():

@@ -68,7 +68,7 @@ class EmbeddingFile:
 
     @property
     def task_digest(self) -> str:
-        """Digest of the classes of queries and gallery in their order: equal for two models put to one task."""
+        """SHA-256 of the classes of queries and gallery in their order: equal for two models put to one task."""
         lists = [
             np.asarray(classes).astype(str).tolist() for classes in (self.task.query_class, self.task.gallery_class)
         ]

@@ -258,7 +258,7 @@ def sides(trial: Trial, embedded: Mapping[Modality, Embedded]) -> tuple[Embedded
 def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     """Score a file of embeddings or codes of any model, as `embeddings.read_embeddings` takes it.
 
-    Nothing tells which data it is made from: `data` is a digest of the classes of queries and gallery, so that only
+    Nothing tells which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
     files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
     """
     file = read_embeddings(path)

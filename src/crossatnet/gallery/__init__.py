@@ -1,7 +1,18 @@
 """Searchable collections of pictures on disk."""
 
-from crossatnet.gallery.backend import Where
-from crossatnet.gallery.gallery import Gallery, Hit
+from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPicture
+from crossatnet.gallery.gallery import Gallery
 from crossatnet.gallery.ingest.folder import IngestSummary
+from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 
-__all__ = ["Gallery", "Hit", "IngestSummary", "Where"]
+__all__ = [
+    "Filter",
+    "Gallery",
+    "GalleryMissingError",
+    "Hit",
+    "IngestSummary",
+    "PictureGoneError",
+    "Ranking",
+    "SearchResult",
+    "StoredPicture",
+]

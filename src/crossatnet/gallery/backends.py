@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from crossatnet.gallery.backend import Backend, Checkpoint
+from crossatnet.gallery.backend import Backend, MadeWith
 from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
@@ -17,12 +17,12 @@ def open_backend(place: str | Path) -> Backend:
     return Store.open(Path(place))
 
 
-def create_backend(place: str | Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> Backend:
+def create_backend(place: str | Path, made_with: MadeWith, thumbnail_side: int = 0) -> Backend:
     """Make an empty gallery at a place. Raises `UserError` if there is something already."""
     if isinstance(place, str) and place.startswith(SCHEME):
         from crossatnet.gallery.milvus.backend import MilvusBackend
 
         if thumbnail_side:
             raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
-        return MilvusBackend.create(Address.parse(place), checkpoint)
-    return Store.create(Path(place), checkpoint, thumbnail_side)
+        return MilvusBackend.create(Address.parse(place), made_with)
+    return Store.create(Path(place), made_with, thumbnail_side)

@@ -17,7 +17,7 @@ class Embedder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of weights and configuration: two models that embed alike share it."""
+        """SHA-256 of weights and configuration: two models that embed alike share it."""
 
     @property
     def source(self) -> str:
@@ -40,7 +40,7 @@ class Embedder(Protocol):
         """Whether `guide` can be asked."""
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """How many pictures at a time `embed` takes fastest, called by several threads."""
 
     def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:

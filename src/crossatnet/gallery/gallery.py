@@ -9,8 +9,9 @@ cosine between embeddings orders it.
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import Drawing, render
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Checkpoint, Item, Where
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.folder import BATCH, IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
-from crossatnet.model.interface import GUIDED
+from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.load import load
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
@@ -33,21 +35,8 @@ from crossatnet.system.errors import UserError
 Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
-Ranking = Literal["float", "code"]
 
-
-@dataclass(frozen=True)
-class Hit:
-    """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute.
-
-    After guided re-ranking it is the mean of that cosine and the one with what the drawing sees in the picture; ranked
-    by codes, the share of their bits that are equal, 0..1.
-    """
-
-    id: int
-    path: str
-    score: float
-    class_name: str | None
+GUIDED_AT_ONCE = 32  # pictures that a drawing looks at in one pass of the network
 
 
 class Gallery:
@@ -106,8 +95,8 @@ class Gallery:
 
         With `thumbnail_side` every picture's thumbnail of so many pixels, along its longer side, is kept too.
         """
-        checkpoint = Checkpoint(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
-        return cls(create_backend(place, checkpoint, thumbnail_side), model)
+        made_with = MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
+        return cls(create_backend(place, made_with, thumbnail_side), model)
 
     def __enter__(self) -> Self:
         return self
@@ -140,14 +129,14 @@ class Gallery:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`."""
         return add_folder(self.store, self.model, Path(folder), progress)
 
-    def add_picture(self, path: Path, class_name: str | None = None) -> Item:
+    def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or bring it up to date; its stored item.
 
         Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
         """
         add_picture(self.store, self.model, path, class_name)
         key = self.store.ids([str(path)])[str(path)]
-        return self.store.items([key])[key]
+        return self.store.pictures([key])[key]
 
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Forget pictures, and all below where a path is a folder's; the files stay. Returns how many were forgotten.
@@ -161,7 +150,7 @@ class Gallery:
             absolute = os.path.normpath(Path(path).absolute())  # not resolved: what is gone has no links any more
             names = {absolute, str(Path(path).resolve())}
             found = [
-                *self.store.stamps([*names]),
+                *self.store.file_states([*names]),
                 *(below for name in names for below in self.store.paths_under(Path(name))),
             ]
             if not found:
@@ -175,10 +164,10 @@ class Gallery:
         k: int = 10,
         modality: Modality = "sketch",
         rerank: Rerank | None = None,
-        where: Where = EVERYTHING,
+        filter: Filter = EVERYTHING,
         combine: Combine = "average",
     ) -> list[Hit]:
-        """The `k` pictures nearest to a sketch or photo, best first; fewer if no more meet the conditions of `where`.
+        """The `k` pictures nearest to a sketch or photo, best first; fewer if no more meet the conditions of `filter`.
 
         A query is a picture or a drawing's strokes. Several in a list are searched for together: by the `average` of
         their embeddings, for drawings of one thing, or as a `union`, where the nearest of them gives a picture's score.
@@ -187,83 +176,163 @@ class Gallery:
         the sketch-guided attention. Raises `ImageError` if a query cannot be read, and `UserError` if k < 1 or if a
         guided search is asked of a photo, of several queries, or of a model without attention.
         """
-        _check_k(k)
-        queries = query if isinstance(query, list) else [query]
-        if not queries:
-            raise UserError("no query: give a drawing, a photo, or several in a list")
-        if rerank and (modality != "sketch" or len(queries) > 1):
-            raise UserError("guided re-ranking needs a drawing, and one only: search by one sketch, or without it")
-        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
-        pixels = np.stack([self.model.preprocess(picture, modality) for picture in pictures])  # (Q, S, S, 3)
-        embeddings = self.model.embed(pixels, modality)  # (Q, D)
-        if not rerank:
-            return self._combined(embeddings, k, where, combine)
-        if not self.model.has_attention:
-            raise UserError(f"{self.model.name} has no attention to guide: search without re-ranking")
-        return self.look_again(pixels[0], self.search_embeddings(embeddings, max(k, GUIDED), where)[0])[:k]
+        ranking: Ranking = rerank or "float"
+        return self.find(query, k, modality=modality, ranking=ranking, filter=filter, combine=combine).hits
+
+    def find(
+        self,
+        query: Query | list[Query] | StoredPicture,
+        k: int = 10,
+        offset: int = 0,
+        *,
+        modality: Modality = "sketch",
+        ranking: Ranking = "float",
+        filter: Filter = EVERYTHING,
+        combine: Combine = "average",
+        reranked: int | None = None,
+        read: Callable[[StoredPicture], Picture] = lambda stored: stored.facts.path,
+    ) -> SearchResult:
+        """The `k` hits after the first `offset` ones, and all that is known of them; see `search` for the rest.
+
+        A stored picture finds others like it, and not itself. A guided ranking re-orders the first `reranked` hits,
+        which are then all there are. They reach by default to the end of the page, and are `GUIDED` at least; give one
+        number for all pages of a search, so that they fit together. `read` gives the file or content of a hit's picture to look at; where
+        that raises `ImageError`, or cannot be read, the hit keeps its score.
+
+        Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
+        model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
+        """
+        _check_page(k, offset)
+        own = query.id if isinstance(query, StoredPicture) else NO_ITEM
+        depth = offset + k
+        wanted = depth + 1 + (own != NO_ITEM)  # one more, to see whether another page follows; and the query itself
+        if ranking == "guided":
+            self._check_guidable(query, modality)
+            wanted = reranked or max(depth, GUIDED)
+        started = time.perf_counter()
+        pixels, embeddings = self._embedded(query, modality)  # (Q, S, S, 3), (Q, D)
+        embedded = time.perf_counter()
+        hits, pictures = self._ranked(embeddings, wanted, filter, ranking, combine)
+        found = time.perf_counter()
+        if ranking == "guided":
+            hits = self._rerank(pixels[0], hits, lambda hit: read(pictures[hit.id]))
+        network = embedded - started + time.perf_counter() - found
+        others = [hit for hit in hits if hit.id != own]
+        shown = others[offset:depth]
+        known = [pictures[hit.id] for hit in shown]
+        return SearchResult(shown, known, offset, len(others) > depth, network, found - embedded)
 
     def search_embeddings(
-        self, embeddings: NDArray[np.float32], k: int = 10, where: Where = EVERYTHING, ranking: Ranking = "float"
+        self,
+        embeddings: NDArray[np.float32],
+        k: int = 10,
+        filter: Filter = EVERYTHING,
+        ranking: Literal["float", "code"] = "float",
     ) -> list[list[Hit]]:
         """The `k` nearest pictures of each of the queries (Q, D), best first, pictures of equal score by id.
 
-        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `where`; or, with
+        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `filter`; or, with
         `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1 or the embeddings
         have another shape or hold anything but finite numbers.
         """
-        _check_k(k)
+        _check_page(k)
+        return self._nearest(embeddings, k, filter, ranking)[0]
+
+    def attention(self, drawing: Query, photo: Picture) -> NDArray[np.float32]:
+        """Where a drawing looks in a photo: a map (h, w) that sums to 1 for each attention head, (M, h, w).
+
+        Raises `CannotGuideError` if the model has no attention, `ImageError` if one of the two cannot be read.
+        """
+        check_attention(self.model, "to show; take another checkpoint")
+        sketch = self._pixels(drawing, "sketch")[0]  # (S, S, 3)
+        _, attention = self.model.guide(sketch, self._pixels(photo, "photo"))  # (1, M, h, w)
+        return np.asarray(attention[0])
+
+    def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
+        """Queries as the network takes them, (Q, S, S, 3): the one place that draws strokes and reads pictures."""
+        queries = query if isinstance(query, list) else [query]
+        if not queries:
+            raise UserError("no query: give a drawing, a photo, or several in a list")
+        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
+        return np.stack([self.model.preprocess(picture, modality) for picture in pictures])
+
+    def _embedded(
+        self, query: Query | list[Query] | StoredPicture, modality: Modality
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Queries as pixels (Q, S, S, 3) and as embeddings (Q, D); a stored picture has no pixels here."""
+        if not isinstance(query, StoredPicture):
+            pixels = self._pixels(query, modality)
+            return pixels, self.model.embed(pixels, modality)
+        embedding = self.store.embedding(query.id)
+        if embedding is None:
+            raise PictureGoneError(f"{query.facts.path}: not in {self.store.name} any more; search again")
+        return np.empty((0, 0, 0, 3), np.uint8), embedding[None]
+
+    def _check_guidable(self, query: Query | list[Query] | StoredPicture, modality: Modality) -> None:
+        is_one_drawing = modality == "sketch" and not isinstance(query, StoredPicture)
+        if not is_one_drawing or (isinstance(query, list) and len(query) > 1):
+            raise CannotGuideError(
+                "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
+            )
+        check_attention(self.model, "to guide: search without re-ranking")
+
+    def _nearest(
+        self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking
+    ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
+        """The `k` nearest pictures of each of the queries (Q, D), and what is stored of them, by id."""
         queries = unit_rows(self._checked(embeddings))  # (Q, D)
         if not len(queries):
-            return []
+            return [], {}
         codes = self.model.hash(queries)  # (Q, B)
         if ranking == "code":
-            ids, scores = self.store.nearest_codes(codes, k, where)
+            ids, scores = self.store.nearest_codes(codes, k, filter)
         else:
-            ids, scores = self.store.nearest(queries, codes, k, where)
-        items = self.store.items(np.unique(ids[ids != NO_ITEM]).tolist())
-        return [
+            ids, scores = self.store.nearest(queries, codes, k, filter)
+        pictures = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
+        hits = [
             [
-                Hit(key, items[key].facts.path, score, items[key].facts.class_name)
+                Hit(key, pictures[key].facts.path, score, pictures[key].facts.class_name)
                 for key, score in zip(row_ids, row_scores, strict=True)
-                if key in items  # and not removed by another process since it was found
+                if key in pictures  # and not removed by another process since it was found
             ]
             for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
+        return hits, pictures
 
-    def _combined(self, embeddings: NDArray[np.float32], k: int, where: Where, combine: Combine) -> list[Hit]:
-        """The hits of several queries (Q, D) together."""
+    def _ranked(
+        self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
+    ) -> tuple[list[Hit], dict[int, StoredPicture]]:
+        """The `k` best hits of several queries (Q, D) together, and what is stored of their pictures, by id."""
         if combine == "average":
-            return self.search_embeddings(embeddings.mean(axis=0, keepdims=True), k, where)[0]
-        if combine != "union":
+            embeddings = embeddings.mean(axis=0, keepdims=True)  # (1, D)
+        elif combine != "union":
             raise UserError(f"unknown way to combine queries '{combine}': give 'average' or 'union'")
+        found, pictures = self._nearest(embeddings, k, filter, ranking)
+        if len(found) == 1:
+            return found[0], pictures
         best: dict[int, Hit] = {}
-        for hit in (hit for hits in self.search_embeddings(embeddings, k, where) for hit in hits):
+        for hit in (hit for hits in found for hit in hits):
             if hit.id not in best or hit.score > best[hit.id].score:
                 best[hit.id] = hit
-        return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k]
+        return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k], pictures
 
-    def look_again(
-        self, sketch: NDArray[np.uint8], hits: list[Hit], read: Callable[[Hit], Picture] = lambda hit: hit.path
-    ) -> list[Hit]:
-        """Hits in the order of their scores through the eyes of a sketch (S, S, 3).
-
-        `read` gives the picture of a hit; one that raises `ImageError`, or cannot be read, keeps its score.
-        """
+    def _rerank(self, sketch: NDArray[np.uint8], hits: list[Hit], read: Callable[[Hit], Picture]) -> list[Hit]:
+        """Hits in the order of their scores through the eyes of a sketch (S, S, 3)."""
         rescored = []
-        for part in (hits[start : start + BATCH] for start in range(0, len(hits), BATCH)):
+        for some in (hits[start : start + GUIDED_AT_ONCE] for start in range(0, len(hits), GUIDED_AT_ONCE)):
             readable: dict[int, NDArray[np.uint8]] = {}
-            for number, hit in enumerate(part):
+            for number, hit in enumerate(some):
                 with contextlib.suppress(ImageError):  # moved or damaged since it was indexed
                     readable[number] = self.model.preprocess(read(hit), "photo")
             if readable:
                 seen = self.model.guide(sketch, np.stack([*readable.values()]))[0]
                 for number, similarity in zip(readable, seen.tolist(), strict=True):
-                    part[number] = replace(part[number], score=(part[number].score + similarity) / 2)
-            rescored += part
+                    some[number] = replace(some[number], score=(some[number].score + similarity) / 2)
+            rescored += some
         return sorted(rescored, key=lambda hit: -hit.score)
 
     def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self.store.checkpoint.dimension
+        dimension = self.store.made_with.dimension
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
             raise UserError(
@@ -274,13 +343,15 @@ class Gallery:
         return embeddings
 
 
-def _check_k(k: int) -> None:
+def _check_page(k: int, offset: int = 0) -> None:
     if k < 1:
         raise UserError(f"k is {k}; ask for 1 hit or more")
+    if offset < 0:
+        raise UserError(f"offset is {offset}; pass over 0 hits or more")
 
 
 def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
-    made_with = store.checkpoint
+    made_with = store.made_with
     if model.fingerprint != made_with.fingerprint:
         raise UserError(
             f"{store.name}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
@@ -290,7 +361,7 @@ def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
 
 
 def _load_model(store: Backend, runtime: Runtime) -> Embedder:
-    made_with = store.checkpoint
+    made_with = store.made_with
     if not made_with.source:
         raise UserError(
             f"{store.name}: made with the model {made_with.name}, which was not saved then; pass it to Gallery.open"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.fingerprints import ClassPictures, mark
+from crossatnet.data.hashes import short_hash
+from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING
 from crossatnet.system.errors import UserError, did_you_mean
 from crossatnet.system.version import __version__
@@ -79,14 +80,14 @@ class Provenance(BaseModel):
 class TrainingRecord(BaseModel):
     """All that training has read, the contents of record.json: what the audit goes by.
 
-    Pictures are kept as fingerprints, never by name or path, and with those of classes held out to choose the epoch.
-    Classes are in canonical spelling; a list is empty where training did no such thing.
+    Pictures are kept as short hashes and looks, never by name or path, and with those of classes held out to choose the
+    epoch. Classes are in canonical spelling; a list is empty where training did no such thing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = RECORD_FORMAT
-    weights: str = ""  # mark of the file of weights that this is the record of; filled in as both are saved
+    weights: str = ""  # short hash of the file of weights that this is the record of; filled in as both are saved
     pictures: dict[str, ClassPictures]
     training_classes: tuple[str, ...]
     selection_classes: tuple[str, ...]  # seen ones, held out to choose the epoch
@@ -190,17 +191,17 @@ def read_record(folder: Path) -> TrainingRecord | None:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
 
 
-def weights_mark(folder: Path) -> str:
-    """The mark of a checkpoint's file of weights. Raises `UserError` if it is missing.
+def weights_hash(folder: Path) -> str:
+    """The short hash of a checkpoint's file of weights. Raises `UserError` if it is missing.
 
     Example:
-        >>> from crossatnet.model.checkpoint import locate, weights_mark
-        >>> len(weights_mark(locate("crossatnet-open")))
+        >>> from crossatnet.model.checkpoint import locate, weights_hash
+        >>> len(weights_hash(locate("crossatnet-open")))
         16
     """
     try:
         with (folder / WEIGHTS).open("rb") as file:
-            return mark(hashlib.file_digest(file, "sha256").hexdigest())
+            return short_hash(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
 

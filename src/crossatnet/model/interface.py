@@ -10,7 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +63,11 @@ class PictureModel(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Digest of settings and weights: equal only for networks that embed alike, in whatever runtime."""
+        """SHA-256 of settings and weights: equal only for networks that embed alike, in whatever runtime."""
 
     @property
     @abstractmethod
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """How many pictures at a time `embed` takes fastest, called by several threads."""
 
     @abstractmethod
@@ -168,6 +168,28 @@ class PictureModel(ABC):
         codes = self.hash(rows, bits)
         codes[np.isnan(rows[:, 0])] = 0
         return codes
+
+
+class CannotGuideError(UserError):
+    """No drawing can guide here: the model has no attention, or there is no single drawing."""
+
+
+class Attentive(Protocol):
+    """What `check_attention` asks of a model."""
+
+    @property
+    def name(self) -> str:
+        """What to call the model in a message."""
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether a sketch can guide what is taken from a photo."""
+
+
+def check_attention(model: Attentive, purpose: str) -> None:
+    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead."""
+    if not model.has_attention:
+        raise CannotGuideError(f"{model.name} has no attention {purpose}")
 
 
 def side_of(config: ModelConfig, modality: Modality) -> int:

@@ -126,11 +126,11 @@ class CrossATNet(nn.Module, PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of settings and weights: equal only for networks that embed alike."""
-        return digest(self, self.config.model_dump_json())
+        """SHA-256 of settings and weights: equal only for networks that embed alike."""
+        return fingerprint_of(self, self.config.model_dump_json())
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """On a CPU few: the maps of more outgrow its caches, and the system makes room for them anew each time."""
         return 4 if self.device.type == "cpu" else 32
 
@@ -188,8 +188,8 @@ class CrossATNet(nn.Module, PictureModel):
             ) from error
 
 
-def digest(module: nn.Module, *facts: str) -> str:
-    """Hex digest of a module's weights and of further facts."""
+def fingerprint_of(module: nn.Module, *facts: str) -> str:
+    """SHA-256 of a module's weights and of further facts, in hexadecimal digits."""
     hashed = hashlib.sha256("\n".join(facts).encode())
     for name, tensor in sorted(module.state_dict().items()):
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -24,7 +24,7 @@ from crossatnet.model.checkpoint import (
     locate,
     read_config,
     source_of,
-    weights_mark,
+    weights_hash,
 )
 from crossatnet.model.network import CrossATNet
 from crossatnet.system.errors import UserError
@@ -52,7 +52,7 @@ def save_checkpoint(
     (folder / RECORD).unlink(missing_ok=True)
     (folder / FORM).unlink(missing_ok=True)
     if record is not None:
-        bound = record.model_copy(update={"weights": weights_mark(folder)})
+        bound = record.model_copy(update={"weights": weights_hash(folder)})
         (folder / RECORD).write_text(bound.model_dump_json() + "\n", encoding="utf-8")
     (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card(config), encoding="utf-8")

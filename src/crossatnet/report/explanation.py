@@ -8,7 +8,7 @@ from PIL import Image
 
 from crossatnet.data.images import load_image
 from crossatnet.model.explain import overlays
-from crossatnet.model.interface import PictureModel
+from crossatnet.model.interface import PictureModel, check_attention
 from crossatnet.report.plots import Cell, GridRow, retrieval_grid
 from crossatnet.system.errors import UserError
 
@@ -18,11 +18,10 @@ COLUMNS, MOST = 6, 60  # photos in a row of the picture, and in all
 def explain(network: PictureModel, sketch: Path, photos: Sequence[Path]) -> Image.Image:
     """The drawing, and each photo under what the drawing sees in it, best match first.
 
-    Raises `UserError` if the network has no attention or there are no photos or too many, and `ImageError` for a
-    picture that cannot be read.
+    Raises `CannotGuideError` if the network has no attention, `UserError` if there are no photos or too many, and
+    `ImageError` for a picture that cannot be read.
     """
-    if not network.has_attention:
-        raise UserError(f"{network.name} has no attention to show; take another checkpoint")
+    check_attention(network, "to show; take another checkpoint")
     if not photos:
         raise UserError("no photos to look at: give at least one")
     if len(photos) > MOST:

@@ -8,7 +8,7 @@
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
 The graphs hold no weights: as external data, which ONNX knows, they point into model.safetensors, so the form takes a
-megabyte and cannot go with other weights. onnx.json is the list of them, with digests.
+megabyte and cannot go with other weights. onnx.json is the list of them, with content hashes.
 """
 
 import hashlib

@@ -65,7 +65,7 @@ class OnnxModel(PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of settings and weights: that of the network, for galleries are searched by either."""
+        """SHA-256 of settings and weights: that of the network, for galleries are searched by either."""
         return self.form.fingerprint
 
     @property
@@ -77,7 +77,7 @@ class OnnxModel(PictureModel):
             return self._choice
 
     @property
-    def piece(self) -> int:
+    def batch_size(self) -> int:
         """Few: each is computed by itself, and more threads read on meanwhile."""
         return 4
 

@@ -84,5 +84,4 @@ def _compute_on_one_core() -> None:
 
 def _warm_up(gallery: Gallery) -> None:
     """What only the first search would have to do: read the codes, let torch set itself up."""
-    pixels = gallery.model.preprocess(Image.new("RGB", (256, 256), "white"), "sketch")
-    gallery.search_embeddings(gallery.model.embed(pixels[None], "sketch"), 1)
+    gallery.search(Image.new("RGB", (256, 256), "white"), 1)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from crossatnet.data.images import ImageError, TooManyPixelsError
+from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
 from crossatnet.system.errors import UserError
@@ -88,11 +89,16 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def of_user_error(error: UserError) -> ApiError:
-    """A bad picture is the client's mistake. Anything else is the server's own trouble, and may name its files."""
+    """A bad picture, or a ranking that cannot be, is the client's mistake.
+
+    Anything else is the server's own trouble, and may name its files.
+    """
     if isinstance(error, TooManyPixelsError):
         return ApiError(413, str(error))
     if isinstance(error, ImageError):
         return ApiError(400, str(error), "bad_picture")
+    if isinstance(error, CannotGuideError):
+        return ApiError(422, str(error))
     log.error("%s", error)
     return ApiError(503, "the gallery cannot be used now: try again later; the server's log says why")
 

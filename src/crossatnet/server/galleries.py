@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import LARGEST_ID, Item
+from crossatnet.gallery import Gallery, StoredPicture
+from crossatnet.gallery.backend import LARGEST_ID
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.errors import ApiError
 from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
@@ -24,12 +24,12 @@ class Served:
     credits: str | None = None
     uploads: Path | None = None
 
-    def item(self, item_id: str) -> Item:
-        """A stored item by its id as it stands in addresses. Raises `ApiError` 404."""
+    def stored(self, item_id: str) -> StoredPicture:
+        """A stored picture by its id as it stands in addresses. Raises `ApiError` 404."""
         if re.fullmatch(r"[0-9]{1,19}", item_id, re.ASCII) and (key := int(item_id)) <= LARGEST_ID:
-            items = self.gallery.store.items([key])
-            if key in items:
-                return items[key]
+            found = self.gallery.store.pictures([key])
+            if key in found:
+                return found[key]
         raise ApiError(404, f"no picture of that id in {self.name}; it may have been removed: search again")
 
     def answer(self) -> GalleryAnswer:
@@ -43,22 +43,22 @@ class Served:
         sizes = [file.stat().st_size for file in files if file.is_file()]
         return GalleryStatistics(
             **self._facts(),
-            dimension=store.checkpoint.dimension,
-            fingerprint=store.checkpoint.fingerprint,
+            dimension=store.made_with.dimension,
+            fingerprint=store.made_with.fingerprint,
             thumbnail_side=store.thumbnail_side,
             bytes=sum(sizes) if sizes else None,
             class_counts={name: count for name, count in store.classes().items() if name is not None},
         )
 
     def _facts(self) -> dict[str, object]:
-        checkpoint = self.gallery.store.checkpoint
+        made_with = self.gallery.store.made_with
         return {
             "name": self.name,
             "title": self.title,
             "pictures": len(self.gallery),
-            "checkpoint": checkpoint.name,
+            "checkpoint": made_with.name,
             "guided": self.gallery.model.has_attention,
-            "code_bits": checkpoint.code_bits,
+            "code_bits": made_with.code_bits,
             "uploads": self.uploads is not None,
             "credits": self.credits,
         }
@@ -99,7 +99,7 @@ def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: 
     models: dict[str, Embedder] = {}  # by fingerprint: galleries of one checkpoint share it
     for place in places:
         gallery = Gallery.open(place.place, model)
-        fingerprint = gallery.store.checkpoint.fingerprint
+        fingerprint = gallery.store.made_with.fingerprint
         if fingerprint in models:
             gallery.close()
             gallery = Gallery.open(place.place, models[fingerprint])

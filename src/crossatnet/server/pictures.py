@@ -4,7 +4,6 @@ A picture is served if its file still has the bytes that were indexed, told by t
 its place nor another file can be had through the server, whatever happens to the folder meanwhile.
 """
 
-import hashlib
 import io
 import os
 import stat
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import MAX_BYTES, ImageError, load_image
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
@@ -32,14 +32,14 @@ class Thumbnails:
         self._made: OrderedDict[str, bytes] = OrderedDict()  # the latest used last
         self._lock = threading.Lock()
 
-    def get(self, item: Item) -> bytes:
-        """The thumbnail of an item, made now if it is not among those kept. Raises as `read_known`."""
-        key = item.facts.stamp.content_hash
+    def get(self, stored: StoredPicture) -> bytes:
+        """The thumbnail of a stored picture, made now if it is not among those kept. Raises as `read_known`."""
+        key = stored.facts.file.content_hash
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)
                 return self._made[key]
-        made = make_thumbnail(read_known(item), THUMBNAIL_SIDE)
+        made = make_thumbnail(read_known(stored), THUMBNAIL_SIDE)
         with self._lock:
             self._made[key] = made
             if len(self._made) > self._most:
@@ -47,46 +47,48 @@ class Thumbnails:
         return made
 
 
-def file_name(item: Item) -> str:
+def file_name(stored: StoredPicture) -> str:
     """The picture's name without its folder: where it lies is nobody's business."""
-    return Path(item.facts.path).name
+    return Path(stored.facts.path).name
 
 
-def read_known(item: Item) -> bytes:
-    """The bytes of an item's file. Raises `ApiError` 409 if they are not those that were indexed."""
-    refusal = ApiError(409, f"{file_name(item)}: its file is gone or has changed since it was indexed; index it again")
-    stamp = item.facts.stamp
+def read_known(stored: StoredPicture) -> bytes:
+    """The bytes of a stored picture's file. Raises `ApiError` 409 if they are not those that were indexed."""
+    refusal = ApiError(
+        409, f"{file_name(stored)}: its file is gone or has changed since it was indexed; index it again"
+    )
+    known = stored.facts.file
     try:
         # a pipe put in the file's place must not block
-        descriptor = os.open(item.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(stored.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise refusal from error
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != stamp.size or status.st_size > MAX_BYTES:
+    if not stat.S_ISREG(status.st_mode) or status.st_size != known.size or status.st_size > MAX_BYTES:
         os.close(descriptor)
         raise refusal
     with os.fdopen(descriptor, "rb") as file:
         try:
-            content = file.read(stamp.size)
+            content = file.read(known.size)
         except OSError as error:
             raise refusal from error
-    if hashlib.sha256(content).hexdigest() != stamp.content_hash:
+    if content_hash(content) != known.content_hash:
         raise refusal
     return content
 
 
-def thumbnail(served: Served, item: Item, kept: Thumbnails) -> bytes:
+def thumbnail(served: Served, stored: StoredPicture, kept: Thumbnails) -> bytes:
     """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it fits, else one made of the file."""
-    stored = served.gallery.store.thumbnail(item.id)
-    if stored is not None:
+    jpeg = served.gallery.store.thumbnail(stored.id)
+    if jpeg is not None:
         is_small = served.gallery.store.thumbnail_side <= THUMBNAIL_SIDE
-        return stored if is_small else make_thumbnail(stored, THUMBNAIL_SIDE)
-    return kept.get(item)
+        return jpeg if is_small else make_thumbnail(jpeg, THUMBNAIL_SIDE)
+    return kept.get(stored)
 
 
-def image(item: Item) -> bytes:
+def image(stored: StoredPicture) -> bytes:
     """A JPEG of the picture, its longest side at most `IMAGE_SIDE`; nothing of the file but its pixels."""
-    picture = load_image(read_known(item), enough=IMAGE_SIDE)
+    picture = load_image(read_known(stored), enough=IMAGE_SIDE)
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     return encoded(picture, "JPEG")
 
@@ -98,9 +100,9 @@ def encoded(picture: Image.Image, form: str) -> bytes:
     return made.getvalue()
 
 
-def readable(item: Item) -> bytes:
+def readable(stored: StoredPicture) -> bytes:
     """As `read_known`, for those who leave out what cannot be had: raises `ImageError`."""
     try:
-        return read_known(item)
+        return read_known(stored)
     except ApiError as error:
         raise ImageError(error.detail) from error

@@ -38,9 +38,9 @@ def serve(settings: Settings, announce: Callable[[str], None], open_browser: boo
     `announce` is told the address once the socket is bound. Raises `UserError` if the port is taken or a gallery
     cannot be opened.
     """
-    listening = _bind(settings.host, settings.port)
+    listening = bind(settings.host, settings.port)
     galleries = open_at(settings)  # a mistake is told here, once, not by every worker
-    address = _address(settings.host, listening.getsockname()[1])
+    address = address_of(settings.host, listening.getsockname()[1])
     announce(address)
     if open_browser:
         threading.Thread(target=_open_when_ready, args=(address,), daemon=True).start()
@@ -85,10 +85,10 @@ def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
         _log_to_stderr(settings.access_log)
-        _Supervisor(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+        Supervisor(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
 
 
-class _Supervisor(Multiprocess):
+class Supervisor(Multiprocess):
     """Notices a killed worker at once, also while it waits for that worker's sign of life."""
 
     def keep_subprocess_alive(self) -> None:
@@ -113,7 +113,7 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
     )
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `UserError` if the address is not ours or taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -129,7 +129,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
+    """Where a browser here finds a server that listens on a host and port."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 

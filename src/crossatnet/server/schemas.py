@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from crossatnet.gallery import Ranking
 from crossatnet.server.settings import (
     DEEPEST_HIT,
     LARGEST_COORDINATE,
@@ -13,7 +14,6 @@ from crossatnet.server.settings import (
     MOST_STROKES,
 )
 
-Ranking = Literal["float", "code", "guided"]
 Coordinate = Annotated[float, Field(strict=True, ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE, allow_inf_nan=False)]
 Point = tuple[Coordinate, Coordinate]
 Stroke = Annotated[list[Point], Field(min_length=1, max_length=MOST_POINTS)]

@@ -60,7 +60,7 @@ class Token:
 
     def is_right(self, given: str) -> bool:
         """Whether this is the token, in a time that does not depend on what is given."""
-        return hmac.compare_digest(_digest(given.encode("utf-8", "surrogatepass")), _digest(self._secret))
+        return hmac.compare_digest(_hashed(given.encode("utf-8", "surrogatepass")), _hashed(self._secret))
 
     def cookie(self) -> str:
         """A cookie's value that is good for `COOKIE_SECONDS`."""
@@ -157,5 +157,5 @@ def _is_of_this_origin(headers: Headers) -> bool:
         return False
 
 
-def _digest(value: bytes) -> bytes:
+def _hashed(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()  # of one length, whatever the length given

@@ -1,14 +1,14 @@
 """Pictures that are sent to a gallery: kept in a folder of their own, whole or not at all."""
 
-import hashlib
 import os
 import re
 import tempfile
 import unicodedata
 from pathlib import Path
 
+from crossatnet.data.hashes import content_hash, short_hash
 from crossatnet.data.images import check_picture, load_image
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery import StoredPicture
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import UPLOAD_PIXELS
@@ -17,7 +17,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP"
 LONGEST_STEM = 80
 
 
-def add(served: Served, content: bytes, name: str, class_name: str | None) -> Item:
+def add(served: Served, content: bytes, name: str, class_name: str | None) -> StoredPicture:
     """Keep a picture file's bytes in the uploads folder and add it to the gallery.
 
     The file's name is made of `name`, the hash of its bytes and its real format, so the same upload again is the same
@@ -31,7 +31,7 @@ def add(served: Served, content: bytes, name: str, class_name: str | None) -> It
     folder = folder.resolve()
     if not folder.is_relative_to(served.uploads.resolve()):
         raise ApiError(422, "class_name: its folder is a link to elsewhere; take another class")
-    path = folder / f"{_safe_stem(name)}-{hashlib.sha256(content).hexdigest()[:16]}{SUFFIXES[form]}"
+    path = folder / f"{_safe_stem(name)}-{short_hash(content_hash(content))}{SUFFIXES[form]}"
     was_there = path.exists()
     _write(path, content)
     try:
@@ -42,10 +42,10 @@ def add(served: Served, content: bytes, name: str, class_name: str | None) -> It
         raise
 
 
-def remove(served: Served, item: Item) -> None:
-    """Forget an item; delete its file if it lies in the uploads folder. Raises `ApiError` 404 if it is gone already."""
-    path = Path(item.facts.path)
-    if not served.gallery.store.remove([item.facts.path]):
+def remove(served: Served, stored: StoredPicture) -> None:
+    """Forget a picture; delete its file if it lies in the uploads folder. Raises `ApiError` 404 if it is gone."""
+    path = Path(stored.facts.path)
+    if not served.gallery.store.remove([stored.facts.path]):
         raise ApiError(404, f"no picture of that id in {served.name}; it was just removed")
     if served.uploads is not None and path.parent.resolve().is_relative_to(served.uploads.resolve()):
         path.unlink(missing_ok=True)

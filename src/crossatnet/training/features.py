@@ -96,8 +96,8 @@ def extract(
     folder = cache_directory() / "features" / _key(fingerprint, settings)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [
-        _Picture(item, digest, folder / f"{digest}-{item.modality}.npy")
-        for item, digest in zip(catalog.items, catalog.hashes, strict=True)
+        _Picture(item, content_hash, folder / f"{content_hash}-{item.modality}.npy")
+        for item, content_hash in zip(catalog.items, catalog.hashes, strict=True)
     ]
     missing = [picture for picture in pictures if not picture.path.exists()]
     parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
@@ -115,7 +115,7 @@ def extract(
 
 class _Picture(NamedTuple):
     item: Item
-    digest: str  # of the contents
+    content_hash: str  # of the contents
     path: Path  # of its maps
 
 
@@ -126,11 +126,11 @@ def _key(fingerprint: str, settings: ViewSettings) -> str:
 
 def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
     """The backbone's input (V, S, S, 3) for one picture."""
-    item, digest, _ = picture
+    item, content_hash, _ = picture
     image = open_item(item)
     views = [image]
     for view in range(1, settings.views):
-        seed = hashlib.sha256(f"{view}/{digest}".encode()).digest()
+        seed = hashlib.sha256(f"{view}/{content_hash}".encode()).digest()
         views.append(augment(image, item.modality, np.random.default_rng(list(seed))))
     return np.stack([prepare(view, item.modality, settings.image_size, settings.fit_strokes) for view in views])
 

@@ -19,7 +19,7 @@ from crossatnet.data.images import Modality
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0
 from crossatnet.model.interface import MODALITIES
-from crossatnet.model.network import CrossATNet, digest
+from crossatnet.model.network import CrossATNet, fingerprint_of
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.training.batches import CachedViews, Source
@@ -95,7 +95,7 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
             network.encoder(modality).load_state_dict(statistics, strict=False)
         if config.train.views:
             backbone = network.encoder(modality)
-            fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
+            fingerprint = fingerprint_of(backbone, json.dumps(backbone.config, sort_keys=True))
             early = torch.autocast(best_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
                 partial(backbone.early, units=settings.units)
             )

@@ -26,8 +26,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from crossatnet.config import Config
-from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
+from crossatnet.data.looks import ClassPictures, class_pictures
 from crossatnet.data.names import ALIASES
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint
@@ -201,7 +201,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     catalog, split, seen = seen_catalog(config.data, quiet)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
-    pictures = fingerprints(catalog, quiet)
+    pictures = class_pictures(catalog, quiet)
     _begin(config, output)
 
     chosen_on = tuple(name for name in seen if name not in held_out)

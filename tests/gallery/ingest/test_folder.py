@@ -24,7 +24,7 @@ from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import folder as ingest_module
 from crossatnet.gallery.ingest import reading as reading_module
 from crossatnet.system.errors import UserError
-from gallery.fake_model import PIECE, FakeModel
+from gallery.fake_model import BATCH_SIZE, FakeModel
 
 
 def draw(path: Path, seed: int = 0) -> None:
@@ -38,7 +38,7 @@ def counts(summary: IngestSummary) -> dict[str, int]:
 
 
 def ids_by_name(gallery: Gallery) -> dict[str, int]:
-    return {Path(item.facts.path).name: key for key, item in gallery.store.items(range(1, 1000)).items()}
+    return {Path(item.facts.path).name: key for key, item in gallery.store.pictures(range(1, 1000)).items()}
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def test_pictures_are_stored_with_their_facts(gallery: Gallery, folder: Path) ->
     summary = gallery.add_folder(folder)
     assert counts(summary) == {"added": 3, "updated": 0, "unchanged": 0, "removed": 0}
     assert summary.skipped == ()
-    items = [item.facts for item in gallery.store.items([1, 2, 3]).values()]
+    items = [item.facts for item in gallery.store.pictures([1, 2, 3]).values()]
     assert [item.path for item in items] == [str(folder / name) for name in ["3.png", "cat/1.png", "cat/2.JPG"]]
     assert [item.class_name for item in items] == [None, "cat", "cat"]
     assert {(item.width, item.height) for item in items} == {(10, 12)}
-    assert items[0].stamp.size == (folder / "3.png").stat().st_size
+    assert items[0].file.size == (folder / "3.png").stat().st_size
     assert gallery.search(folder / "cat/1.png", k=1, modality="photo")[0].path == str(folder / "cat/1.png")
 
 
@@ -125,7 +125,7 @@ def test_file_written_anew_with_the_same_bytes_is_unchanged(gallery: Gallery, mo
     os.utime(folder / "3.png", ns=(5, 5))
     assert counts(gallery.add_folder(folder)) == {"added": 0, "updated": 0, "unchanged": 3, "removed": 0}
     assert model.batch_sizes == []
-    assert gallery.store.stamps([str(folder / "3.png")])[str(folder / "3.png")].mtime_ns == 5
+    assert gallery.store.file_states([str(folder / "3.png")])[str(folder / "3.png")].mtime_ns == 5
 
 
 def test_deleted_file_is_removed_and_other_folders_are_left_alone(
@@ -203,7 +203,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_skipped(
 
 
 def test_progress_counts_files(gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "BATCH", 2)
+    monkeypatch.setattr(ingest_module, "PICTURES_A_BATCH", 2)
     seen: list[tuple[int, int]] = []
     gallery.add_folder(folder, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 3), (3, 3)]
@@ -214,7 +214,7 @@ def test_batches_are_cut_by_position_in_the_whole_list(gallery: Gallery, model: 
     for number in range(70):
         draw(root / f"{number:03}.png", seed=number)
     gallery.add_folder(root)
-    assert sorted(model.batch_sizes) == [6, *8 * [PIECE]]  # of 32, 32 and 6 pictures
+    assert sorted(model.batch_sizes) == [6, *8 * [BATCH_SIZE]]  # of 32, 32 and 6 pictures
     model.batch_sizes.clear()
     draw(root / "000.png", seed=100)
     draw(root / "040.png", seed=101)
@@ -284,7 +284,7 @@ def test_pictures_of_all_kinds_are_stored_as_what_they_show(
     corners(tmp_path / "pictures" / name, kind)
     corners(tmp_path / "plain.png", "plain")
     assert gallery.add_folder(tmp_path / "pictures").skipped == ()
-    assert (gallery.store.items([1])[1].facts.width, gallery.store.items([1])[1].facts.height) == (20, 12)
+    assert (gallery.store.pictures([1])[1].facts.width, gallery.store.pictures([1])[1].facts.height) == (20, 12)
     query = Image.open(tmp_path / "plain.png")
     (hit,) = gallery.search(query.convert("L") if kind == "sixteen bits" else query, modality="photo")
     assert hit.score > 0.99
@@ -307,7 +307,7 @@ def test_large_photos_are_found_by_themselves_and_keep_their_size(
     rough = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
     rough.resize((800, 600)).save(tmp_path / "pictures" / "large.jpg", quality=95)
     gallery.add_folder(tmp_path / "pictures")
-    facts = gallery.store.items([1])[1].facts
+    facts = gallery.store.pictures([1])[1].facts
     assert (facts.width, facts.height) == (800, 600)
     assert gallery.search(tmp_path / "pictures" / "large.jpg", modality="photo")[0].score > 0.999
 
@@ -344,10 +344,10 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(folder: Path, monkey
         return before
 
     monkeypatch.setattr(reading_module.os, "fstat", change)
-    content, stamp = reading_module.read_file(str(path))
+    content, state = reading_module.read_file(str(path))
     assert content == b"second"
-    assert (stamp.size, stamp.content_hash) == (6, hashlib.sha256(b"second").hexdigest())
-    assert stamp.mtime_ns == path.stat().st_mtime_ns
+    assert (state.size, state.content_hash) == (6, hashlib.sha256(b"second").hexdigest())
+    assert state.mtime_ns == path.stat().st_mtime_ns
 
 
 def test_a_file_that_keeps_changing_is_left_for_another_time(
@@ -375,11 +375,15 @@ def test_a_file_that_keeps_changing_is_left_for_another_time(
 # Killed and run again
 
 RUN = """
-import sqlite3, sys, os, signal
-from gallery.fake_model import PIECE, FakeModel
+import sys, os, signal
+from pathlib import Path
+from gallery.fake_model import FakeModel
 from crossatnet.gallery import Gallery
+from crossatnet.gallery.sqlite.database import open_to_write
+from crossatnet.gallery.sqlite.store import Store
 path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-gallery = Gallery.open(path, FakeModel(die_at_batch=die_at_batch))
+connection = open_to_write(Path(path))
+gallery = Gallery(Store(Path(path), connection), FakeModel(die_at_batch=die_at_batch))
 inserts = 0
 def kill_in_transaction(statement):
     global inserts
@@ -387,7 +391,7 @@ def kill_in_transaction(statement):
     if inserts == die_at_insert:
         os.kill(os.getpid(), signal.SIGKILL)
 if die_at_insert >= 0:
-    gallery.store._connection.set_trace_callback(kill_in_transaction)
+    connection.set_trace_callback(kill_in_transaction)
 gallery.add_folder(folder)
 """
 
@@ -435,8 +439,8 @@ def test_single_pictures_are_added_as_a_folder_run_adds_them(gallery: Gallery, f
             assert (item.facts.path, item.facts.class_name) == (str(folder / name), class_name)
         gallery.add_folder(folder)
         ids = [1, 2, 3]
-        assert [item.facts for item in other.store.items(ids).values()] == [
-            item.facts for item in gallery.store.items(ids).values()
+        assert [item.facts for item in other.store.pictures(ids).values()] == [
+            item.facts for item in gallery.store.pictures(ids).values()
         ]
         for key in ids:
             np.testing.assert_allclose(other.store.embedding(key), gallery.store.embedding(key), atol=1e-2)
@@ -467,7 +471,7 @@ def test_workers_compute_on_one_core_each_and_leave_the_caller_its_own(
         return embed(pixels, modality)
 
     monkeypatch.setattr(model, "embed", watched)
-    monkeypatch.setattr(model, "piece", 1)
+    monkeypatch.setattr(model, "batch_size", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -492,7 +496,7 @@ def test_several_pictures_are_embedded_at_the_same_time(
 
     draw(folder / "4.png", seed=4)
     monkeypatch.setattr(model, "embed", meeting)
-    monkeypatch.setattr(model, "piece", 1)
+    monkeypatch.setattr(model, "batch_size", 1)
     assert gallery.add_folder(folder).added == 4
 
 
@@ -502,8 +506,8 @@ def test_a_run_that_is_stopped_reads_no_more(
     root = tmp_path / "many"
     for number in range(40):
         draw(root / f"{number:03}.png", seed=number)
-    monkeypatch.setattr(ingest_module, "BATCH", 2)
-    monkeypatch.setattr(model, "piece", 1)
+    monkeypatch.setattr(ingest_module, "PICTURES_A_BATCH", 2)
+    monkeypatch.setattr(model, "batch_size", 1)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -166,7 +166,7 @@ def test_changed_and_removed_pictures(cluster: Any, tmp_path: Path, monkeypatch:
         hit = gallery.search(folder / "01.png", k=1, modality="photo")[0]
         assert (hit.path, hit.id) == (str(folder / "01.png"), 2)
         assert gallery.store.thumbnail(2)
-        assert gallery.store.stamps([str(folder / "02.png")])[str(folder / "02.png")].mtime_ns == 1
+        assert gallery.store.file_states([str(folder / "02.png")])[str(folder / "02.png")].mtime_ns == 1
 
 
 def test_a_list_of_files(cluster: Any, folder: Path, tmp_path: Path) -> None:

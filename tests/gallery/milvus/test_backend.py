@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import EVERYTHING, Facts, GalleryMissingError, Stamp, Where
+from crossatnet.gallery.backend import EVERYTHING, Facts, FileState, Filter, GalleryMissingError
 from crossatnet.gallery.milvus.backend import MilvusBackend
-from crossatnet.gallery.milvus.calls import Address
+from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
 from gallery.fake_model import FakeModel
@@ -59,7 +59,7 @@ def twin(tmp_path: Path) -> Iterator[Gallery]:
 
 
 def facts(path: str, content: str = "a", class_name: str | None = "cat") -> Facts:
-    return Facts(path, class_name, Stamp(100, 1, content * 64), width=30, height=20)
+    return Facts(path, class_name, FileState(100, 1, content * 64), width=30, height=20)
 
 
 def vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -72,18 +72,15 @@ def put(gallery: Gallery, pictures: Sequence[Facts], embeddings: NDArray[np.floa
 
 
 def found(
-    gallery: Gallery, queries: NDArray[np.float32], k: int, where: Where = EVERYTHING
+    gallery: Gallery, queries: NDArray[np.float32], k: int, filter: Filter = EVERYTHING
 ) -> list[list[tuple[str, float]]]:
     """Paths and scores, those of equal score by path: the ids of a file and of a server differ."""
-    answers = gallery.search_embeddings(queries, k, where)
+    answers = gallery.search_embeddings(queries, k, filter)
     return [sorted(((hit.path, hit.score) for hit in hits), key=lambda hit: (-hit[1], hit[0])) for hits in answers]
 
 
 def count_rows(gallery: Gallery, suffix: str = "") -> int:
-    store = gallery.store
-    assert isinstance(store, MilvusBackend)
-    collection = store._codes + suffix
-    return int(store._query(collection, "", ["count(*)"], "Strong")[0]["count(*)"])
+    return milvus_server.count_rows(gallery.store.name, suffix)
 
 
 @pytest.mark.scale  # the server alone needs a minute where cores are busy
@@ -99,7 +96,7 @@ def test_ten_thousand_items_give_the_same_top_ten_as_a_file(gallery: Gallery, tw
     assert len(gallery) == count
     queries = centres[:50] + 0.5 * vectors(50, seed=4)
     assert found(gallery, queries, 10) == found(twin, queries, 10)
-    gallery.store.settle()
+    gallery.store.flush()
     assert found(gallery, queries, 10) == found(twin, queries, 10)
     assert [*gallery.store.paths_under(Path("/p"))] == [picture.path for picture in pictures]
 
@@ -120,10 +117,10 @@ def test_codes_alone_rank_as_a_loop_does(gallery: Gallery) -> None:
     put(gallery, [facts(f"/p/{number}", class_name=f"{number % 2}") for number in range(50)], embeddings)
     ids = gallery.store.ids([f"/p/{number}" for number in range(50)])
     codes = MODEL.hash(embeddings)
-    for where, numbers in ((EVERYTHING, range(50)), (Where(class_names=("1",)), range(1, 50, 2))):
+    for filter, numbers in ((EVERYTHING, range(50)), (Filter(class_names=("1",)), range(1, 50, 2))):
         kept = [ids[f"/p/{number}"] for number in numbers]
         for code, hits in zip(
-            MODEL.hash(queries), gallery.search_embeddings(queries, 10, where, ranking="code"), strict=True
+            MODEL.hash(queries), gallery.search_embeddings(queries, 10, filter, ranking="code"), strict=True
         ):
             expected = nearest_codes(kept, [codes[number] for number in numbers], code, 10)
             assert [hit.id for hit in hits] == [key for key, _ in expected]
@@ -142,19 +139,19 @@ def test_an_embedding_is_told(gallery: Gallery) -> None:
 def test_an_empty_gallery_finds_nothing(gallery: Gallery) -> None:
     assert gallery.search_embeddings(vectors(2), 5) == [[], []]
     assert len(gallery) == 0
-    assert gallery.store.stamps([]) == {}
+    assert gallery.store.file_states([]) == {}
 
 
 def test_what_is_put_can_be_got_by_another_client_at_once(gallery: Gallery) -> None:
     pictures = [facts("/p/" + name, class_name=None if "é" in name else name) for name in ODD_NAMES]
     put(gallery, pictures, vectors(len(pictures)))
     with Gallery.open(gallery.store.name, MODEL) as other:
-        assert other.store.stamps([picture.path for picture in pictures] + ["/none"]) == {
-            picture.path: picture.stamp for picture in pictures
+        assert other.store.file_states([picture.path for picture in pictures] + ["/none"]) == {
+            picture.path: picture.file for picture in pictures
         }
         hits = other.search_embeddings(vectors(len(pictures)), 1)
         assert [hit.path for (hit,) in hits] == [picture.path for picture in pictures]
-        items = other.store.items([hit.id for (hit,) in hits])
+        items = other.store.pictures([hit.id for (hit,) in hits])
         assert [items[hit.id].facts for (hit,) in hits] == pictures
         assert [*other.store.paths_under(Path("/p"))] == sorted(picture.path for picture in pictures)
 
@@ -163,7 +160,7 @@ def test_the_same_batch_twice_is_stored_once(gallery: Gallery) -> None:
     pictures = [facts("/p/a"), facts("/p/b"), facts("/p/a", content="b")]  # and one path twice: the last one counts
     for _ in range(2):
         put(gallery, pictures, vectors(3))
-    assert gallery.store.stamps(["/p/a"])["/p/a"].content_hash == "b" * 64
+    assert gallery.store.file_states(["/p/a"])["/p/a"].content_hash == "b" * 64
     assert (len(gallery), count_rows(gallery, "_embeddings")) == (2, 2)
     assert found(gallery, vectors(3)[2:], 1)[0][0][0] == "/p/a"
 
@@ -173,23 +170,23 @@ def test_a_changed_picture_keeps_its_id_and_its_time_of_adding(
 ) -> None:
     put(gallery, [facts("/p/a")], vectors(1))
     before = gallery.search_embeddings(vectors(1), 1)[0][0]
-    added = gallery.store.items([before.id])[before.id].added
+    added = gallery.store.pictures([before.id])[before.id].added
     time.sleep(1.0 - time.time() % 1.0)  # times are kept in seconds
     put(gallery, [facts("/p/a", content="b"), facts("/p/b")], vectors(2, seed=1))
     after = gallery.search_embeddings(vectors(1, seed=1), 1)[0][0]
     assert (after.id, after.path) == (before.id, "/p/a")
     assert after.score == pytest.approx(1, abs=1e-3)
-    item = gallery.store.items([after.id])[after.id]
+    item = gallery.store.pictures([after.id])[after.id]
     assert (item.added, item.facts) == (added, facts("/p/a", content="b"))
     assert count_rows(gallery, "_embeddings") == 2
 
 
 def test_touch_renews_the_stamp_alone(gallery: Gallery) -> None:
     put(gallery, [facts("/p/a")], vectors(1))
-    gallery.store.touch([("/p/a", Stamp(7, 8, "a" * 64)), ("/p/none", Stamp(7, 8, "a" * 64))])
+    gallery.store.touch([("/p/a", FileState(7, 8, "a" * 64)), ("/p/none", FileState(7, 8, "a" * 64))])
     (hit,) = gallery.search_embeddings(vectors(1), 5)[0]
-    expected = replace(facts("/p/a"), stamp=Stamp(7, 8, "a" * 64))
-    assert gallery.store.items([hit.id])[hit.id].facts == expected
+    expected = replace(facts("/p/a"), file=FileState(7, 8, "a" * 64))
+    assert gallery.store.pictures([hit.id])[hit.id].facts == expected
     assert hit.score == pytest.approx(1, abs=1e-3)
 
 
@@ -200,7 +197,7 @@ def test_what_was_removed_is_seen_no_more(gallery: Gallery) -> None:
         assert len(other.search_embeddings(vectors(1), 2)[0]) == 2
         assert gallery.store.remove(["/p/a", "/p/none"]) == 1
         assert [hit.path for hit in other.search_embeddings(vectors(1), 2)[0]] == ["/p/b"]
-    assert [item.facts.path for item in gallery.store.items(ids).values()] == ["/p/b"]
+    assert [item.facts.path for item in gallery.store.pictures(ids).values()] == ["/p/b"]
     assert (len(gallery), count_rows(gallery, "_embeddings")) == (1, 1)
     assert gallery.store.remove(["/p/a"]) == 0
 
@@ -209,19 +206,21 @@ def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(gallery, [facts("/p/a"), facts("/p/b"), facts("/p/c")], vectors(3))
-    store = gallery.store
-    assert isinstance(store, MilvusBackend)
-    shortlists = store._shortlists
+    call, searches = Connection.call, 0
 
-    def then_changed_by_another(*arguments: Any) -> Any:
-        found = shortlists(*arguments)
-        with Gallery.open(gallery.store.name, MODEL) as other:
-            put(other, [facts("/p/a", content="b")], vectors(1, seed=1))
-            other.store.remove(["/p/c"])
+    def then_changed_by_another(connection: Connection, method: str, *arguments: Any, **named: Any) -> Any:
+        nonlocal searches
+        found = call(connection, method, *arguments, **named)
+        if method == "search":
+            searches += 1
+            with Gallery.open(gallery.store.name, MODEL) as other:
+                put(other, [facts("/p/a", content="b")], vectors(1, seed=1))
+                other.store.remove(["/p/c"])
         return found
 
-    monkeypatch.setattr(store, "_shortlists", then_changed_by_another)
+    monkeypatch.setattr(Connection, "call", then_changed_by_another)
     (hits,) = gallery.search_embeddings(vectors(1, seed=1), 3)
+    assert searches == 1  # the shortlist was there before the change
     assert [hit.path for hit in hits] == ["/p/a", "/p/b"]
     assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it is now
 
@@ -245,12 +244,12 @@ def test_no_picture_is_missed_while_another_process_replaces_it(gallery: Gallery
     process = context.Process(target=replace_again_and_again, args=(gallery.store.name, stop))
     process.start()
     try:
-        while set(gallery.store.stamps(["/p/0"])["/p/0"].content_hash) == {"a"}:
+        while set(gallery.store.file_states(["/p/0"])["/p/0"].content_hash) == {"a"}:
             assert process.is_alive()
         for _ in range(40):
             assert len(gallery) == 20
-            assert len(gallery.store.stamps([picture.path for picture in pictures])) == 20
-            assert len(gallery.store.items(ids)) == 20
+            assert len(gallery.store.file_states([picture.path for picture in pictures])) == 20
+            assert len(gallery.store.pictures(ids)) == 20
             assert len(gallery.search_embeddings(vectors(1), 20)[0]) == 20
             assert len([*gallery.store.paths_under(Path("/p"))]) == 20
             assert gallery.store.classes() == {"cat": 20}
@@ -271,18 +270,18 @@ def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
         assert place.store.classes() == {"cat": 2, "dog": 1, '"x"': 1, None: 1}
     now = datetime.now(UTC)
     hour = timedelta(hours=1)
-    for where in (
-        Where(class_names=("cat",)),
-        Where(class_names=("dog", '"x"')),
-        Where(path_prefix="/p/"),
-        Where(path_prefix="/p"),
-        Where(path_prefix='/q"/%_/'),
-        Where(path_prefix="/q\\"),
-        Where(class_names=("cat",), path_prefix="/p", added_since=now - hour, added_before=now + hour),
-        Where(added_since=now + hour),
-        Where(added_before=now - hour),
+    for filter in (
+        Filter(class_names=("cat",)),
+        Filter(class_names=("dog", '"x"')),
+        Filter(path_prefix="/p/"),
+        Filter(path_prefix="/p"),
+        Filter(path_prefix='/q"/%_/'),
+        Filter(path_prefix="/q\\"),
+        Filter(class_names=("cat",), path_prefix="/p", added_since=now - hour, added_before=now + hour),
+        Filter(added_since=now + hour),
+        Filter(added_before=now - hour),
     ):
-        assert found(gallery, vectors(1), 10, where) == found(twin, vectors(1), 10, where), where
+        assert found(gallery, vectors(1), 10, filter) == found(twin, vectors(1), 10, filter), filter
 
 
 def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
@@ -294,8 +293,8 @@ def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
         put(place, pictures, vectors(600))
     assert len(gallery) == 600  # from now on it is counted without delay
     assert found(gallery, vectors(5, seed=1), 600) == found(twin, vectors(5, seed=1), 600)
-    where = Where(class_names=("a",))
-    assert found(gallery, vectors(5, seed=1), 600, where) == found(twin, vectors(5, seed=1), 600, where)
+    filter = Filter(class_names=("a",))
+    assert found(gallery, vectors(5, seed=1), 600, filter) == found(twin, vectors(5, seed=1), 600, filter)
 
 
 def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(
@@ -312,9 +311,9 @@ def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(
 
 def test_compacting_and_settling_lose_nothing(gallery: Gallery) -> None:
     put(gallery, [facts("/p/a"), facts("/p/b")], vectors(2))
-    gallery.store.settle()
+    gallery.store.flush()
     gallery.store.remove(["/p/b"])
-    gallery.store.settle()
+    gallery.store.flush()
     gallery.store.compact()
     assert [hit.path for hit in gallery.search_embeddings(vectors(1), 2)[0]] == ["/p/a"]
 

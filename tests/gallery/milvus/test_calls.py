@@ -6,7 +6,7 @@ import pymilvus
 import pytest
 from pymilvus import MilvusException
 
-from crossatnet.gallery.backend import Checkpoint
+from crossatnet.gallery.backend import MadeWith
 from crossatnet.gallery.backends import create_backend
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.system.errors import UserError
@@ -106,4 +106,4 @@ def test_patience_ends(connect: Callable[..., Connection]) -> None:
 
 def test_thumbnails_are_not_kept_on_a_server() -> None:
     with pytest.raises(UserError, match="a gallery on a server keeps no thumbnails; leave out --thumbnails"):
-        create_backend(str(ADDRESS), Checkpoint("f" * 64, "", "fake", 16, 64), thumbnail_side=64)
+        create_backend(str(ADDRESS), MadeWith("f" * 64, "", "fake", 16, 64), thumbnail_side=64)

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.milvus.backend import MilvusBackend
 from crossatnet.gallery.milvus.calls import Address
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
@@ -41,9 +40,7 @@ def check_against_a_file(place: str, folder: Path, tmp_path: Path) -> None:
         twin.add_folder(folder)
         assert len(gallery) == len(twin) == 640
         assert [*gallery.store.paths_under(folder)] == [*twin.store.paths_under(folder)]
-        store = gallery.store
-        assert isinstance(store, MilvusBackend)
-        assert store._query(store._embeddings, "", ["count(*)"], "Strong")[0]["count(*)"] == 640
+        assert milvus_server.count_rows(place, "_embeddings") == 640
         queries = np.random.default_rng(1).standard_normal((20, model.dimension)).astype(np.float32)
         ours, theirs = (place.search_embeddings(queries, 10) for place in (gallery, twin))
         for mine, their in zip(ours, theirs, strict=True):
@@ -87,7 +84,7 @@ def test_acknowledged_batches_outlive_the_server(server: MilvusServer, folder: P
             gallery.add_folder(folder, kill)
         server.start()
         files = sorted(str(path) for path in folder.iterdir())
-        assert sorted(gallery.store.stamps(files)) == files[:320]
+        assert sorted(gallery.store.file_states(files)) == files[:320]
         summary = gallery.add_folder(folder)
     assert (summary.added, summary.unchanged) == (320, 320)
     check_against_a_file(place, folder, tmp_path)

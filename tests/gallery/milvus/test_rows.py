@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, Stamp, Where
+from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, FileState, Filter
 from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of
 
 
 def test_a_row_becomes_the_item_it_was_made_of() -> None:
     code = np.arange(8, dtype=np.uint8)
     for class_name in ("owl", None):
-        facts = Facts("/p/owl 1.jpg", class_name, Stamp(10, 20, "ab12"), 30, 40)
+        facts = Facts("/p/owl 1.jpg", class_name, FileState(10, 20, "ab12"), 30, 40)
         row = row_of(facts, code, 86_400)
         assert row["code"] == bytes(range(8))
         item = item_of({name: row[name] for name in ("id", *FACTS)})
@@ -22,7 +22,7 @@ def test_a_row_becomes_the_item_it_was_made_of() -> None:
 
 def test_an_embedding_has_another_key_with_every_content_of_its_path() -> None:
     def keys(content_hash: str) -> tuple[int, int]:
-        row = row_of(Facts("/p/a", None, Stamp(1, 2, content_hash), 3, 4), np.zeros(1, np.uint8), 0)
+        row = row_of(Facts("/p/a", None, FileState(1, 2, content_hash), 3, 4), np.zeros(1, np.uint8), 0)
         return row["id"], row["embedding_id"]
 
     assert keys("one")[0] == keys("two")[0]
@@ -42,7 +42,7 @@ def test_every_id_is_in_one_range(parts: int) -> None:
 
 def test_conditions_as_milvus_reads_them() -> None:
     assert expression(EVERYTHING) == ""
-    assert expression(Where(class_names=('a "b"', "é"))) == 'class_name in ["a \\"b\\"", "é"]'
+    assert expression(Filter(class_names=('a "b"', "é"))) == 'class_name in ["a \\"b\\"", "é"]'
     half_past = datetime(1970, 1, 1, 0, 1, 0, 500_000, UTC)
-    where = Where(path_prefix="/50%", added_since=half_past, added_before=half_past)
-    assert expression(where) == 'path >= "/50%" and path < "/50%\U0010ffff" and added >= 61 and added < 61'
+    filter = Filter(path_prefix="/50%", added_since=half_past, added_before=half_past)
+    assert expression(filter) == 'path >= "/50%" and path < "/50%\U0010ffff" and added >= 61 and added < 61'

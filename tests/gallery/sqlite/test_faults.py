@@ -67,7 +67,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
 def test_a_full_disk_is_told_and_the_same_command_goes_on(
     disk: Path, folder: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_module, "BATCH", 8)
+    monkeypatch.setattr(ingest_module, "PICTURES_A_BATCH", 8)
     path, stored = disk / "my.gallery", 0
 
     def count(done: int, total: int) -> None:
@@ -94,8 +94,8 @@ def test_a_disk_too_full_for_the_side_file_or_to_compact_loses_nothing(
         gallery.add_folder(folder)
         with pytest.raises(OSError, match="No space left"):
             (disk / "ballast").write_bytes(bytes(2_000_000))
-        monkeypatch.setattr(store_module, "UNSETTLED", 20)
-        gallery.store.settle()
+        monkeypatch.setattr(store_module, "UNFLUSHED", 20)
+        gallery.store.flush()
         with pytest.raises(UserError, match="the disk is full"):
             gallery.store.compact()
         assert found_by_itself(gallery, folder) == len(gallery) == kills.PICTURES
@@ -175,7 +175,7 @@ def test_an_older_schema_in_a_read_only_folder_is_told(disk: Path, model: FakeMo
 def test_a_damaged_side_file_costs_nothing(
     tmp_path: Path, folder: Path, model: FakeModel, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "UNSETTLED", 20)
+    monkeypatch.setattr(store_module, "UNFLUSHED", 20)
     with Gallery.create(tmp_path / "my.gallery", model) as gallery:
         gallery.add_folder(folder)
     side = sidefile.path_of(tmp_path / "my.gallery")
@@ -192,7 +192,7 @@ WRITER = """
 import sys
 from gallery.fake_model import FakeModel
 from crossatnet.gallery import Gallery, ingest
-ingest.BATCH = 8
+ingest.PICTURES_A_BATCH = 8
 with Gallery.open(sys.argv[1], FakeModel()) as gallery:
     print("ready", flush=True)
     sys.stdin.readline()

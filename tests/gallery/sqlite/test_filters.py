@@ -4,7 +4,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
-from crossatnet.gallery.backend import EVERYTHING, Where, path_range
+from crossatnet.gallery.backend import EVERYTHING, Filter, path_range
 from crossatnet.gallery.sqlite.filters import in_sql
 
 NOON = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -16,12 +16,12 @@ ITEMS = [
 ]
 
 
-def meets(path: str, class_name: str | None, added: datetime, where: Where) -> bool:
+def meets(path: str, class_name: str | None, added: datetime, filter: Filter) -> bool:
     return (
-        (not where.class_names or class_name in where.class_names)
-        and path.startswith(where.path_prefix)
-        and (where.added_since is None or added >= where.added_since)
-        and (where.added_before is None or added < where.added_before)
+        (not filter.class_names or class_name in filter.class_names)
+        and path.startswith(filter.path_prefix)
+        and (filter.added_since is None or added >= filter.added_since)
+        and (filter.added_before is None or added < filter.added_before)
     )
 
 
@@ -35,13 +35,13 @@ def test_the_same_items_as_a_loop_finds() -> None:
     for classes, prefix, since, before in product(
         ((), ("cat",), ("cat's", "dog")), ("", "/p/a", "/p/%", "/p/é"), moments, moments
     ):
-        where = Where(classes, prefix, since, before)
-        if where == EVERYTHING:
+        filter = Filter(classes, prefix, since, before)
+        if filter == EVERYTHING:
             continue
-        condition, values = in_sql(where)
+        condition, values = in_sql(filter)
         statement = f"SELECT rowid FROM items WHERE {condition} ORDER BY rowid"
         found = [row[0] - 1 for row in connection.execute(statement, values)]
-        assert found == [number for number, item in enumerate(ITEMS) if meets(*item, where)], where
+        assert found == [number for number, item in enumerate(ITEMS) if meets(*item, filter)], filter
         asked += bool(found)
     connection.close()
     assert asked > 50

@@ -1,6 +1,7 @@
 """The SQLite file: what goes in comes out, changes keep ids, and every trouble is one clear line."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,22 +11,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import Checkpoint, Facts, GalleryMissingError, Stamp, Where
+from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingError, MadeWith
+from crossatnet.gallery.sqlite import database
 from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 
-CHECKPOINT = Checkpoint("f" * 64, "/models/fake", "fake", dimension=4, code_bits=16)
+MADE_WITH = MadeWith("f" * 64, "/models/fake", "fake", dimension=4, code_bits=16)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "my.gallery", CHECKPOINT)
+    return Store.create(tmp_path / "my.gallery", MADE_WITH)
 
 
 def facts(path: str, content: str = "a", mtime_ns: int = 1) -> Facts:
-    return Facts(path, "cat", Stamp(100, mtime_ns, content * 64), width=30, height=20)
+    return Facts(path, "cat", FileState(100, mtime_ns, content * 64), width=30, height=20)
 
 
 def vectors(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -47,10 +49,10 @@ def test_what_is_put_can_be_got_after_reopening(store: Store) -> None:
     store.close()
 
     reopened = Store.open(store.path)
-    assert reopened.checkpoint == CHECKPOINT
+    assert reopened.made_with == MADE_WITH
     assert len(reopened) == 3
-    assert reopened.items([2, 99])[2].facts == facts("/p/b")
-    assert list(reopened.items([2, 99])) == [2]
+    assert reopened.pictures([2, 99])[2].facts == facts("/p/b")
+    assert list(reopened.pictures([2, 99])) == [2]
     assert contents(reopened) == [
         (key, code.tolist(), half.tolist())
         for key, code, half in zip([1, 2, 3], codes, embeddings.astype(np.float16), strict=True)
@@ -85,7 +87,7 @@ def test_a_changed_picture_keeps_its_id_and_its_time_of_adding(store: Store, mon
     new_codes, new_embeddings = vectors(2, seed=1)
     store.put([facts("/p/c"), facts("/p/a", content="b")], new_codes, new_embeddings)
 
-    item = store.items([1])[1]
+    item = store.pictures([1])[1]
     assert item.facts == facts("/p/a", content="b")
     assert item.added == "2001-01-01T00:00:00+00:00"
     assert [row[:2] for row in contents(store)] == [
@@ -95,7 +97,7 @@ def test_a_changed_picture_keeps_its_id_and_its_time_of_adding(store: Store, mon
 
 def test_stamps_are_those_asked_for_and_stored(store: Store) -> None:
     store.put([facts("/p/a"), facts("/p/b", content="b")], *vectors(2))
-    assert store.stamps(["/p/b", "/p/none"]) == {"/p/b": Stamp(100, 1, "b" * 64)}
+    assert store.file_states(["/p/b", "/p/none"]) == {"/p/b": FileState(100, 1, "b" * 64)}
 
 
 @pytest.mark.parametrize("part", [1, 3, 100])
@@ -109,8 +111,8 @@ def test_paths_are_those_below_the_folder_only(store: Store, part: int, monkeypa
 
 def test_touch_renews_the_stamp_alone(store: Store) -> None:
     store.put([facts("/p/a")], *vectors(1))
-    store.touch([("/p/a", Stamp(100, 7, "a" * 64))])
-    assert store.items([1])[1].facts == facts("/p/a", mtime_ns=7)
+    store.touch([("/p/a", FileState(100, 7, "a" * 64))])
+    assert store.pictures([1])[1].facts == facts("/p/a", mtime_ns=7)
 
 
 def test_removed_ids_are_not_used_again(store: Store) -> None:
@@ -128,7 +130,7 @@ def test_version_moves_with_own_changes_and_stands_still_without(store: Store) -
 
 
 def test_a_batch_that_fails_leaves_nothing(store: Store) -> None:
-    broken = Facts("/p/b", "cat", Stamp(1, 1, "b"), width=None, height=1)  # type: ignore[arg-type]
+    broken = Facts("/p/b", "cat", FileState(1, 1, "b"), width=None, height=1)  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):  # a bug, not a user's mistake: it stays what it is
         store.put([facts("/p/a"), broken], *vectors(2))
     assert len(store) == 0
@@ -137,11 +139,11 @@ def test_a_batch_that_fails_leaves_nothing(store: Store) -> None:
 def test_more_ids_than_a_statement_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "IDS_A_STATEMENT", 3)
     store.put([facts(f"/p/{number}") for number in range(10)], *vectors(10))
-    assert sorted(store.items(list(range(12, 0, -1)))) == list(range(1, 11))
+    assert sorted(store.pictures(list(range(12, 0, -1)))) == list(range(1, 11))
 
 
 def test_thumbnails_go_with_their_item(tmp_path: Path) -> None:
-    store = Store.create(tmp_path / "my.gallery", CHECKPOINT, thumbnail_side=64)
+    store = Store.create(tmp_path / "my.gallery", MADE_WITH, thumbnail_side=64)
     assert Store.open(store.path).thumbnail_side == 64
     store.put([facts("/p/a"), facts("/p/b")], *vectors(2), thumbnails=[b"A", b"B"])
     store.put([facts("/p/a", content="b")], *vectors(1), thumbnails=[b"new"])
@@ -153,13 +155,13 @@ def test_thumbnails_go_with_their_item(tmp_path: Path) -> None:
 def test_compact_gives_back_room_and_changes_nothing(store: Store) -> None:
     store.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
     store.remove([f"/p/{number}" for number in range(10, 1000)])
-    kept, items = contents(store), store.items(range(1, 1001))
+    kept, items = contents(store), store.pictures(range(1, 1001))
     store.close()
     with closing(Store.open(store.path)) as again:
         size = store.path.stat().st_size
         again.compact()
         assert store.path.stat().st_size < size / 5
-        assert (contents(again), again.items(range(1, 1001))) == (kept, items)
+        assert (contents(again), again.pictures(range(1, 1001))) == (kept, items)
         again.put([facts("/p/new")], *vectors(1))
         assert contents(again)[-1][0] == 1001  # ids are not used again after it either
 
@@ -178,27 +180,27 @@ STORED = {  # path -> class, hours after noon
 
 
 @pytest.mark.parametrize(
-    "where",
+    "filter",
     [
-        Where(class_names=("cat",)),
-        Where(class_names=("cat", "dog")),
-        Where(class_names=('cat\'s "%" _',)),
-        Where(class_names=("none",)),
-        Where(path_prefix="/p/a"),
-        Where(path_prefix="/p/a/"),
-        Where(path_prefix="/p/_"),
-        Where(added_since=NOON + timedelta(hours=2)),
-        Where(added_since=NOON + timedelta(hours=1, microseconds=1)),
-        Where(added_before=NOON + timedelta(hours=2)),
-        Where(added_before=NOON + timedelta(hours=2, microseconds=1)),
-        Where(added_before=(NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=9)))),
-        Where(added_since=(NOON + timedelta(hours=2)).astimezone().replace(tzinfo=None)),
-        Where(("cat",), "/p/", NOON + timedelta(hours=1), NOON + timedelta(hours=3)),
+        Filter(class_names=("cat",)),
+        Filter(class_names=("cat", "dog")),
+        Filter(class_names=('cat\'s "%" _',)),
+        Filter(class_names=("none",)),
+        Filter(path_prefix="/p/a"),
+        Filter(path_prefix="/p/a/"),
+        Filter(path_prefix="/p/_"),
+        Filter(added_since=NOON + timedelta(hours=2)),
+        Filter(added_since=NOON + timedelta(hours=1, microseconds=1)),
+        Filter(added_before=NOON + timedelta(hours=2)),
+        Filter(added_before=NOON + timedelta(hours=2, microseconds=1)),
+        Filter(added_before=(NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=9)))),
+        Filter(added_since=(NOON + timedelta(hours=2)).astimezone().replace(tzinfo=None)),
+        Filter(("cat",), "/p/", NOON + timedelta(hours=1), NOON + timedelta(hours=3)),
     ],
     ids=str,
 )
 def test_only_items_that_meet_the_conditions_are_found(
-    store: Store, where: Where, monkeypatch: pytest.MonkeyPatch
+    store: Store, filter: Filter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path, (class_name, hours) in STORED.items():
         moment = (NOON + timedelta(hours=hours)).isoformat(timespec="seconds")
@@ -207,13 +209,13 @@ def test_only_items_that_meet_the_conditions_are_found(
     expected = [
         number
         for number, (path, (class_name, hours)) in enumerate(STORED.items(), 1)
-        if (not where.class_names or class_name in where.class_names)
-        and path.startswith(where.path_prefix)
-        and (where.added_since is None or NOON + timedelta(hours=hours) >= where.added_since.astimezone())
-        and (where.added_before is None or NOON + timedelta(hours=hours) < where.added_before)
+        if (not filter.class_names or class_name in filter.class_names)
+        and path.startswith(filter.path_prefix)
+        and (filter.added_since is None or NOON + timedelta(hours=hours) >= filter.added_since.astimezone())
+        and (filter.added_before is None or NOON + timedelta(hours=hours) < filter.added_before)
     ]
     query = np.full((1, 4), 0.5, np.float32)
-    assert sorted(store.nearest(query, np.zeros((1, 2), np.uint8), 10, where).ids[0].tolist()) == expected
+    assert sorted(store.nearest(query, np.zeros((1, 2), np.uint8), 10, filter).ids[0].tolist()) == expected
 
 
 # Troubles
@@ -230,12 +232,12 @@ def test_creation_cut_short_can_be_repeated(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(GalleryMissingError):
         Store.open(path)
-    assert len(Store.create(path, CHECKPOINT)) == 0
+    assert len(Store.create(path, MADE_WITH)) == 0
 
 
 def test_an_existing_gallery_is_not_made_anew(store: Store) -> None:
     with pytest.raises(UserError, match="exists already"):
-        Store.create(store.path, CHECKPOINT)
+        Store.create(store.path, MADE_WITH)
 
 
 @pytest.mark.parametrize("content", [b"text, not a database" * 100, b"short"])
@@ -244,7 +246,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes, make: bool) 
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"notes\.txt: not a gallery"):
-        Store.create(path, CHECKPOINT) if make else Store.open(path)
+        Store.create(path, MADE_WITH) if make else Store.open(path)
     assert path.read_bytes() == content
 
 
@@ -257,7 +259,7 @@ def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(UserError, match="database of another program"):
         Store.open(path)
     with pytest.raises(UserError, match="exists already"):
-        Store.create(path, CHECKPOINT)
+        Store.create(path, MADE_WITH)
     assert path.read_bytes() == before
 
 
@@ -275,42 +277,51 @@ def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a folder, not a gallery"):
         Store.open(tmp_path)
     with pytest.raises(UserError, match="a folder, not a gallery"):
-        Store.create(tmp_path, CHECKPOINT)
+        Store.create(tmp_path, MADE_WITH)
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the folder .*nowhere does not exist"):
-        Store.create(tmp_path / "nowhere" / "my.gallery", CHECKPOINT)
+        Store.create(tmp_path / "nowhere" / "my.gallery", MADE_WITH)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write to")
 def test_a_folder_that_cannot_be_written() -> None:
     with pytest.raises(UserError, match=r"my\.gallery: cannot be opened; check the permissions of .* its folder"):
-        Store.create(Path("/proc/my.gallery"), CHECKPOINT)
+        Store.create(Path("/proc/my.gallery"), MADE_WITH)
 
 
-def test_a_file_that_cannot_be_written(store: Store) -> None:
-    store._connection.execute("PRAGMA query_only = ON")  # SQLite then fails as on a read-only file, also for root
+@pytest.fixture
+def connection(store: Store) -> Iterator[sqlite3.Connection]:
+    """A connection to the file of `store`, to make another `Store` of that SQLite can be told to refuse."""
+    with closing(database.open_to_write(store.path)) as connection:
+        yield connection
+
+
+def test_a_file_that_cannot_be_written(store: Store, connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA query_only = ON")  # SQLite then fails as on a read-only file, also for root
     with pytest.raises(UserError, match="cannot be written; check the permissions"):
-        store.put([facts("/p/a")], *vectors(1))
+        Store(store.path, connection).put([facts("/p/a")], *vectors(1))
 
 
-def test_a_full_disk_keeps_what_was_committed(store: Store) -> None:
-    store.put([facts("/p/a")], *vectors(1))
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then fails as on a full disk
+def test_a_full_disk_keeps_what_was_committed(store: Store, connection: sqlite3.Connection) -> None:
+    full = Store(store.path, connection)
+    full.put([facts("/p/a")], *vectors(1))
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then fails as on a full disk
     with pytest.raises(UserError, match="the disk is full; make room"):
-        store.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
-    assert len(store) == 1
-    store._connection.execute(f"PRAGMA max_page_count = {1000 * pages}")
-    store.put([facts("/p/b")], *vectors(1))
-    assert len(store) == 2
+        full.put([facts(f"/p/{number}") for number in range(1000)], *vectors(1000))
+    assert len(full) == 1
+    connection.execute(f"PRAGMA max_page_count = {1000 * pages}")
+    full.put([facts("/p/b")], *vectors(1))
+    assert len(full) == 2
 
 
-def test_a_locked_file(store: Store) -> None:
+def test_a_locked_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.01)
+    store = Store.open(store.path)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    store._connection.execute("PRAGMA busy_timeout = 10")
     with pytest.raises(UserError, match="another process keeps the gallery locked"):
         store.put([facts("/p/a")], *vectors(1))
     assert len(store) == 0  # readers are not kept out

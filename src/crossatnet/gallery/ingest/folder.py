@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import IMAGE_SUFFIXES, ImageError
-from crossatnet.gallery.backend import Backend, Facts, Stamp
+from crossatnet.gallery.backend import Backend, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
 from crossatnet.system.errors import UserError
 
-BATCH = 32
+PICTURES_A_BATCH = 32  # stored in one transaction
 WORKERS = (os.cpu_count() or 1) + 1  # threads; one more than cores, for one may be waiting for the disk
 
 Progress = Callable[[int, int], None]
@@ -62,37 +62,37 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
     tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
-    with closing(embed_parts(reader, _parts(files, store), WORKERS)) as batches:
+    with closing(embed_batches(reader, _cut(files, store), WORKERS)) as batches:
         for batch in batches:
             store_batch(store, batch)
             tally.count(batch)
             if progress is not None:
                 progress(tally.done, len(files))
     removed = remove_gone(store, root, files)
-    store.settle()
+    store.flush()
     return tally.summary(removed, time.monotonic() - started)
 
 
 def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
     """Add one picture file, or bring it up to date. Raises `ImageError` if it cannot be used, `UserError` as `put`."""
-    piece = _embed_piece(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
-    batch = _joined(model, Part([str(path)], {}), [piece])
+    embedded = _embed_files(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
+    batch = _joined(model, BatchFiles([str(path)], {}), [embedded])
     if batch.skipped:
         raise ImageError(f"{path}: {batch.skipped[0][1]}")
     store_batch(store, replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts]))
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchFiles:
     """Files of one batch, with what is stored of them."""
 
     paths: Sequence[str]
-    stamps: Mapping[str, Stamp]
+    states: Mapping[str, FileState]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a part's files come to: `facts` of N new or changed pictures with `packed` (N, B), `embeddings` (N, D)."""
+    """What a batch's files come to: `facts` of N new or changed pictures, `packed` (N, B), `embeddings` (N, D)."""
 
     size: int
     stored: frozenset[str]
@@ -100,7 +100,7 @@ class Batch:
     packed: NDArray[np.uint8]
     embeddings: NDArray[np.float32]
     thumbnails: list[bytes]
-    touched: list[tuple[str, Stamp]]
+    touched: list[tuple[str, FileState]]
     skipped: list[tuple[str, str]]
 
 
@@ -132,59 +132,60 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Embedded:
     """What was read of a few files, and the `embeddings` (N, D) of those among them that were decoded."""
 
     readings: list[Reading]
     embeddings: NDArray[np.float32]
 
 
-def embed_parts(reader: Reader, parts: Iterable[Part], workers: int) -> Generator[Batch]:
-    """The batch of each part, in order. The next ones are read and embedded, by so many threads, at the same time."""
+def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -> Generator[Batch]:
+    """The batches, read and embedded, in order. So many threads work at the next ones at the same time."""
     model = reader.model
-    ahead = 1 + workers * model.piece // BATCH  # parts that keep all workers busy while the caller stores one
-    started: deque[tuple[Part, list[Future[Piece]]]] = deque()
+    # batches that keep all workers busy while the caller stores one
+    ahead = 1 + workers * model.batch_size // PICTURES_A_BATCH
+    started: deque[tuple[BatchFiles, list[Future[Embedded]]]] = deque()
     with _one_core_a_thread(), _workers(workers) as pool:
-        for part in parts:
-            files = [(path, part.stamps.get(path)) for path in part.paths]
-            files = [(path, stamp) for path, stamp in files if not is_unchanged(path, stamp)]
-            pieces = [files[start : start + model.piece] for start in range(0, len(files), model.piece)]
-            started.append((part, [pool.submit(_embed_piece, reader, piece) for piece in pieces]))
+        for batch in batches:
+            files = [(path, batch.states.get(path)) for path in batch.paths]
+            files = [(path, state) for path, state in files if not is_unchanged(path, state)]
+            shares = [files[start : start + model.batch_size] for start in range(0, len(files), model.batch_size)]
+            started.append((batch, [pool.submit(_embed_files, reader, share) for share in shares]))
             if len(started) > ahead:
                 yield _finished(model, *started.popleft())
         while started:
             yield _finished(model, *started.popleft())
 
 
-def _embed_piece(reader: Reader, files: Sequence[tuple[str, Stamp | None]]) -> Piece:
-    readings = [reader.read(path, stamp) for path, stamp in files]
+def _embed_files(reader: Reader, files: Sequence[tuple[str, FileState | None]]) -> Embedded:
+    readings = [reader.read(path, state) for path, state in files]
     pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
     if not pixels:
-        return Piece(readings, np.empty((0, reader.model.dimension), np.float32))
-    return Piece(readings, reader.model.embed(np.stack(pixels), "photo"))
+        return Embedded(readings, np.empty((0, reader.model.dimension), np.float32))
+    return Embedded(readings, reader.model.embed(np.stack(pixels), "photo"))
 
 
-def _finished(model: Embedder, part: Part, started: Sequence[Future[Piece]]) -> Batch:
-    """Wait for a part's pieces and join them."""
-    return _joined(model, part, [piece.result() for piece in started])
+def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:
+    """Wait for what the threads make of a batch's files, and join it."""
+    return _joined(model, files, [share.result() for share in started])
 
 
-def _joined(model: Embedder, part: Part, pieces: Sequence[Piece]) -> Batch:
-    readings = [reading for piece in pieces for reading in piece.readings]
+def _joined(model: Embedder, files: BatchFiles, shares: Sequence[Embedded]) -> Batch:
+    readings = [reading for share in shares for reading in share.readings]
     decoded = [reading for reading in readings if isinstance(reading, Decoded)]
     embeddings = np.empty((0, model.dimension), np.float32)
     packed = np.empty((0, model.code_bits // 8), np.uint8)
     if decoded:
-        embeddings = np.concatenate([piece.embeddings for piece in pieces])  # (N, D)
+        embeddings = np.concatenate([share.embeddings for share in shares])  # (N, D)
         packed = model.hash(embeddings)  # (N, B)
     return Batch(
-        len(part.paths),
-        frozenset(part.stamps),
+        len(files.paths),
+        frozenset(files.states),
         [picture.facts for picture in decoded],
         packed,
         embeddings,
         [picture.thumbnail for picture in decoded if picture.thumbnail],
-        [(reading.path, reading.stamp) for reading in readings if isinstance(reading, Touched)],
+        [(reading.path, reading.state) for reading in readings if isinstance(reading, Touched)],
         [(reading.path, reading.reason) for reading in readings if isinstance(reading, Skipped)],
     )
 
@@ -219,7 +220,7 @@ def _one_core_a_thread() -> Iterator[None]:
 
 
 def store_batch(store: Backend, batch: Batch) -> None:
-    """Commit a batch in one transaction; renew the stamps of what only looked changed."""
+    """Commit a batch in one transaction; renew the file states of what only looked changed."""
     if batch.facts:
         store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
     if batch.touched:
@@ -308,7 +309,7 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _parts(files: Sequence[str], store: Backend) -> Iterator[Part]:
-    for start in range(0, len(files), BATCH):
-        paths = files[start : start + BATCH]
-        yield Part(paths, store.stamps(paths))
+def _cut(files: Sequence[str], store: Backend) -> Iterator[BatchFiles]:
+    for start in range(0, len(files), PICTURES_A_BATCH):
+        paths = files[start : start + PICTURES_A_BATCH]
+        yield BatchFiles(paths, store.file_states(paths))

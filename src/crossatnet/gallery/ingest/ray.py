@@ -22,13 +22,13 @@ from crossatnet.gallery.backend import Backend
 from crossatnet.gallery.backends import open_backend
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.folder import (
-    BATCH,
+    PICTURES_A_BATCH,
     Batch,
+    BatchFiles,
     IngestSummary,
-    Part,
     Progress,
     Tally,
-    embed_parts,
+    embed_batches,
     list_pictures,
     remove_gone,
     store_batch,
@@ -39,12 +39,12 @@ from crossatnet.system.errors import UserError
 
 BATCHES_A_TASK = 8  # a task is what is done again when a node is lost, and one look-up in a server
 THREADS_A_WORKER = 2  # on its one core: one may be waiting for the disk
-TASKS_A_ROUND = 400  # so that the driver holds the stamps of some 100,000 files at once, however many there are
+TASKS_A_ROUND = 400  # so that the driver holds the file states of some 100,000 files at once, however many there are
 OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; results are about 3 KB a picture and are taken at once
 
 
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """What all tasks share: Ray's reference to an `Embedder`, and the server that workers store into, if they do."""
 
     model: Any
@@ -68,9 +68,10 @@ def add_folder_by_ray(
     tally = Tally(skipped)
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
-        settings = Settings(ray.put(model), root, store.thumbnail_side, server)  # nodes need no checkpoint of their own
-        for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * BATCH):
-            tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * BATCH], tally)
+        shared_model = ray.put(model)  # nodes need no checkpoint of their own
+        settings = TaskSettings(shared_model, root, store.thumbnail_side, server)
+        for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
+            tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
             for batch in _embedded(tasks, settings):
                 if server is None:
                     store_batch(store, batch)
@@ -78,7 +79,7 @@ def add_folder_by_ray(
                 if progress is not None:
                     progress(tally.done, len(files))
     removed = remove_gone(store, root, files) if folder.is_dir() else 0
-    store.settle()
+    store.flush()
     return tally.summary(removed, time.monotonic() - started)
 
 
@@ -98,7 +99,7 @@ def read_list(file: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
 class Worker:
     """Reads and embeds the files of tasks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TaskSettings) -> None:
         import ray
 
         node = os.uname().nodename
@@ -112,9 +113,9 @@ class Worker:
         self._reader = Reader(settings.root, self._model, settings.thumbnail_side)
         self._store = open_backend(settings.server) if settings.server else None
 
-    def do(self, task: Sequence[Part]) -> list[Batch]:
+    def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
         """Read and embed; and store, if that is for workers to do: then without codes and embeddings."""
-        batches = [*embed_parts(self._reader, task, THREADS_A_WORKER)]
+        batches = [*embed_batches(self._reader, task, THREADS_A_WORKER)]
         if self._store is not None:
             store_batch(self._store, _joined(batches))
             batches = [replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0]) for batch in batches]
@@ -122,13 +123,13 @@ class Worker:
 
 
 @lru_cache(maxsize=1)
-def worker_of_process(settings: Settings) -> Worker:
+def worker_of_process(settings: TaskSettings) -> Worker:
     """The one worker of a process, which does many tasks: so each loads the model once."""
     return Worker(settings)
 
 
-def work(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
-    """What Ray calls: a pickled list of `Part` under "task" to a pickled list of `Batch` under "batches".
+def work(settings: TaskSettings, row: dict[str, Any]) -> dict[str, Any]:
+    """What Ray calls: a pickled list of `BatchFiles` under "task" to a pickled list of `Batch` under "batches".
 
     What a user can mend comes back as "trouble": an exception would reach the driver as pages of Ray's own words.
     """
@@ -148,26 +149,26 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         np.concatenate([batch.packed for batch in batches]),
         np.concatenate([batch.embeddings for batch in batches]),
         [thumbnail for batch in batches for thumbnail in batch.thumbnails],
-        [stamp for batch in batches for stamp in batch.touched],
+        [state for batch in batches for state in batch.touched],
         [problem for batch in batches for problem in batch.skipped],
     )
 
 
-def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[Part]]:
+def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[BatchFiles]]:
     """Files cut into batches and these into tasks; batches in which nothing changed are counted and left out."""
-    stamps = store.stamps(files)
-    parts: list[Part] = []
-    for start in range(0, len(files), BATCH):
-        paths = [*files[start : start + BATCH]]
-        known = {path: stamps[path] for path in paths if path in stamps}
+    states = store.file_states(files)
+    batches: list[BatchFiles] = []
+    for start in range(0, len(files), PICTURES_A_BATCH):
+        paths = [*files[start : start + PICTURES_A_BATCH]]
+        known = {path: states[path] for path in paths if path in states}
         if all(is_unchanged(path, known.get(path)) for path in paths):
             tally.count_unchanged(len(paths))
         else:
-            parts.append(Part(paths, known))
-    return [parts[start : start + BATCHES_A_TASK] for start in range(0, len(parts), BATCHES_A_TASK)]
+            batches.append(BatchFiles(paths, known))
+    return [batches[start : start + BATCHES_A_TASK] for start in range(0, len(batches), BATCHES_A_TASK)]
 
 
-def _embedded(tasks: Sequence[list[Part]], settings: Settings) -> Iterator[Batch]:
+def _embedded(tasks: Sequence[list[BatchFiles]], settings: TaskSettings) -> Iterator[Batch]:
     """The batches of these tasks, in order, each as soon as it and those before it are done."""
     import ray
     import ray.data

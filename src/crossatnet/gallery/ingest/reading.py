@@ -1,6 +1,5 @@
 """Reading one picture file for a gallery: its bytes, what they hash to, and the network's input made of them."""
 
-import hashlib
 import io
 import os
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import MAX_BYTES, ImageError, load_image, picture_size
-from crossatnet.gallery.backend import Facts, Stamp
+from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 
 READINGS = 3  # of a file that keeps changing while it is read, before it is left for another time
@@ -31,7 +31,7 @@ class Touched:
     """A file written anew with the bytes that are stored already."""
 
     path: str
-    stamp: Stamp
+    state: FileState
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Reader:
     model: Embedder
     thumbnail_side: int
 
-    def read(self, path: str, stored: Stamp | None) -> Reading:
+    def read(self, path: str, stored: FileState | None) -> Reading:
         """The decoded picture, or why there is none; never raises for a bad file. `stored` is what is known of it."""
         try:
-            content, stamp = read_file(path)
-            if stored is not None and stored.content_hash == stamp.content_hash:
-                return Touched(path, stamp)
+            content, state = read_file(path)
+            if stored is not None and stored.content_hash == state.content_hash:
+                return Touched(path, state)
             pixels = self.model.preprocess(content, "photo")
             width, height = picture_size(content)
             thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
@@ -76,10 +76,10 @@ class Reader:
             return Skipped(path, error.strerror or str(error))
         parent = Path(path).parent
         class_name = None if parent == self.root else parent.name
-        return Decoded(Facts(path, class_name, stamp, width, height), pixels, thumbnail)
+        return Decoded(Facts(path, class_name, state, width, height), pixels, thumbnail)
 
 
-def is_unchanged(path: str, stored: Stamp | None) -> bool:
+def is_unchanged(path: str, stored: FileState | None) -> bool:
     """Whether size and time of change are those of the stored picture, so that it need not be read."""
     if stored is None:
         return False
@@ -90,8 +90,8 @@ def is_unchanged(path: str, stored: Stamp | None) -> bool:
     return (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
 
 
-def read_file(path: str) -> tuple[bytes, Stamp]:
-    """The bytes of a file and their stamp, from one reading during which it did not change.
+def read_file(path: str) -> tuple[bytes, FileState]:
+    """The bytes of a file and the file's state, from one reading during which it did not change.
 
     Raises `OSError` if it cannot be read, `ImageError` if it is too large, and `ChangingError`.
     """
@@ -104,7 +104,7 @@ def read_file(path: str) -> tuple[bytes, Stamp]:
             content = file.read(MAX_BYTES + 1)
             after = os.fstat(file.fileno())
             if len(content) == before.st_size and before.st_mtime_ns == after.st_mtime_ns:
-                return content, Stamp(before.st_size, before.st_mtime_ns, hashlib.sha256(content).hexdigest())
+                return content, FileState(before.st_size, before.st_mtime_ns, content_hash(content))
     raise ChangingError
 
 

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from crossatnet.gallery.backend import (
     EVERYTHING,
     NO_ITEM,
-    Checkpoint,
+    STORED_FLOAT,
     Facts,
+    FileState,
+    Filter,
     GalleryMissingError,
-    Item,
+    MadeWith,
     Nearest,
-    Stamp,
-    Where,
+    StoredPicture,
 )
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.gallery.milvus.collections import (
@@ -41,11 +42,10 @@ from crossatnet.gallery.milvus.collections import (
     create_codes,
     create_embeddings,
     embeddings_name,
-    read_checkpoint,
+    read_made_with,
 )
-from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of, stamp_of
+from crossatnet.gallery.milvus.rows import FACTS, expression, file_state_of, id_of, id_ranges, item_of, row_of
 from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
-from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
 from crossatnet.system.errors import UserError
 
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
@@ -70,9 +70,9 @@ class MilvusBackend:
 
     thumbnail_side = 0  # a vector database is no place for pictures
 
-    def __init__(self, connection: Connection, checkpoint: Checkpoint) -> None:
+    def __init__(self, connection: Connection, made_with: MadeWith) -> None:
         """Use `open` or `create` instead."""
-        self.checkpoint = checkpoint
+        self.made_with = made_with
         self._connection = connection
         self._codes = connection.address.name
         self._embeddings = embeddings_name(connection.address)
@@ -80,7 +80,7 @@ class MilvusBackend:
         self._seen = 0  # of them, those that every read is sure to show
 
     @classmethod
-    def create(cls, address: Address, checkpoint: Checkpoint) -> "MilvusBackend":
+    def create(cls, address: Address, made_with: MadeWith) -> "MilvusBackend":
         """Make an empty gallery. Raises `UserError` if there is something of that name already."""
         connection = Connection(address)
         try:
@@ -88,14 +88,14 @@ class MilvusBackend:
                 raise UserError(f"{address}: exists already; give another name, or index into it")
             embeddings = embeddings_name(address)
             if not connection.call("has_collection", embeddings):
-                create_embeddings(connection, embeddings, checkpoint)
-            elif read_checkpoint(connection, embeddings, EMBEDDINGS) != checkpoint:  # not ours, cut short last time
+                create_embeddings(connection, embeddings, made_with)
+            elif read_made_with(connection, embeddings, EMBEDDINGS) != made_with:  # not ours, cut short last time
                 raise UserError(f"{address}: {embeddings} exists there already; give another name")
-            create_codes(connection, address.name, checkpoint)  # last: with it there is a gallery
+            create_codes(connection, address.name, made_with)  # last: with it there is a gallery
         except UserError:
             connection.close()
             raise
-        return cls(connection, checkpoint)
+        return cls(connection, made_with)
 
     @classmethod
     def open(cls, address: Address) -> "MilvusBackend":
@@ -106,13 +106,13 @@ class MilvusBackend:
                 raise GalleryMissingError(
                     f"{address}: no gallery there; make one with `crossatnet index FOLDER --to {address}`"
                 )
-            checkpoint = read_checkpoint(connection, address.name, CODES)
+            made_with = read_made_with(connection, address.name, CODES)
             for collection in (address.name, embeddings_name(address)):
                 connection.call("load_collection", collection)
         except UserError:
             connection.close()
             raise
-        return cls(connection, checkpoint)
+        return cls(connection, made_with)
 
     @property
     def name(self) -> str:
@@ -154,12 +154,12 @@ class MilvusBackend:
         replaced = {row["embedding_id"] for row in known.values()} - {row["embedding_id"] for row in rows.values()}
         self._delete(self._embeddings, [*replaced])
 
-    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
+    def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Renew size and time of stored paths."""
-        known = self._rows_of_paths([path for path, _ in stamps], ["*"])
+        known = self._rows_of_paths([path for path, _ in states], ["*"])
         rows = {
-            path: {**known[path], "code": known[path]["code"][0], "size": stamp.size, "mtime_ns": stamp.mtime_ns}
-            for path, stamp in stamps
+            path: {**known[path], "code": known[path]["code"][0], "size": state.size, "mtime_ns": state.mtime_ns}
+            for path, state in states
             if path in known
         }
         self._upsert(self._codes, [*rows.values()])
@@ -171,7 +171,7 @@ class MilvusBackend:
         self._delete(self._embeddings, [row["embedding_id"] for row in known.values()])
         return len(known)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Have the latest changes written out of the log, and indexed."""
         for collection in (self._embeddings, self._codes):
             self._connection.call("flush", collection)
@@ -183,10 +183,10 @@ class MilvusBackend:
 
     # Questions
 
-    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
-        """The stamps of those among `paths` that are stored."""
+    def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
+        """The file states of those among `paths` that are stored."""
         known = self._rows_of_paths(paths, ["size", "mtime_ns", "content_hash"])
-        return {path: stamp_of(row) for path, row in known.items()}
+        return {path: file_state_of(row) for path, row in known.items()}
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """The ids of those among `paths` that are stored."""
@@ -194,13 +194,13 @@ class MilvusBackend:
 
     def paths_under(self, folder: Path) -> Iterator[str]:
         """The stored paths in `folder` (absolute) or below it, ascending."""
-        yield from sorted(self._values("path", Where(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
+        yield from sorted(self._values("path", Filter(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class; reads the class of every item, for Milvus 2.3 counts by no field."""
         return dict(Counter(name or None for name in self._values("class_name", EVERYTHING)))
 
-    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+    def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
         return {key: item_of(row) for key, row in self._rows(self._codes, ids, FACTS).items()}
 
@@ -216,18 +216,18 @@ class MilvusBackend:
         return halves[0].astype(np.float32) if halves else None
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:
-        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
-        admitted = max(self._count(where, EVENTUAL), LONGEST_SHORTLIST)
+        admitted = max(self._count(filter, EVENTUAL), LONGEST_SHORTLIST)
         k = min(k, admitted)  # whoever asks for all of them may ask for any number
-        length = shortlist_length(k, self.checkpoint.code_bits, admitted)
+        length = shortlist_length(k, self.made_with.code_bits, admitted)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
         for start in range(0, len(queries), part):
-            shortlists = self._shortlists(packed[start : start + part], length, where)
+            shortlists = self._shortlists(packed[start : start + part], length, filter)
             vectors = self._vectors({key: pointer for shortlist in shortlists for key, pointer in shortlist.items()})
             for number, shortlist in enumerate(shortlists, start):
                 candidates = {key: vectors[key] for key in shortlist if key in vectors}
@@ -235,8 +235,8 @@ class MilvusBackend:
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
-        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits.
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits.
 
         Which of many equally distant ones comes last is the server's choice, so more are asked for than are returned.
         """
@@ -244,39 +244,39 @@ class MilvusBackend:
         scores = np.full((len(packed), k), -np.inf, np.float32)
         length = min(max(2 * k, SHORTEST), LONGEST_SHORTLIST)
         self._catch_up(self._codes)
-        for number, hits in enumerate(self._hits(packed, length, expression(where))):
+        for number, hits in enumerate(self._hits(packed, length, expression(filter))):
             best = sorted(hits, key=lambda hit: (hit["distance"], hit["id"]))[:k]
             ids[number, : len(best)] = [hit["id"] for hit in best]
             scores[number, : len(best)] = [1 - hit["distance"] / (8 * packed.shape[1]) for hit in best]
         return Nearest(ids, scores)
 
-    def _shortlists(self, packed: NDArray[np.uint8], length: int, where: Where) -> list[dict[int, int]]:
-        """For each code (Q, B) the `length` nearest items that `where` admits: their ids, with their embeddings' keys.
+    def _shortlists(self, packed: NDArray[np.uint8], length: int, filter: Filter) -> list[dict[int, int]]:
+        """For each code (Q, B) the `length` nearest items that `filter` admits: their ids, with their embeddings' keys.
 
         Every change made before the call counts.
         """
         self._catch_up(self._codes)
         if length <= LONGEST_SHORTLIST:
-            return self._search(packed, length, expression(where))
+            return self._search(packed, length, expression(filter))
         shortlists: list[dict[int, int]] = [{} for _ in packed]
         # each range of ids has its share of the nearest, give or take a little
         for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
-            found = self._search(packed, LONGEST_SHORTLIST, " and ".join(filter(None, (ids, expression(where)))))
+            found = self._search(packed, LONGEST_SHORTLIST, expression(filter, ids))
             for shortlist, part in zip(shortlists, found, strict=True):
                 shortlist.update(part)
         return shortlists
 
-    def _search(self, packed: NDArray[np.uint8], length: int, where: str) -> list[dict[int, int]]:
-        answers = self._hits(packed, length, where)
+    def _search(self, packed: NDArray[np.uint8], length: int, condition: str) -> list[dict[int, int]]:
+        answers = self._hits(packed, length, condition)
         return [{hit["id"]: hit["entity"]["embedding_id"] for hit in answer} for answer in answers]
 
-    def _hits(self, packed: NDArray[np.uint8], length: int, where: str) -> list[list[dict[str, Any]]]:
+    def _hits(self, packed: NDArray[np.uint8], length: int, condition: str) -> list[list[dict[str, Any]]]:
         answers: list[list[dict[str, Any]]] = self._connection.call(
             "search",
             self._codes,
             data=[code.tobytes() for code in packed],
             anns_field="code",
-            filter=where,
+            filter=condition,
             limit=length,
             search_params={"metric_type": "HAMMING"},
             output_fields=["embedding_id"],
@@ -301,7 +301,7 @@ class MilvusBackend:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are fewer."""
         ids = np.fromiter(candidates, np.int64, len(candidates))  # (S,)
-        halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.checkpoint.dimension)
+        halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.made_with.dimension)
         return best_hits(ids, cosines(query, halves), k)
 
     # Rows
@@ -330,19 +330,19 @@ class MilvusBackend:
         for start in range(0, len(keys), ROWS_A_CALL):
             yield from self._query(collection, f"id in {[*keys[start : start + ROWS_A_CALL]]}", fields, currency)
 
-    def _values(self, field: str, where: Where) -> Iterator[Any]:
-        """A field of all items that `where` admits, in no special order."""
+    def _values(self, field: str, filter: Filter) -> Iterator[Any]:
+        """A field of all items that `filter` admits, in no special order."""
         for ids in id_ranges(1 + len(self) // VALUES_A_CALL):  # counting them has waited for what others wrote
-            condition = " and ".join(filter(None, (ids, expression(where))))
+            condition = expression(filter, ids)
             yield from (row[field] for row in self._query(self._codes, condition, [field], EVENTUAL))
 
-    def _count(self, where: Where, currency: str) -> int:
-        return int(self._query(self._codes, expression(where), ["count(*)"], currency)[0]["count(*)"])
+    def _count(self, filter: Filter, currency: str) -> int:
+        return int(self._query(self._codes, expression(filter), ["count(*)"], currency)[0]["count(*)"])
 
-    def _query(self, collection: str, where: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
+    def _query(self, collection: str, condition: str, fields: Sequence[str], currency: str) -> list[dict[str, Any]]:
         if currency == STRONG:
             self._catch_up(collection)
-        asked = {"filter": where, "output_fields": [*fields], "consistency_level": EVENTUAL}
+        asked = {"filter": condition, "output_fields": [*fields], "consistency_level": EVENTUAL}
         rows: list[dict[str, Any]] = self._connection.call("query", collection, **asked)
         return rows
 

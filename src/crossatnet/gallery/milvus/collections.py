@@ -4,9 +4,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from crossatnet.gallery.backend import Checkpoint
+from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
 from crossatnet.gallery.milvus.calls import Address, Connection
-from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT
 from crossatnet.system.errors import UserError
 
 CODES, EMBEDDINGS = "crossatnet codes", "crossatnet embeddings"  # kinds of collections, kept in their descriptions
@@ -20,13 +19,13 @@ def embeddings_name(address: Address) -> str:
     return f"{address.name}_embeddings"
 
 
-def create_codes(connection: Connection, collection: str, checkpoint: Checkpoint) -> None:
+def create_codes(connection: Connection, collection: str, made_with: MadeWith) -> None:
     """Make the collection of codes and facts, empty and ready to be searched."""
     from pymilvus import DataType
 
-    schema = _schema(CODES, checkpoint)
+    schema = _schema(CODES, made_with)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("code", DataType.BINARY_VECTOR, dim=checkpoint.code_bits)
+    schema.add_field("code", DataType.BINARY_VECTOR, dim=made_with.code_bits)
     schema.add_field("embedding_id", DataType.INT64)
     schema.add_field("path", DataType.VARCHAR, max_length=LONGEST_PATH)
     schema.add_field("class_name", DataType.VARCHAR, max_length=LONGEST_CLASS)
@@ -36,23 +35,23 @@ def create_codes(connection: Connection, collection: str, checkpoint: Checkpoint
     _create_collection(connection, collection, schema, "code")
 
 
-def create_embeddings(connection: Connection, collection: str, checkpoint: Checkpoint) -> None:
+def create_embeddings(connection: Connection, collection: str, made_with: MadeWith) -> None:
     """Make the collection of embeddings: half-precision numbers, as the bits of a binary vector.
 
     Milvus 2.3 has no vectors of halves. These bits are never searched, only read.
     """
     from pymilvus import DataType
 
-    schema = _schema(EMBEDDINGS, checkpoint)
+    schema = _schema(EMBEDDINGS, made_with)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("embedding", DataType.BINARY_VECTOR, dim=8 * STORED_FLOAT.itemsize * checkpoint.dimension)
+    schema.add_field("embedding", DataType.BINARY_VECTOR, dim=8 * STORED_FLOAT.itemsize * made_with.dimension)
     _create_collection(connection, collection, schema, "embedding")
 
 
-def _schema(part: str, checkpoint: Checkpoint) -> Any:
+def _schema(part: str, made_with: MadeWith) -> Any:
     from pymilvus import MilvusClient
 
-    description = json.dumps({"kind": part, "format": FORMAT, "checkpoint": asdict(checkpoint)})
+    description = json.dumps({"kind": part, "format": FORMAT, "checkpoint": asdict(made_with)})
     return MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
 
 
@@ -65,7 +64,7 @@ def _create_collection(connection: Connection, collection: str, schema: Any, vec
     connection.call("create_collection", collection, **settings)
 
 
-def read_checkpoint(connection: Connection, collection: str, part: str) -> Checkpoint:
+def read_made_with(connection: Connection, collection: str, part: str) -> MadeWith:
     """What a collection of ours was made with. Raises `UserError` if it is another program's, or of another format."""
     try:
         description = json.loads(connection.call("describe_collection", collection)["description"])
@@ -79,4 +78,4 @@ def read_checkpoint(connection: Connection, collection: str, part: str) -> Check
             f"{connection.address}: has format {description['format']}, this version reads {FORMAT};"
             " use the version that made it, or index under another name"
         )
-    return Checkpoint(**description["checkpoint"])
+    return MadeWith(**description["checkpoint"])

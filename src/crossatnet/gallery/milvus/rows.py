@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import LARGEST_ID, Facts, Item, Stamp, Where, path_range
+from crossatnet.gallery.backend import LARGEST_ID, Facts, FileState, Filter, StoredPicture, path_range
 
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 
 
 def id_of(*parts: str) -> int:
     """An id for these texts: 63 bits, so that it is a positive integer of 64."""
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") & LARGEST_ID
+    hashed = hashlib.sha256("\0".join(parts).encode()).digest()
+    return int.from_bytes(hashed[:8], "big") & LARGEST_ID
 
 
 def id_ranges(parts: int) -> Iterator[str]:
@@ -37,39 +37,39 @@ def row_of(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
     return {
         "id": id_of(facts.path),
         "code": code.tobytes(),
-        "embedding_id": id_of(facts.path, facts.stamp.content_hash),
+        "embedding_id": id_of(facts.path, facts.file.content_hash),
         "path": facts.path,
         "class_name": facts.class_name or "",
-        **asdict(facts.stamp),
+        **asdict(facts.file),
         "width": facts.width,
         "height": facts.height,
         "added": added,
     }
 
 
-def stamp_of(row: dict[str, Any]) -> Stamp:
-    """The stamp of a row."""
-    return Stamp(row["size"], row["mtime_ns"], row["content_hash"])
+def file_state_of(row: dict[str, Any]) -> FileState:
+    """The state of a row."""
+    return FileState(row["size"], row["mtime_ns"], row["content_hash"])
 
 
-def item_of(row: dict[str, Any]) -> Item:
+def item_of(row: dict[str, Any]) -> StoredPicture:
     """The item of a row that has all of `FACTS`."""
-    facts = Facts(row["path"], row["class_name"] or None, stamp_of(row), row["width"], row["height"])
-    return Item(row["id"], facts, datetime.fromtimestamp(row["added"], UTC).isoformat(timespec="seconds"))
+    facts = Facts(row["path"], row["class_name"] or None, file_state_of(row), row["width"], row["height"])
+    return StoredPicture(row["id"], facts, datetime.fromtimestamp(row["added"], UTC).isoformat(timespec="seconds"))
 
 
-def expression(where: Where) -> str:
-    """The conditions as Milvus reads them; empty if there are none."""
-    conditions: list[str] = []
-    if where.class_names:
-        conditions.append(f"class_name in {_quoted([*where.class_names])}")
-    if where.path_prefix:
-        first, end = path_range(where.path_prefix)  # `like` would take % and _ for wildcards
+def expression(filter: Filter, *others: str) -> str:
+    """The conditions, `others` first, as Milvus reads them; empty if there are none."""
+    conditions = [*others]
+    if filter.class_names:
+        conditions.append(f"class_name in {_quoted([*filter.class_names])}")
+    if filter.path_prefix:
+        first, end = path_range(filter.path_prefix)  # `like` would take % and _ for wildcards
         conditions.append(f"path >= {_quoted(first)} and path < {_quoted(end)}")
-    if where.added_since:
-        conditions.append(f"added >= {math.ceil(where.added_since.timestamp())}")
-    if where.added_before:
-        conditions.append(f"added < {math.ceil(where.added_before.timestamp())}")
+    if filter.added_since:
+        conditions.append(f"added >= {math.ceil(filter.added_since.timestamp())}")
+    if filter.added_before:
+        conditions.append(f"added < {math.ceil(filter.added_before.timestamp())}")
     return " and ".join(conditions)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from os import W_OK, access
 from pathlib import Path
 
-from crossatnet.gallery.backend import Checkpoint, GalleryMissingError
+from crossatnet.gallery.backend import GalleryMissingError, MadeWith
 from crossatnet.system.errors import UserError
 
 SCHEMA_VERSION = 2  # kept in the file's `user_version`
@@ -62,7 +62,7 @@ COMPLAINTS = {
 }
 
 
-def create(path: Path, checkpoint: Checkpoint, created: str, thumbnail_side: int) -> sqlite3.Connection:
+def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -> sqlite3.Connection:
     """Make a new gallery file. Raises `UserError` if there is something at `path` already.
 
     An empty database, which is what a process killed in this very function leaves behind, is taken over.
@@ -80,7 +80,7 @@ def create(path: Path, checkpoint: Checkpoint, created: str, thumbnail_side: int
                 connection.execute(
                     "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, created, thumbnail_side)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*_columns(checkpoint), created, thumbnail_side),
+                    (*_columns(made_with), created, thumbnail_side),
                 )
             _configure(connection)
     return connection
@@ -205,8 +205,8 @@ def _checked_version(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
-def _columns(checkpoint: Checkpoint) -> tuple[str | int, ...]:
-    made_with = checkpoint
+def _columns(made_with: MadeWith) -> tuple[str | int, ...]:
+    made_with = made_with
     return made_with.fingerprint, made_with.source, made_with.name, made_with.dimension, made_with.code_bits
 
 

@@ -2,26 +2,26 @@
 
 from datetime import UTC, datetime, timedelta
 
-from crossatnet.gallery.backend import Where, path_range
-from crossatnet.gallery.sqlite.rows import marks
+from crossatnet.gallery.backend import Filter, path_range
+from crossatnet.gallery.sqlite.rows import placeholders
 
 
-def in_sql(where: Where) -> tuple[str, list[str]]:
-    """What stands after WHERE, and the values for its marks; at least one condition must be given."""
+def in_sql(filter: Filter) -> tuple[str, list[str]]:
+    """What stands after WHERE, and the values for its placeholders; at least one condition must be given."""
     conditions: list[str] = []
     values: list[str] = []
-    if where.class_names:
-        conditions.append(f"class_name IN ({marks(where.class_names)})")
-        values += where.class_names
-    if where.path_prefix:
+    if filter.class_names:
+        conditions.append(f"class_name IN ({placeholders(filter.class_names)})")
+        values += filter.class_names
+    if filter.path_prefix:
         conditions.append("path >= ? AND path < ?")
-        values += path_range(where.path_prefix)
-    if where.added_since:
+        values += path_range(filter.path_prefix)
+    if filter.added_since:
         conditions.append("added >= ?")
-        values.append(_text(where.added_since))
-    if where.added_before:
+        values.append(_text(filter.added_since))
+    if filter.added_before:
         conditions.append("added < ?")
-        values.append(_text(where.added_before))
+        values.append(_text(filter.added_before))
     return " AND ".join(conditions), values
 
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import Checkpoint
+from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
 from crossatnet.gallery.sqlite.database import transaction
-from crossatnet.gallery.sqlite.sidefile import STORED_FLOAT, Rows
+from crossatnet.gallery.sqlite.sidefile import Rows
 from crossatnet.gallery.sqlite.snapshot import NOTHING, Changes
 
 ROWS_A_BATCH = 10_000  # read at once; as many identifiers are under SQLite's limit of 32,766 parameters
 
 
-def read_changes(connection: sqlite3.Connection, checkpoint: Checkpoint, since: int) -> Changes | None:
+def read_changes(connection: sqlite3.Connection, made_with: MadeWith, since: int) -> Changes | None:
     """What changed after generation `since`; all items if that is `NOTHING`.
 
     None if it cannot be told: what was removed is forgotten, or the file is an older one than that generation was of.
@@ -29,10 +29,10 @@ def read_changes(connection: sqlite3.Connection, checkpoint: Checkpoint, since: 
             return None
         ids = _column(connection, "SELECT id FROM items WHERE generation > ? ORDER BY id", since)  # (M,)
         removed = _column(connection, "SELECT id FROM removed WHERE generation > ? ORDER BY id", since)
-        codes = np.empty((len(ids), checkpoint.code_bits // 8), np.uint8)
-        embeddings = np.empty((len(ids), checkpoint.dimension), STORED_FLOAT)
+        codes = np.empty((len(ids), made_with.code_bits // 8), np.uint8)
+        embeddings = np.empty((len(ids), made_with.dimension), STORED_FLOAT)
         start = 0
-        for rows in read_rows(connection, checkpoint, None if since == NOTHING else ids):
+        for rows in read_rows(connection, made_with, None if since == NOTHING else ids):
             end = start + len(rows[0])
             codes[start:end], embeddings[start:end] = rows[1:]
             start = end
@@ -49,31 +49,31 @@ def count_changes(connection: sqlite3.Connection, since: int) -> int:
 
 
 def read_rows(
-    connection: sqlite3.Connection, checkpoint: Checkpoint, ids: NDArray[np.int64] | None = None
+    connection: sqlite3.Connection, made_with: MadeWith, ids: NDArray[np.int64] | None = None
 ) -> Iterator[Rows]:
     """Ids, codes and embeddings of these ids (ascending), of all items if None, in batches, ascending by id."""
     if ids is None:
         cursor = connection.execute("SELECT id, code, embedding FROM items NOT INDEXED ORDER BY id")
         while batch := cursor.fetchmany(ROWS_A_BATCH):
-            yield _arrays(batch, checkpoint)
+            yield _arrays(batch, made_with)
         return
     for start in range(0, len(ids), ROWS_A_BATCH):
         part = ids[start : start + ROWS_A_BATCH].tolist()
-        statement = f"SELECT id, code, embedding FROM items WHERE id IN ({marks(part)}) ORDER BY id"
-        yield _arrays(connection.execute(statement, part).fetchall(), checkpoint)
+        statement = f"SELECT id, code, embedding FROM items WHERE id IN ({placeholders(part)}) ORDER BY id"
+        yield _arrays(connection.execute(statement, part).fetchall(), made_with)
 
 
-def marks(values: Sequence[object]) -> str:
-    """As many parameter marks as there are values."""
+def placeholders(values: Sequence[object]) -> str:
+    """As many placeholders as there are values."""
     return ",".join(itertools.repeat("?", len(values)))
 
 
-def _arrays(batch: Sequence[tuple[int, bytes, bytes]], checkpoint: Checkpoint) -> Rows:
+def _arrays(batch: Sequence[tuple[int, bytes, bytes]], made_with: MadeWith) -> Rows:
     ids, codes, embeddings = zip(*batch, strict=True)
     return (
         np.array(ids, np.int64),
-        np.frombuffer(b"".join(codes), np.uint8).reshape(-1, checkpoint.code_bits // 8),
-        np.frombuffer(b"".join(embeddings), STORED_FLOAT).reshape(-1, checkpoint.dimension),
+        np.frombuffer(b"".join(codes), np.uint8).reshape(-1, made_with.code_bits // 8),
+        np.frombuffer(b"".join(embeddings), STORED_FLOAT).reshape(-1, made_with.dimension),
     )
 
 

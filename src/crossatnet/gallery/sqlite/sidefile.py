@@ -23,9 +23,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.gallery.backend import STORED_FLOAT
+
 MAGIC = b"crossatnet side file 1\n"
 HEADER_BYTES = 4096
-STORED_FLOAT = np.dtype("<f2")  # half precision moves a cosine by less than 0.001 and halves the file
 Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16]]  # ids (N,), codes (N, B), embeddings (N, D)
 
 

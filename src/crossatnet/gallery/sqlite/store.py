@@ -22,19 +22,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import EVERYTHING, Checkpoint, Facts, Item, Nearest, Stamp, Where, path_range
+from crossatnet.gallery.backend import (
+    EVERYTHING,
+    STORED_FLOAT,
+    Facts,
+    FileState,
+    Filter,
+    MadeWith,
+    Nearest,
+    StoredPicture,
+    path_range,
+)
 from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.sqlite.database import COMPLAINTS, plain_errors, transaction
 from crossatnet.gallery.sqlite.filters import in_sql
-from crossatnet.gallery.sqlite.rows import count_changes, marks, read_changes, read_rows
+from crossatnet.gallery.sqlite.rows import count_changes, placeholders, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
 from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
-UNSETTLED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
-UNSETTLED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
+UNFLUSHED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
+UNFLUSHED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
 # A run of days must not leave it all to the end: readers hold what the side file has not in memory.
-PUT_IN_A_RUN, UNSETTLED_SHARE_IN_A_RUN = 100_000, 0.25
+PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
 
 INSERT = (
@@ -53,7 +63,7 @@ class _Current:
 
     version: tuple[object, ...]
     snapshot: Snapshot
-    masks: dict[Where, Masks] = field(default_factory=dict)
+    masks: dict[Filter, Masks] = field(default_factory=dict)
 
 
 class Store:
@@ -70,18 +80,18 @@ class Store:
         self.path = path
         self._read_only = read_only
         self._connection = connection
-        self._file_state = _file_state(path) if unchangeable else None
+        self._disk_state = _disk_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
         self._latest: _Current | None = None
         self._counted: tuple[tuple[object, ...], int] | None = None  # a version, and how many items it has
         self._put = 0  # items since the side file was last thought of
         self._snapshot_lock = threading.Lock()
-        self.checkpoint, self.thumbnail_side = self._made_with()
+        self.made_with, self.thumbnail_side = self._read_meta()
 
     @classmethod
-    def create(cls, path: Path, checkpoint: Checkpoint, thumbnail_side: int = 0) -> "Store":
+    def create(cls, path: Path, made_with: MadeWith, thumbnail_side: int = 0) -> "Store":
         """Make a new gallery file. Raises `UserError` if there is something at `path` already."""
-        return cls(path, database.create(path, checkpoint, _now(), thumbnail_side))
+        return cls(path, database.create(path, made_with, _now(), thumbnail_side))
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -116,7 +126,7 @@ class Store:
         """A value that differs after any change, by this process or another."""
         with self._lock:
             data_version = self._rows("PRAGMA data_version")[0][0]  # moves with other connections' commits only
-            return data_version, self._connection.total_changes, self._file_state
+            return data_version, self._connection.total_changes, self._disk_state
 
     # Changes
 
@@ -129,7 +139,7 @@ class Store:
     ) -> None:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
         now = _now()
-        halves = embeddings.astype(sidefile.STORED_FLOAT)
+        halves = embeddings.astype(STORED_FLOAT)
         rows = [
             (*_columns(facts), now, code.tobytes(), half.tobytes())
             for facts, code, half in zip(pictures, packed, halves, strict=True)
@@ -143,14 +153,14 @@ class Store:
                 )
         self._put += len(rows)
         if self._put > PUT_IN_A_RUN:
-            self._settle(UNSETTLED_SHARE_IN_A_RUN)
+            self._flush(UNFLUSHED_SHARE_IN_A_RUN)
 
-    def touch(self, stamps: Sequence[tuple[str, Stamp]]) -> None:
-        """Renew the stamps of stored paths whose file was written anew with the same bytes."""
+    def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
+        """Renew the file states of stored paths whose file was written anew with the same bytes."""
         with self._writing() as connection:
             connection.executemany(
                 "UPDATE items SET size = ?, mtime_ns = ? WHERE path = ?",
-                [(stamp.size, stamp.mtime_ns, path) for path, stamp in stamps],
+                [(state.size, state.mtime_ns, path) for path, state in states],
             )
 
     def remove(self, paths: Sequence[str]) -> int:
@@ -158,9 +168,9 @@ class Store:
         with self._changing() as connection:
             return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write the side file if so much changed since it was written that opening has become slow."""
-        self._settle(UNSETTLED_SHARE)
+        self._flush(UNFLUSHED_SHARE)
 
     def compact(self) -> None:
         """Write the file anew without the room of what was removed; needs as much free disk as the file is large."""
@@ -170,17 +180,17 @@ class Store:
         with self._lock, plain_errors(self.path):
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        if len(self) > UNSETTLED:
+        if len(self) > UNFLUSHED:
             self._write_side_file()
         else:
             sidefile.path_of(self.path).unlink(missing_ok=True)
 
     # Questions
 
-    def stamps(self, paths: Sequence[str]) -> dict[str, Stamp]:
-        """The stamps of those among `paths` that are stored."""
+    def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
+        """The file states of those among `paths` that are stored."""
         rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
-        return {path: Stamp(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
+        return {path: FileState(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """The ids of those among `paths` that are stored."""
@@ -198,14 +208,14 @@ class Store:
         """The number of items of each class, under None those of no class."""
         return dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
 
-    def items(self, ids: Sequence[int]) -> dict[int, Item]:
+    def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
         columns = "id, path, class_name, size, mtime_ns, content_hash, width, height, added"
-        found: dict[int, Item] = {}
+        found: dict[int, StoredPicture] = {}
         for row in self._rows_among(columns, "id", ids):
             key, path, class_name, size, mtime_ns, content_hash, width, height, added = row
-            facts = Facts(path, class_name, Stamp(size, mtime_ns, content_hash), width, height)
-            found[key] = Item(key, facts, added)
+            facts = Facts(path, class_name, FileState(size, mtime_ns, content_hash), width, height)
+            found[key] = StoredPicture(key, facts, added)
         return found
 
     def thumbnail(self, item_id: int) -> bytes | None:
@@ -216,23 +226,23 @@ class Store:
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
         """The stored embedding (D,) of an item, if there is one."""
         rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
-        return np.frombuffer(rows[0][0], sidefile.STORED_FLOAT).astype(np.float32) if rows else None
+        return np.frombuffer(rows[0][0], STORED_FLOAT).astype(np.float32) if rows else None
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING
+        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:
-        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `where` admits."""
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         current = self._current()
         try:
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter))
         except sidefile.DamagedError:
             current = self._current(distrust_side_file=True)
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, where))
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter))
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, where: Where = EVERYTHING) -> Nearest:
-        """The `k` items whose codes differ least from each of (Q, B), among those that `where` admits."""
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+        """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits."""
         current = self._current()
-        return current.snapshot.nearest_codes(packed, k, self._masks(current, where))
+        return current.snapshot.nearest_codes(packed, k, self._masks(current, filter))
 
     # The arrays that searches run on
 
@@ -246,14 +256,14 @@ class Store:
                 self._latest = _Current(version, self._brought_up(known, distrust_side_file))
             return self._latest
 
-    def _masks(self, current: "_Current", where: Where) -> Masks:
+    def _masks(self, current: "_Current", filter: Filter) -> Masks:
         """Which rows of the snapshot meet the conditions; kept for the next search with the same."""
-        masks = current.masks.get(where)
+        masks = current.masks.get(filter)
         if masks is None:
-            masks = current.snapshot.masks(None if where == EVERYTHING else self._ids_where(where))
+            masks = current.snapshot.masks(None if filter == EVERYTHING else self._ids_that_meet(filter))
             if len(current.masks) >= CONDITIONS_KEPT:
                 current.masks.clear()
-            current.masks[where] = masks
+            current.masks[filter] = masks
         return masks
 
     def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
@@ -262,7 +272,7 @@ class Store:
             return brought
         if not distrust_side_file and (brought := self._of_side_file()) is not None:
             return brought
-        if len(self) > UNSETTLED and self._write_side_file() and (brought := self._of_side_file()) is not None:
+        if len(self) > UNFLUSHED and self._write_side_file() and (brought := self._of_side_file()) is not None:
             return brought
         everything = self._after(Snapshot())
         assert everything is not None, "nothing is forgotten before the beginning"
@@ -270,7 +280,7 @@ class Store:
 
     def _is_overtaken(self, known: Snapshot) -> bool:
         """Whether much that a snapshot holds in memory has come into a newer side file since."""
-        return known.in_memory > UNSETTLED and known.side_token != self._side_token()
+        return known.in_memory > UNFLUSHED and known.side_token != self._side_token()
 
     def _of_side_file(self) -> Snapshot | None:
         """The present snapshot from the side file, if there is a sound one that is not too old."""
@@ -279,39 +289,39 @@ class Store:
 
     def _after(self, snapshot: Snapshot) -> Snapshot | None:
         with self._lock, plain_errors(self.path):
-            changes = read_changes(self._connection, self.checkpoint, snapshot.generation)
+            changes = read_changes(self._connection, self.made_with, snapshot.generation)
         return None if changes is None else snapshot.after(changes)
 
     def _side_file(self) -> sidefile.SideFile | None:
         """The side file, if there is a sound one."""
-        width, dimension = self.checkpoint.code_bits // 8, self.checkpoint.dimension
+        width, dimension = self.made_with.code_bits // 8, self.made_with.dimension
         return sidefile.read(self.path, self._side_token(), width, dimension)
 
     def _side_token(self) -> str:
         return str(self._rows("SELECT side_token FROM meta")[0][0])
 
-    def _settle(self, share: float) -> None:
+    def _flush(self, share: float) -> None:
         """Write the side file if there is none, or more than this share of its items changed since."""
         self._put = 0
         with self._lock, plain_errors(self.path):
             side = self._side_file()
             changed = count_changes(self._connection, side.header.generation) if side else len(self)
-        if changed > UNSETTLED and (side is None or changed > share * side.header.items):
+        if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
             self._write_side_file()
 
     def _write_side_file(self) -> bool:
         """Write the side file; whether it could be done. A full disk, a lock or a lack of rights loses nothing."""
         if not database.may_write(self.path):
             return False
-        token, width = secrets.token_hex(16), self.checkpoint.code_bits // 8
+        token, width = secrets.token_hex(16), self.made_with.code_bits // 8
         try:
             # a connection of its own: searches go on meanwhile
             with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
                 (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
-                header = sidefile.Header(token, generation, count, width, self.checkpoint.dimension)
-                if not sidefile.write(self.path, header, read_rows(reading, self.checkpoint)):
+                header = sidefile.Header(token, generation, count, width, self.made_with.dimension)
+                if not sidefile.write(self.path, header, read_rows(reading, self.made_with)):
                     return False
             with self._writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))
@@ -319,9 +329,9 @@ class Store:
             return False
         return True
 
-    def _ids_where(self, where: Where) -> NDArray[np.int64]:
+    def _ids_that_meet(self, filter: Filter) -> NDArray[np.int64]:
         """The ids, ascending, of the items that meet the conditions."""
-        condition, values = in_sql(where)
+        condition, values = in_sql(filter)
         rows = self._rows(f"SELECT id FROM items WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
@@ -329,25 +339,25 @@ class Store:
 
     def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         with self._lock, plain_errors(self.path):
-            if self._file_state is not None and self._file_state != _file_state(self.path):  # SQLite would not notice
+            if self._disk_state is not None and self._disk_state != _disk_state(self.path):  # SQLite would not notice
                 self._connection.close()
                 self._connection, unchangeable = database.open_to_read(self.path)
-                if self._made_with() != (self.checkpoint, self.thumbnail_side):
+                if self._read_meta() != (self.made_with, self.thumbnail_side):
                     raise UserError(f"{self.path}: another gallery was put in its place; open it anew")
-                self._file_state = _file_state(self.path) if unchangeable else None
+                self._disk_state = _disk_state(self.path) if unchangeable else None
             return self._connection.execute(statement, parameters).fetchall()
 
-    def _made_with(self) -> tuple[Checkpoint, int]:
+    def _read_meta(self) -> tuple[MadeWith, int]:
         columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
         with self._lock, plain_errors(self.path):
-            *checkpoint, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
-        return Checkpoint(*checkpoint), thumbnail_side
+            *made_with, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
+        return MadeWith(*made_with), thumbnail_side
 
     def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
         rows: list[Any] = []
         for start in range(0, len(values), IDS_A_STATEMENT):
             part = values[start : start + IDS_A_STATEMENT]
-            rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({marks(part)})", part)
+            rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({placeholders(part)})", part)
         return rows
 
     @contextmanager
@@ -370,14 +380,14 @@ def _now() -> str:
 
 
 def _columns(facts: Facts) -> tuple[object, ...]:
-    stamp = facts.stamp
+    state = facts.file
     return (
-        *(facts.path, facts.class_name, stamp.content_hash, stamp.size, stamp.mtime_ns),
+        *(facts.path, facts.class_name, state.content_hash, state.size, state.mtime_ns),
         *(facts.width, facts.height),
     )
 
 
-def _file_state(path: Path) -> tuple[int, ...]:
+def _disk_state(path: Path) -> tuple[int, ...]:
     """What tells one state of a file from another, without reading it; and whether a writer has opened it."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()

@@ -71,15 +71,15 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
         outcome = agreement(graphs, weights, calibration, len(pixels))
-    digest = hashlib.sha256(weights).hexdigest()
+    weights_hash = hashlib.sha256(weights).hexdigest()
     for part, graph in graphs.items():
-        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, digest))
+        onnx.helper.set_model_props(graph, facts(network, checkpoint, part, weights_hash))
         graph.producer_name, graph.producer_version = "crossatnet", __version__
     contents = {part: graph.SerializeToString(deterministic=True) for part, graph in graphs.items()}
     form = OnnxForm(
         fingerprint=network.fingerprint,
         model=network.config,
-        weights=digest,
+        weights=weights_hash,
         opset=OPSET,
         files={
             part: OnnxFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
@@ -121,7 +121,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[Part, byte
     unfinished.replace(output / FORM)
 
 
-def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, digest: str) -> dict[str, str]:
+def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, weights_hash: str) -> dict[str, str]:
     """What a file says of itself, as ONNX metadata: texts, or JSON."""
     config, provenance = network.config, checkpoint.provenance
     mean, std = network.backbone.statistics
@@ -141,7 +141,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: Part, digest:
         "part": part,
         "name": checkpoint.name,
         "fingerprint": network.fingerprint,
-        "weights_sha256": digest,
+        "weights_sha256": weights_hash,
         "preprocessing": json.dumps(shaping),
         "code_bits": str(network.code_bits),
         "data": json.dumps([provenance.data, *provenance.extra_data]),

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from crossatnet.gallery.backend import Item
+from crossatnet.gallery import StoredPicture
 from crossatnet.server import pictures, uploads
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.galleries import Served
 from crossatnet.server.routes.search import OF_PICTURE, PICTURE_BODY, picture_body
 from crossatnet.server.schemas import GalleriesAnswer, GalleryStatistics, ItemAnswer
-from crossatnet.server.searching import addresses, mark
+from crossatnet.server.searching import addresses, version_of
 from crossatnet.server.state import state_of
 
 router = APIRouter(prefix="/api/v1/galleries", tags=["galleries and pictures"])
@@ -43,7 +43,7 @@ async def get_item(request: Request, gallery: str, item_id: str) -> ItemAnswer:
     """What is known of a picture."""
     state = state_of(request)
     served = state.galleries.named(gallery)
-    return await state.pictures.run(lambda: item_answer(served, served.item(item_id)))
+    return await state.pictures.run(lambda: item_answer(served, served.stored(item_id)))
 
 
 @router.get(
@@ -56,9 +56,9 @@ async def get_thumbnail(request: Request, gallery: str, item_id: str, v: Version
     state = state_of(request)
     served = state.galleries.named(gallery)
 
-    def made() -> tuple[Item, bytes]:
-        item = served.item(item_id)
-        return item, pictures.thumbnail(served, item, state.thumbnails)
+    def made() -> tuple[StoredPicture, bytes]:
+        stored = served.stored(item_id)
+        return stored, pictures.thumbnail(served, stored, state.thumbnails)
 
     return _jpeg(*await state.pictures.run(made), v)
 
@@ -71,9 +71,9 @@ async def get_image(request: Request, gallery: str, item_id: str, v: Version = "
     state = state_of(request)
     served = state.galleries.named(gallery)
 
-    def made() -> tuple[Item, bytes]:
-        item = served.item(item_id)
-        return item, pictures.image(item)
+    def made() -> tuple[StoredPicture, bytes]:
+        stored = served.stored(item_id)
+        return stored, pictures.image(stored)
 
     return _jpeg(*await state.pictures.run(made), v)
 
@@ -98,26 +98,26 @@ async def delete_item(request: Request, gallery: str, item_id: str) -> Response:
     served = state.galleries.named(gallery)
     if served.uploads is None:
         raise ApiError(403, f"{served.name} cannot be changed: the server must be started with --uploads FOLDER")
-    await state.pictures.run(lambda: uploads.remove(served, served.item(item_id)))
+    await state.pictures.run(lambda: uploads.remove(served, served.stored(item_id)))
     return Response(status_code=204)
 
 
-def item_answer(served: Served, item: Item) -> ItemAnswer:
-    """An item as JSON has it."""
-    facts = item.facts
+def item_answer(served: Served, stored: StoredPicture) -> ItemAnswer:
+    """A stored picture as JSON has it."""
+    facts = stored.facts
     return ItemAnswer(
-        id=str(item.id),
+        id=str(stored.id),
         class_name=facts.class_name,
-        file_name=pictures.file_name(item),
-        size=facts.stamp.size,
+        file_name=pictures.file_name(stored),
+        size=facts.file.size,
         width=facts.width,
         height=facts.height,
-        added=item.added,
-        **addresses(served, item),
+        added=stored.added,
+        **addresses(served, stored),
     )
 
 
-def _jpeg(item: Item, content: bytes, version: str) -> Response:
-    is_current = version == mark(item)
+def _jpeg(stored: StoredPicture, content: bytes, version: str) -> Response:
+    is_current = version == version_of(stored)
     cache = f"private, max-age={KEPT_SECONDS}, immutable" if is_current else "no-store"
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": cache})

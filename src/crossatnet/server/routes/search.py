@@ -10,14 +10,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from crossatnet.data.images import Modality, check_picture, load_image
-from crossatnet.data.strokes import render
-from crossatnet.gallery.backend import Where
+from crossatnet.data.images import Modality, check_picture
+from crossatnet.gallery import Filter, Ranking, SearchResult
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation
 from crossatnet.server.galleries import Served
-from crossatnet.server.schemas import ClassName, Drawn, Ranking, SearchAnswer, StrokesQuery
-from crossatnet.server.searching import Found, Page, answer, drawing_of, search_drawing, search_similar, search_upload
+from crossatnet.server.schemas import ClassName, Drawn, SearchAnswer, StrokesQuery
+from crossatnet.server.searching import Page, answer, drawing_of, search_drawing, search_similar, search_upload
 from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
 from crossatnet.server.state import State, state_of
 
@@ -67,7 +66,7 @@ async def asked(  # not run in a thread of its own, as a plain function would be
     class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
 ) -> Page:
     """The page of hits that the address asks for."""
-    return Page(k, offset, ranking, Where(tuple(class_names)))
+    return Page(k, offset, ranking, Filter(tuple(class_names)))
 
 
 Asked = Annotated[Page, Depends(asked)]
@@ -76,7 +75,7 @@ Asked = Annotated[Page, Depends(asked)]
 @router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
-    page = Page(query.k, query.offset, query.ranking, Where(tuple(query.class_names)))
+    page = Page(query.k, query.offset, query.ranking, Filter(tuple(query.class_names)))
     return await _search(request, gallery, page, lambda served: search_drawing(served, query.strokes, page))
 
 
@@ -98,7 +97,7 @@ async def search_similar_pictures(
 ) -> SearchAnswer:
     """More pictures like one that is there; it is left out itself."""
     page = Page(k, offset)
-    return await _search(request, gallery, page, lambda served: search_similar(served, served.item(item_id), page))
+    return await _search(request, gallery, page, lambda served: search_similar(served, served.stored(item_id), page))
 
 
 @router.post(
@@ -110,7 +109,7 @@ async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: D
     """The picture under the attention of a drawing's strokes: what it matched."""
     state = state_of(request)
     served = state.galleries.named(gallery)
-    png = await state.searches.run(lambda: explanation(served, item_id, render(drawing_of(drawn.strokes))))
+    png = await state.searches.run(lambda: explanation(served, item_id, drawing_of(drawn.strokes)))
     return Response(png, media_type="image/png")
 
 
@@ -128,7 +127,7 @@ async def explain_sketch(request: Request, gallery: str, item_id: str) -> Respon
 
     def explained() -> bytes:
         check_picture(content, UPLOAD_PIXELS)
-        return explanation(served, item_id, load_image(content))
+        return explanation(served, item_id, content)
 
     return Response(await state.searches.run(explained), media_type="image/png")
 
@@ -154,18 +153,18 @@ async def _search_upload(request: Request, gallery: str, modality: Modality, pag
     return await _search(request, gallery, page, lambda served: search_upload(served, content, modality, page))
 
 
-async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], Found]) -> SearchAnswer:
+async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult]) -> SearchAnswer:
     """Run a search at the gate and answer it, its time counted from here."""
     started = time.perf_counter()
     state: State = state_of(request)
     served = state.galleries.named(gallery)
     found, answered = await state.searches.run(partial(_searched, served, page, search, started))
-    state.metrics.searched(found.network, found.search)
+    state.metrics.searched(found.network_seconds, found.search_seconds)
     return answered
 
 
 def _searched(
-    served: Served, page: Page, search: Callable[[Served], Found], started: float
-) -> tuple[Found, SearchAnswer]:
+    served: Served, page: Page, search: Callable[[Served], SearchResult], started: float
+) -> tuple[SearchResult, SearchAnswer]:
     found = search(served)
     return found, answer(served, found, page, started)

@@ -1,7 +1,8 @@
-"""Fingerprints of pictures: what a checkpoint keeps of those it has seen, so that others can be compared with them.
+"""Looks of photos, and what a checkpoint keeps of the pictures it has seen, so that others can be compared with them.
 
-Two a picture: a mark of its content, which equal files share and no others, and for photos a look, which copies share
-that were resized, recompressed or slightly retouched. Neither tells a file's name or lets anyone see the picture.
+It keeps two things of a picture: the short hash of its content (see `crossatnet.data.hashes`), and of a photo its look,
+a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither tells a file's name
+or lets anyone see the picture.
 
 Shapes: `N` photos, `M` others, `P` pairs.
 """
@@ -17,9 +18,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossatnet.data.catalog import Catalog, Item, open_item
+from crossatnet.data.hashes import short_hash
 from crossatnet.system.progress import track
 
-MARK_DIGITS = 16  # of SHA-256: 64 bits, by chance equal for one in 10**12 pairs of sets of 5,000 and 3,000 pictures
 SIDE, FREQUENCIES = 32, 8
 DECIMALS = 6  # rounding of the cosine transform's sums is far below, what means something far above
 BLOCK = 64  # photos compared at a time: with 75,000 others they take 40 MB
@@ -29,7 +30,7 @@ Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # 64 bits
 
 
 class ClassPictures(BaseModel):
-    """The fingerprints of one class's pictures: marks of sketches and photos, and the photos' looks in that order."""
+    """What is kept of one class's pictures: short hashes of sketches and photos, and the photos' looks, in order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,34 +47,23 @@ class Near(NamedTuple):
     distance: NDArray[np.int64]
 
 
-def mark(digest: str) -> str:
-    """The mark of a picture by the SHA-256 of its content, as `Catalog.hashes` has it: the first 16 hex digits.
-
-    Example:
-        >>> from crossatnet.data.fingerprints import mark
-        >>> mark("0123456789abcdef" * 4)
-        '0123456789abcdef'
-    """
-    return digest[:MARK_DIGITS]
-
-
-def fingerprints(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
-    """The fingerprints of a catalog's pictures by class. Decodes every photo once; raises `ImageError`.
+def class_pictures(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
+    """What is kept of a catalog's pictures, by class. Decodes every photo once; raises `ImageError`.
 
     Example:
         >>> from crossatnet.data.catalog import Item, scan
-        >>> from crossatnet.data.fingerprints import fingerprints
+        >>> from crossatnet.data.looks import class_pictures
         >>> photo.save("photo.png")
         >>> catalog = scan([Item(tmp_path / "photo.png", "house", "photo")], tmp_path, quiet=True)
-        >>> pictures = fingerprints(catalog, quiet=True)["house"]
+        >>> pictures = class_pictures(catalog, quiet=True)["house"]
         >>> len(pictures.photo), len(pictures.look), len(pictures.sketch)
         (1, 1, 0)
     """
     shown = iter(looks([item for item in catalog.items if item.modality == "photo"], quiet).tolist())
     found: dict[str, dict[str, list[str]]] = {}
-    for item, digest in zip(catalog.items, catalog.hashes, strict=True):
+    for item, content_hash in zip(catalog.items, catalog.hashes, strict=True):
         pictures = found.setdefault(item.class_name, {"sketch": [], "photo": [], "look": []})
-        pictures[item.modality].append(mark(digest))
+        pictures[item.modality].append(short_hash(content_hash))
         if item.modality == "photo":
             pictures["look"].append(f"{next(shown):016x}")
     return {name: ClassPictures.model_validate(found[name]) for name in sorted(found)}
@@ -84,7 +74,7 @@ def looks(photos: Sequence[Item], quiet: bool = False) -> Looks:
 
     Example:
         >>> from crossatnet.data.catalog import Item
-        >>> from crossatnet.data.fingerprints import looks
+        >>> from crossatnet.data.looks import looks
         >>> photo.save("photo.png")
         >>> looks([Item(tmp_path / "photo.png", "house", "photo")], quiet=True).shape
         (1,)
@@ -102,7 +92,7 @@ def look(image: Image.Image) -> int:
     or cropping.
 
     Example:
-        >>> from crossatnet.data.fingerprints import look
+        >>> from crossatnet.data.looks import look
         >>> half = photo.resize((60, 45))
         >>> (look(photo) ^ look(half)).bit_count() <= 4
         True
@@ -118,7 +108,7 @@ def near(ones: Looks, others: Looks, at_most: int) -> Near:
 
     Example:
         >>> import numpy as np
-        >>> from crossatnet.data.fingerprints import near
+        >>> from crossatnet.data.looks import near
         >>> ones, others = np.array([0b1111], dtype=np.uint64), np.array([0, 0b1110], dtype=np.uint64)
         >>> found = near(ones, others, at_most=2)
         >>> found.other.tolist(), found.distance.tolist()

@@ -1,15 +1,15 @@
-"""Fingerprints: what equal and similar pictures share, and what is told of a catalog."""
+"""Looks: what equal and similar pictures share, and what is told of a catalog."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from crossatnet.data.fingerprints import BLOCK, Looks, fingerprints, look, looks, mark, near
+from crossatnet.data.hashes import content_hash, short_hash
 from crossatnet.data.images import ImageError
 from crossatnet.data.layouts import read_catalog
+from crossatnet.data.looks import BLOCK, Looks, class_pictures, look, looks, near
 from tiny_data import SEEN, UNSEEN, write_tiny
 
 
@@ -67,18 +67,18 @@ def test_nothing_is_near_nothing(count: int, others: int) -> None:
     assert [len(part) for part in found] == [0, 0, 0]
 
 
-def test_the_fingerprints_of_a_catalog(tmp_path: Path) -> None:
+def test_what_is_kept_of_a_catalog(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     catalog = read_catalog(tmp_path, "folder", quiet=True)
-    found = fingerprints(catalog, quiet=True)
+    found = class_pictures(catalog, quiet=True)
     assert [*found] == sorted(SEEN + UNSEEN)
     for name, pictures in found.items():
         files = {folder: sorted((tmp_path / folder / name).iterdir()) for folder in ("sketches", "photos")}
-        marks = {
-            folder: tuple(mark(hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
+        hashes = {
+            folder: tuple(short_hash(content_hash(path.read_bytes())) for path in paths)
             for folder, paths in files.items()
         }
-        assert (pictures.sketch, pictures.photo) == (marks["sketches"], marks["photos"])
+        assert (pictures.sketch, pictures.photo) == (hashes["sketches"], hashes["photos"])
         assert {len(content) for content in pictures.photo + pictures.look} == {16}
         assert [int(content, 16) for content in pictures.look] == [look(Image.open(path)) for path in files["photos"]]
 
