@@ -5,11 +5,21 @@ is shown beside this file: `pytest --doctest-modules src` and `mkdocs build --st
 """
 
 import ast
+import json
 import re
+import runpy
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import crossatnet.cli.main
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "crossatnet"
@@ -17,7 +27,6 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 EXCUSED = {  # public, but without an example: may only shrink
     "crossatnet.training.train.train": "it trains for a minute at least; `make demo` runs it",
-    "crossatnet.gallery.gallery.Gallery.look_again": "a step of `search`, which has one",
 }
 
 
@@ -161,3 +170,43 @@ def test_letters_of_shapes_are_declared() -> None:
         if letters - declared:
             bare[each.name] = letters - declared
     assert bare == {}, "declare these letters in the module's docstring: Shapes: `N` items, ..."
+
+
+def test_the_drawing_shows_the_imports_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["draw_architecture.py", "--check"])
+    runpy.run_path(str(ROOT / "tools" / "draw_architecture.py"), run_name="__main__")  # exits with what to do
+
+
+def test_a_search_goes_the_way_that_the_map_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of the map's walk is first entered after the row above it, and no file stands there twice."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (120, 90), "skyblue").save("photos/sky.png")
+    row = {"word": "hill", "key_id": "1", "recognized": True, "drawing": [[[0, 9, 18], [9, 0, 9]]]}
+    (tmp_path / "hills.ndjson").write_text(json.dumps(row), encoding="utf-8")
+    run = CliRunner().invoke
+    index = ["index", "photos", "-o", "my.gallery", "--quiet", "--runtime", "onnx"]
+    assert run(crossatnet.cli.main.app, index).exit_code == 0
+    entered: dict[tuple[str, str], None] = {}
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and file.is_relative_to(SOURCES):
+            entered[file.relative_to(SOURCES).as_posix(), frame.f_code.co_name] = None
+
+    sys.setprofile(note)
+    try:
+        result = run(crossatnet.cli.main.app, ["search", "my.gallery", "hills.ndjson:1", "--runtime", "onnx"])
+    finally:
+        sys.setprofile(None)
+    assert "sky.png" in result.output
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `(\w+)` \|", text, re.MULTILINE)
+    assert len(walk) > 8
+    assert len({file for file, _ in walk}) == len(walk)
+    order = list(entered)
+    assert [step for step in walk if step in entered] == [step for step in walk if step[1] != "SearchResult"]
+    assert [order.index(step) for step in walk if step in entered] == sorted(
+        order.index(step) for step in walk if step in entered
+    )

@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from textwrap import wrap
 from xml.sax.saxutils import escape
 
 import grimp
@@ -33,8 +34,8 @@ PURPOSE = {
     "config": "all settings",
     "system": "errors, threads, memory, progress",
 }
-WIDTH, NAMES, CELL, LINE, TOP, PADDING = 1080, 660, 34, 18, 96, 12
-LETTERS = 74  # of module names in one line
+WIDTH, NAMES, CELL, LINE, TOP, PADDING = 1000, 570, 34, 18, 96, 12
+LETTERS = 72  # of module names in one line
 LARGEST_DOT = 12.0  # radius
 INK, FAINT, DOT, BANDS = "#1f2430", "#6b7280", "#4051b5", ("#eef1fb", "#f8f9fd")
 
@@ -59,21 +60,15 @@ def imports(graph: grimp.ImportGraph) -> Counter[tuple[str, str]]:
 
 
 def module_lines(graph: grimp.ImportGraph, folder: str) -> list[str]:
-    """The modules of a folder in lines of at most `LETTERS`, those of its folders together: `sqlite/ store, ...`."""
+    """The modules of a folder in lines of at most `LETTERS`, each of its own folders from a new line on."""
     top = f"{PACKAGE}.{folder}"
     inside = sorted(name.removeprefix(f"{top}.") for name in graph.find_descendants(top))
     packages = {name for name in inside if graph.find_children(f"{top}.{name}")}
-    words = [name for name in inside if "." not in name and name not in packages]
+    groups = {"": [name for name in inside if "." not in name and name not in packages]}
     for package in sorted(packages):
-        own = sorted(name.rpartition(".")[2] for name in inside if name.rpartition(".")[0] == package)
-        words += [f"{package.replace('.', '/')}/\u00a0{own[0]}", *own[1:]]
-    lines = [""]
-    for number, word in enumerate(words):
-        piece = word + ("," if number + 1 < len(words) and "/" not in words[number + 1] else "")
-        if lines[-1] and len(lines[-1]) + 1 + len(piece) > LETTERS:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {piece}".strip()
-    return [line for line in lines if line]
+        own = [name.rpartition(".")[2] for name in inside if name.rpartition(".")[0] == package]
+        groups[f"{package.replace('.', '/')}/  "] = own
+    return [line for head, names in groups.items() for line in wrap(head + ", ".join(names), LETTERS) if names]
 
 
 def text(x: float, y: float, content: str, size: int = 13, colour: str = INK, more: str = "") -> str:

@@ -1,6 +1,7 @@
 """The gallery as its users see it: add pictures, draw something, get the nearest pictures.
 
-Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input.
+Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input,
+`M` attention heads, `h w` the backbone's map.
 
 A search has two steps. The Hamming distance between hash codes picks a shortlist from the whole gallery, then the
 cosine between embeddings orders it.
@@ -57,6 +58,11 @@ class Gallery:
         [True]
         >>> len(gallery.search_embeddings(model.encode([sketch], "sketch"), ranking="code"))
         1
+        >>> result = gallery.find(sketch, k=1, ranking="guided")
+        >>> len(result.hits), result.has_more
+        (1, False)
+        >>> gallery.attention(sketch, photo).ndim
+        3
         >>> photo.save("garden.png")
         >>> gallery.add_picture(tmp_path / "garden.png", "garden").id != 0
         True

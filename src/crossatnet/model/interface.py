@@ -187,7 +187,13 @@ class Attentive(Protocol):
 
 
 def check_attention(model: Attentive, purpose: str) -> None:
-    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead."""
+    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.model.interface import check_attention
+        >>> check_attention(CrossATNet.from_pretrained("crossatnet-open", runtime="onnx"), "to guide")
+    """
     if not model.has_attention:
         raise CannotGuideError(f"{model.name} has no attention {purpose}")
 
