@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import ImageError, Modality
+from crossatnet.data.images import ImageError, Modality, Picture
 from crossatnet.data.strokes import render
-from crossatnet.gallery import Gallery, Hit
+from crossatnet.gallery import Gallery, Hit, PictureGoneError, Ranking, StoredPicture
 from crossatnet.gallery import gallery as search_module
 from crossatnet.gallery import shortlist as shortlist_module
 from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingError, Nearest
-from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.sqlite.snapshot import Snapshot
+from crossatnet.model.interface import CannotGuideError
 from crossatnet.system.errors import UserError
 from gallery.fake_model import FakeModel
 
@@ -176,7 +177,7 @@ def test_guided_order_is_the_oracles(
     model.guided_batch_sizes.clear()
     hits = gallery.search(sketch, k, rerank="guided")
     assert sum(model.guided_batch_sizes) == looked_at
-    assert max(model.guided_batch_sizes) <= PICTURES_A_BATCH
+    assert max(model.guided_batch_sizes) <= search_module.GUIDED_AT_ONCE
     assert [hit.path for hit in hits] == [path for path, _ in expected]
     assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
     assert [hit.path for hit in hits] != [hit.path for hit in gallery.search(sketch, k)]
@@ -334,6 +335,95 @@ def test_queries_that_cannot_be_combined(gallery: Gallery, sketch: NDArray[np.ui
         gallery.search([sketch, sketch], rerank="guided")
     with pytest.raises(UserError, match="unknown way to combine queries 'both': give 'average' or 'union'"):
         gallery.search([sketch, sketch], combine="both")  # type: ignore[arg-type]
+
+
+# Pages, and other ways to ask
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(("ranking", "known"), [("float", PHOTOS), ("code", PHOTOS), ("guided", 50)])
+def test_pages_put_together_are_the_whole_list(
+    gallery: Gallery, sketch: NDArray[np.uint8], ranking: Ranking, known: int
+) -> None:
+    whole = gallery.find(sketch, 100, ranking=ranking, reranked=50)
+    assert (len(whole.hits), whole.offset, whole.has_more) == (known, 0, False)
+    hits, offset, has_more = [], 0, True
+    while has_more:
+        page = gallery.find(sketch, 9, offset, ranking=ranking, reranked=50)
+        assert page.offset == offset
+        assert [stored.id for stored in page.pictures] == [hit.id for hit in page.hits]
+        assert [stored.facts.path for stored in page.pictures] == [hit.path for hit in page.hits]
+        hits, offset, has_more = hits + page.hits, offset + 9, page.has_more
+    assert hits == whole.hits
+    assert gallery.find(sketch, 9, 500, ranking=ranking).hits == []
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_ranking_by_codes_is_that_of_their_embedding(
+    gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8]
+) -> None:
+    embedding = model.embed(model.preprocess(sketch, "sketch")[None], "sketch")
+    expected = gallery.search_embeddings(embedding, 20, ranking="code")[0]
+    assert gallery.find(sketch, 20, ranking="code").hits == expected != gallery.search(sketch, 20)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_stored_picture_finds_others_like_it(gallery: Gallery) -> None:
+    stored = gallery.store.pictures([3])[3]
+    expected = [hit for hit in gallery.search(stored.facts.path, PHOTOS, "photo") if hit.id != 3]
+    found = [gallery.find(stored, 30, offset) for offset in (0, 30, 60)]
+    hits = [hit for page in found for hit in page.hits]
+    assert [hit.id for hit in hits] == [hit.id for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-3)  # halves are stored
+    assert [page.has_more for page in found] == [True, True, False]
+    assert not gallery.find(stored, PHOTOS - 1).has_more
+    with pytest.raises(CannotGuideError, match="needs a drawing"):
+        gallery.find(stored, ranking="guided")
+    gallery.store.remove([stored.facts.path])
+    with pytest.raises(PictureGoneError, match=r"02\.png: not in .*my\.gallery any more; search again"):
+        gallery.find(stored)
+
+
+@pytest.mark.usefixtures("photos")
+def test_what_is_looked_at_again_is_what_read_gives(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
+    def read(stored: StoredPicture) -> Picture:
+        if stored.id % 2:
+            raise ImageError(f"{stored.facts.path}: refused")
+        return Path(stored.facts.path).read_bytes()
+
+    plain = {hit.id: hit.score for hit in gallery.search(sketch, 50)}
+    guided = {hit.id: hit.score for hit in gallery.search(sketch, 50, rerank="guided")}
+    expected = {key: plain[key] if key % 2 else guided[key] for key in plain}
+    page = gallery.find(sketch, 50, ranking="guided", read=read)
+    assert {hit.id: hit.score for hit in page.hits} == pytest.approx(expected)
+
+
+def test_the_time_of_a_search_is_told_by_its_parts(
+    gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(gallery, model, random_embeddings(3))
+    embed, nearest = model.embed, gallery.store.nearest
+    monkeypatch.setattr(model, "embed", lambda *arguments: (time.sleep(0.05), embed(*arguments))[1])
+    monkeypatch.setattr(gallery.store, "nearest", lambda *arguments: (time.sleep(0.02), nearest(*arguments))[1])
+    started = time.perf_counter()
+    page = gallery.find(sketch)
+    assert page.network_seconds >= 0.05
+    assert page.search_seconds >= 0.02
+    assert page.network_seconds + page.search_seconds <= time.perf_counter() - started
+
+
+def test_attention_is_that_of_the_drawing_in_the_photo(gallery: Gallery, model: FakeModel) -> None:
+    (photo,) = pictures(1)
+    expected = model.guide(model.preprocess(render(STROKES), "sketch"), model.preprocess(photo, "photo")[None])[1][0]
+    np.testing.assert_array_equal(gallery.attention(STROKES, photo), expected)
+    model.has_attention = False
+    with pytest.raises(CannotGuideError, match="fake-0 has no attention to show; take another checkpoint"):
+        gallery.attention(STROKES, photo)
+
+
+def test_a_page_before_the_first_is_refused(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
+    with pytest.raises(UserError, match="offset is -1; pass over 0 hits or more"):
+        gallery.find(sketch, 5, -1)
 
 
 # Forgetting

@@ -13,6 +13,7 @@ from PIL import Image
 
 from crossatnet.data.strokes import render
 from crossatnet.gallery import Filter, Gallery, Hit
+from crossatnet.gallery.sqlite.store import Store
 from crossatnet.model.explain import attention_overlay
 from gallery.fake_model import FakeModel
 from oracles.search import hamming
@@ -120,6 +121,14 @@ def test_times_are_told_and_counted(client: TestClient) -> None:
     route = "/api/v1/galleries/{gallery}/search/strokes"
     assert f'crossatnet_requests_total{{method="POST",route="{route}",status="200"}} 1.0' in text
     assert "crossatnet_requests_in_flight 1.0" in text  # that for the metrics themselves
+
+
+def test_a_picture_removed_while_others_like_it_are_searched_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "embedding", lambda *_: None)
+    refused = client.get(f"{BASE}/items/1/similar")
+    assert_refused(refused, 404, "not_found", "no picture of that id in my-pets; it was just removed: search again")
 
 
 @pytest.mark.parametrize("way", ["strokes", "sketch"])

@@ -201,8 +201,8 @@ class Gallery:
         """The `k` hits after the first `offset` ones, and all that is known of them; see `search` for the rest.
 
         A stored picture finds others like it, and not itself. A guided ranking re-orders the first `reranked` hits,
-        which are then all there are. They reach by default to the end of the page, and are `GUIDED` at least; give one
-        number for all pages of a search, so that they fit together. `read` gives the file or content of a hit's picture to look at; where
+        which are then all there are: by default those up to the end of the page, at least `GUIDED`. Give one number for
+        all pages of a search, so that they fit together. `read` gives the file or content of a hit's picture; where
         that raises `ImageError`, or cannot be read, the hit keeps its score.
 
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the

@@ -106,7 +106,7 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         loop="crossatnet.server.loop:FairLoop" if workers > 1 else "asyncio",
         backlog=BACKLOG,
         log_config=None,
-        access_log=False,  # `metrics.Watch` writes it
+        access_log=False,  # `prometheus.Watch` writes it
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=HUNG_SECONDS,
