@@ -51,7 +51,7 @@ def _commands() -> str:
             if hasattr(command, "commands"):
                 made += sections(command, here)
                 continue
-            environment = {"COLUMNS": "88", "TERM": "dumb", "NO_COLOR": "1"}
+            environment = {"COLUMNS": "76", "TERM": "dumb", "NO_COLOR": "1"}
             shown = CliRunner().invoke(app, [*here, "--help"], env=environment, prog_name="crossatnet").stdout
             made.append(f"## {' '.join(here)}\n\n```text\n{shown.strip()}\n```\n")
         return made

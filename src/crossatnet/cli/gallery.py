@@ -46,7 +46,7 @@ def index(
 
     if by_ray and watch:
         raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
-    # a mistyped folder is told before a gallery is made or a network loaded
+    # report a mistyped folder before a gallery is made or a network loaded
     _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
     gallery = _opened_or_made(output, checkpoint, thumbnails, runtime)
     with gallery:
@@ -56,7 +56,7 @@ def index(
         if not len(gallery):
             raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            for change in watch_folder(lambda: gallery.add_folder(folder), every, _complain, summary.skipped):
+            for change in watch_folder(lambda: gallery.add_folder(folder), every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
 
@@ -180,7 +180,7 @@ def _check_list(file: Path) -> None:
 
 
 def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress | None") -> "IngestSummary":
-    import ray  # noqa: F401  # where it is not installed, that is told before the network is loaded
+    import ray  # noqa: F401  # where it is missing, report that before the network is loaded
 
     from crossatnet.gallery.ingest.ray import add_folder_by_ray
 
@@ -216,7 +216,7 @@ def _column(values: list[str]) -> list[str]:
     return [value + " " * (width - cell_len(value) + 2) for value in values] if width else values
 
 
-def _complain(trouble: str) -> None:
+def _report_error(trouble: str) -> None:
     print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
 
 

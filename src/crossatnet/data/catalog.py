@@ -20,7 +20,7 @@ from crossatnet.system.progress import track
 class Item:
     """One picture: a file, or one drawing (`row`, counted from 0) in a file of strokes.
 
-    `instance` names the one thing pictured where the data set tells: a Sketchy sketch and the photo it was
+    `instance` names the one thing pictured where the data set says it: a Sketchy sketch and the photo it was
     drawn from share it.
     """
 

@@ -147,7 +147,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    if turn is not None:  # ImageOps.exif_transpose also writes the tags anew, and fails on those it cannot write
+    if turn is not None:  # ImageOps.exif_transpose also writes the tags again, and fails on those it cannot write
         image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):  # 16-bit and float greys: spread what is there over 0..255
         values = np.asarray(image, dtype=np.float64)
@@ -182,7 +182,7 @@ def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool
 
 
 def strokes_on_black(image: Image.Image) -> Image.Image:
-    """White strokes on black, whichever way round the drawing came: its border tells the paper's colour.
+    """White strokes on black, whichever way round the drawing came: its border shows the paper's colour.
 
     Example:
         >>> from crossatnet.data.images import strokes_on_black

@@ -97,7 +97,7 @@ def folder(root: Path) -> Iterator[Item]:
 
 
 def quickstart(root: Path) -> Iterator[Item]:
-    """The quickstart set: as `folder`; the file's name tells the hand, and each hand drew one instance of a concept.
+    """The quickstart set: as `folder`; the file's name names the hand, and each hand drew one instance of a concept.
 
     Example:
         >>> from crossatnet.data.layouts import quickstart

@@ -53,7 +53,7 @@ def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
 
 
 def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
-    """The same for a plain JPEG file; None for all else, damaged ones included: `load_image` tells what is wrong."""
+    """The same for a plain JPEG file; None for all else, damaged ones included: `load_image` says what is wrong."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
     if torch is None or not isinstance(source, bytes | str | Path):
         return None

@@ -141,7 +141,7 @@ def _draw_stroke(draw: ImageDraw.ImageDraw, points: NDArray[np.float64], width: 
 
 @lru_cache(maxsize=STROKE_FILES_OPEN)
 def _index(path: Path, modified: int, size: int) -> StrokeFile:
-    """The rows of one state of a file, which `modified` (ns) and `size` (bytes) tell from its other states."""
+    """The rows of one state of a file, which differs from its other states in `modified` (ns) or `size` (bytes)."""
     lines: list[int] = []
     offsets: list[int] = []
     offset = 0

@@ -141,7 +141,7 @@ def _read_classes(path: Path, classes: Iterable[str]) -> dict[str, Vector]:
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}; class vectors need the arrays `names` and `vectors`") from error
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as class vectors ({error}); save it anew with numpy.savez") from error
+        raise UserError(f"{path}: cannot be read as class vectors ({error}); save it again with numpy.savez") from error
     if names.ndim != 1 or names.dtype.kind != "U":
         raise UserError(f"{path}: `names` is {_kind(names)}, not a list of texts (N,)")
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
@@ -200,7 +200,7 @@ def _pick_words(path: Path, file: BinaryIO, needed: set[str]) -> dict[str, Vecto
         else:
             found.setdefault(lower, vector)
     if promised and rows != promised:
-        raise UserError(f"{path}: row 1 promises {promised} words, but there are {rows}; get the file anew")
+        raise UserError(f"{path}: row 1 promises {promised} words, but there are {rows}; get the file again")
     return found
 
 
@@ -223,5 +223,5 @@ def _parse(path: Path, number: int, texts: Sequence[bytes], width: int) -> Vecto
     except ValueError as error:
         raise UserError(f"{path}, row {number}: not a word and its numbers ({error})") from error
     if len(vector) != width:
-        raise UserError(f"{path}, row {number}: {len(vector)} numbers, not {width} as in row 1; get the file anew")
+        raise UserError(f"{path}, row {number}: {len(vector)} numbers, not {width} as in row 1; get the file again")
     return vector

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what torch frees."""
+"""The C library's allocator, set to keep what torch frees."""
 
 import ctypes
 import platform
