@@ -209,3 +209,12 @@ def test_a_search_goes_the_way_that_the_map_shows(tmp_path: Path, monkeypatch: p
     assert set(functions) <= set(order)
     places = [order.index(step) for step in functions]
     assert places == sorted(places)
+
+
+def test_lines_of_prose_are_short() -> None:
+    """120 characters, but for tables, which cannot be broken, and what `benchmarks/tables.py` writes."""
+    long = []
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        text = re.sub(r"<!-- table: .*?<!-- end of table -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        long += [f"{page.name}: {line}" for line in text.splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert long == []

@@ -116,7 +116,7 @@ class LossConfig(Settings):
     @model_validator(mode="after")
     def _tell_classes_apart(self) -> "LossConfig":
         if not (self.classification or self.triplet):
-            raise ValueError("classification and triplet are both 0, so nothing separates classes")
+            raise ValueError("classification and triplet are both 0, so nothing tells classes apart")
         return self
 
 

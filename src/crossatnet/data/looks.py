@@ -1,8 +1,8 @@
 """Looks of photos, and what a checkpoint keeps of the pictures it has seen, so that others can be compared with them.
 
 It keeps two things of a picture: the short hash of its content (see `crossatnet.data.hashes`), and of a photo its look,
-a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither gives away a file's name
-or lets anyone see the picture.
+a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither gives away a file's
+name or lets anyone see the picture.
 
 Shapes: `N` photos, `M` others, `P` pairs.
 """
