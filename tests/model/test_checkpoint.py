@@ -35,7 +35,7 @@ from crossatnet.model.checkpoint import (
     packaged_checkpoints,
     read_config,
     read_record,
-    weights_mark,
+    weights_hash,
 )
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.weights import load_network, save_checkpoint
@@ -296,7 +296,7 @@ RECORDED = TrainingRecord(
 def test_the_record_comes_back_bound_to_its_weights(network: CrossATNet, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, network, "shapes", PROVENANCE, RECORDS, RECORDED)
     digest = hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest()
-    assert weights_mark(tmp_path) == digest[:16]
+    assert weights_hash(tmp_path) == digest[:16]
     assert read_record(tmp_path) == RECORDED.model_copy(update={"weights": digest[:16]})
     assert load_network(tmp_path).config == network.config
 
@@ -331,7 +331,7 @@ def test_refuses_a_record_that_is_a_folder_and_weights_that_are_not_there(folder
         read_record(folder)
     (folder / WEIGHTS).unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: damaged or missing"):
-        weights_mark(folder)
+        weights_hash(folder)
 
 
 def test_loads_a_packaged_checkpoint_by_name(packaged: Path) -> None:

@@ -15,9 +15,8 @@ from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
-    from crossatnet.gallery import Gallery, IngestSummary
-    from crossatnet.gallery.backend import Filter
-    from crossatnet.gallery.gallery import Combine, Query
+    from crossatnet.gallery import Filter, Gallery, IngestSummary, Query
+    from crossatnet.gallery.gallery import Combine
     from crossatnet.gallery.ingest.folder import Progress
 
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
@@ -188,8 +187,7 @@ def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress 
 
 
 def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
-    from crossatnet.gallery import Gallery
-    from crossatnet.gallery.backend import GalleryMissingError
+    from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
 
     model = load(checkpoint, runtime) if checkpoint else None
@@ -235,7 +233,7 @@ def _query(text: str) -> "Query":
 def _filter(
     class_names: list[str] | None, under: str | None, since: datetime | None, before: datetime | None
 ) -> "Filter":
-    from crossatnet.gallery.backend import Filter
+    from crossatnet.gallery import Filter
 
     prefix = ""
     if under == "":

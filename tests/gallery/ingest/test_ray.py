@@ -18,7 +18,7 @@ from PIL import Image
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import ray as ray_ingest_module
-from crossatnet.gallery.ingest.ray import Settings, Worker, add_folder_by_ray, read_list
+from crossatnet.gallery.ingest.ray import TaskSettings, Worker, add_folder_by_ray, read_list
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
 from gallery.fake_model import FakeModel
@@ -220,7 +220,7 @@ def test_a_node_that_cannot_load_the_model_is_told_in_a_line(cluster: Any, folde
 
 def test_a_node_that_does_not_see_the_pictures(cluster: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none: not seen on node .*; mount it there under the same path"):
-        Worker(Settings(ray.put(FakeModel()), tmp_path / "none", 0, None))
+        Worker(TaskSettings(ray.put(FakeModel()), tmp_path / "none", 0, None))
 
 
 @pytest.mark.parametrize(("content", "trouble"), [(b"\n \n", "an empty list"), (b"\xff\xfe", "not a list of paths")])
