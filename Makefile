@@ -1,5 +1,7 @@
 # make demo: set-up, then the main job; with PICTURES=FOLDER your own folder is made searchable first.
-# make test: set-up, then lint, types and tests; those of the page need Chromium, which is installed where that may be.
+# make test: set-up, then lint, types, imports, the docs site, the examples in docstrings, and tests; those of the page
+# need Chromium, which is installed where that may be.
+# make docs: the docs site, in build/docs; `python -m http.server -d build/docs` shows it.
 # make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
@@ -7,7 +9,9 @@ PYTHON ?= python3
 BIN = .venv/bin
 CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: setup demo browser test test-scale format clean
+export NO_MKDOCS_2_WARNING = 1 # the theme's notice about another program, before every build
+
+.PHONY: setup demo browser test test-scale docs format clean
 
 setup: .venv/ready
 
@@ -31,10 +35,16 @@ test: setup browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m pytest --doctest-modules src
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-scale: setup
 	$(BIN)/python -m pytest -m scale
+
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -173,6 +173,11 @@ def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> 
     """Read a YAML file, or a packaged config by name (`quickstart`), and apply `{"group.key": value}` overrides.
 
     Raises `UserError` naming the file, the key and the nearest known key.
+
+    Example:
+        >>> from crossatnet.config import load_config
+        >>> load_config("quickstart", {"train.epochs": 3}).train.epochs
+        3
     """
     path = _find(source)
     try:
@@ -201,6 +206,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One fault of a pydantic error as one sentence, with the nearest known key for an unknown one.
 
     An unknown key comes first: it is often the misspelt form of another that is then reported missing.
+
+    Example:
+        >>> from crossatnet.config import TrainConfig, explain
+        >>> from pydantic import ValidationError
+        >>> try:
+        ...     TrainConfig.model_validate({"epoch": 3})
+        ... except ValidationError as error:
+        ...     print(explain(error, TrainConfig))
+        unknown key 'epoch'; did you mean epochs?
     """
     faults = error.errors()
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
@@ -220,12 +234,24 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def cache_directory() -> Path:
-    """Where data and features made by this package are kept: CROSSATNET_CACHE, or the user's cache folder."""
+    """Where data and features made by this package are kept: CROSSATNET_CACHE, or the user's cache folder.
+
+    Example:
+        >>> from crossatnet.config import cache_directory
+        >>> cache_directory().name
+        'cache'
+    """
     return Path(os.environ.get("CROSSATNET_CACHE") or platformdirs.user_cache_dir("crossatnet"))
 
 
 def packaged_configs() -> dict[str, Path]:
-    """Configs that ship with the package, by name."""
+    """Configs that ship with the package, by name.
+
+    Example:
+        >>> from crossatnet.config import packaged_configs
+        >>> "quickstart" in packaged_configs()
+        True
+    """
     return {path.stem: path for path in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
 
 

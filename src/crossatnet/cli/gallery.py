@@ -15,9 +15,8 @@ from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
-    from crossatnet.gallery import Gallery, IngestSummary
-    from crossatnet.gallery.backend import Filter
-    from crossatnet.gallery.gallery import Combine, Query
+    from crossatnet.gallery import Filter, Gallery, IngestSummary, Query
+    from crossatnet.gallery.gallery import Combine
     from crossatnet.gallery.ingest.folder import Progress
 
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
@@ -46,7 +45,7 @@ def index(
 
     if by_ray and watch:
         raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
-    # a mistyped folder is told before a gallery is made or a network loaded
+    # report a mistyped folder before a gallery is made or a network loaded
     _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
     gallery = _opened_or_made(output, checkpoint, thumbnails, runtime)
     with gallery:
@@ -56,7 +55,7 @@ def index(
         if not len(gallery):
             raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            for change in watch_folder(lambda: gallery.add_folder(folder), every, _complain, summary.skipped):
+            for change in watch_folder(lambda: gallery.add_folder(folder), every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
 
@@ -180,7 +179,7 @@ def _check_list(file: Path) -> None:
 
 
 def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress | None") -> "IngestSummary":
-    import ray  # noqa: F401  # where it is not installed, that is told before the network is loaded
+    import ray  # noqa: F401  # where it is missing, report that before the network is loaded
 
     from crossatnet.gallery.ingest.ray import add_folder_by_ray
 
@@ -188,8 +187,7 @@ def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress 
 
 
 def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
-    from crossatnet.gallery import Gallery
-    from crossatnet.gallery.backend import GalleryMissingError
+    from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
 
     model = load(checkpoint, runtime) if checkpoint else None
@@ -216,7 +214,7 @@ def _column(values: list[str]) -> list[str]:
     return [value + " " * (width - cell_len(value) + 2) for value in values] if width else values
 
 
-def _complain(trouble: str) -> None:
+def _report_error(trouble: str) -> None:
     print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
 
 
@@ -235,7 +233,7 @@ def _query(text: str) -> "Query":
 def _filter(
     class_names: list[str] | None, under: str | None, since: datetime | None, before: datetime | None
 ) -> "Filter":
-    from crossatnet.gallery.backend import Filter
+    from crossatnet.gallery import Filter
 
     prefix = ""
     if under == "":

@@ -43,13 +43,13 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(_complain(str(error)))
+        sys.exit(_report_error(str(error)))
     except OSError as error:  # a full disk, a missing right: nothing a traceback would explain better
-        sys.exit(_complain(f"{error.filename or 'the system'}: {error.strerror or error}"))
+        sys.exit(_report_error(f"{error.filename or 'the system'}: {error.strerror or error}"))
     except ModuleNotFoundError as error:
         if error.name not in EXTRA_OF_MODULE:
             raise
-        sys.exit(_complain(f"this needs {error.name}, which is not installed: {how_to_install(error.name)}"))
+        sys.exit(_report_error(f"this needs {error.name}, which is not installed: {how_to_install(error.name)}"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
@@ -219,7 +219,7 @@ def doctor(as_json: Json = False) -> None:
     screen.print(table, soft_wrap=True)
 
 
-def _complain(message: str) -> int:
+def _report_error(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 

@@ -21,7 +21,7 @@ from crossatnet.system.threads import reading_threads
 class Item:
     """One picture: a file, or one drawing (`row`, counted from 0) in a file of strokes.
 
-    `instance` names the one thing pictured where the data set tells: a Sketchy sketch and the photo it was
+    `instance` names the one thing pictured where the data set says it: a Sketchy sketch and the photo it was
     drawn from share it.
     """
 
@@ -38,7 +38,16 @@ class Item:
 
 
 def by_another_hand(items: Sequence[Item]) -> list[Item]:
-    """The photos that pictured something no sketch among `items` was drawn of: where two hands drew, the other's."""
+    """The photos that pictured something no sketch among `items` was drawn of: where two hands drew, the other's.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from crossatnet.data.catalog import Item, by_another_hand
+        >>> drawn = Item(Path("one.png"), "owl", "sketch", instance="owl/one")
+        >>> photos = [Item(Path(f"{hand}.jpg"), "owl", "photo", f"owl/{hand}") for hand in ("one", "two")]
+        >>> [item.path.name for item in by_another_hand([drawn, *photos])]
+        ['two.jpg']
+    """
     drawn = {item.instance for item in items if item.modality == "sketch"}
     return [item for item in items if item.modality == "photo" and item.instance not in drawn]
 
@@ -57,6 +66,19 @@ class Catalog:
 
     A duplicate is a picture whose bytes equal an earlier item's of the same modality; the pair is
     (duplicate, the item that was kept).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from crossatnet.data.catalog import Catalog, Item
+        >>> items = (Item(Path("a.png"), "owl", "sketch"), Item(Path("b.jpg"), "owl", "photo"))
+        >>> catalog = Catalog(items, hashes=("1", "2"))
+        >>> catalog.counts()
+        {'owl': (1, 1)}
+        >>> catalog.require(["owl"], "training")
+        >>> len(catalog.select(["owl"], "photo").items)
+        1
+        >>> len(catalog.joined(catalog).items)
+        2
     """
 
     items: tuple[Item, ...]
@@ -121,7 +143,14 @@ class Catalog:
 
 
 def open_item(item: Item) -> Image.Image:
-    """The item's picture as RGB; raises `ImageError`."""
+    """The item's picture as RGB; raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, open_item
+        >>> sketch.save("owl.png")
+        >>> open_item(Item(tmp_path / "owl.png", "owl", "sketch")).size
+        (100, 80)
+    """
     return load_image(item.path) if item.row is None else StrokeFile.open(item.path).image(item.row)
 
 
@@ -130,6 +159,15 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
 
     Nothing is fatal and nothing is dropped silently: unreadable and oversized pictures become `problems`,
     repeated ones `duplicates`. Raises `UserError` only if no usable picture remains.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, scan
+        >>> sketch.save("owl.png")
+        >>> _ = (tmp_path / "bad.png").write_bytes(b"no picture")
+        >>> items = [Item(tmp_path / name, "owl", "sketch") for name in ("owl.png", "bad.png")]
+        >>> catalog = scan(items, tmp_path, quiet=True)
+        >>> len(catalog.items), len(catalog.problems)
+        (1, 1)
     """
     candidates = [Item(item.path, canonical(item.class_name), item.modality, item.instance, item.row) for item in items]
     good: list[Item] = []

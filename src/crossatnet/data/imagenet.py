@@ -21,6 +21,11 @@ def standing(name: str) -> Standing:
 
     Sketchy's classes are as `PUBLISHED` has them. Others are in it if WordNet's tree has one of the 1,000 at, below or
     above their place; `unclear` if it has their word in another sense only; `unknown` if they are in no packaged split.
+
+    Example:
+        >>> from crossatnet.data.imagenet import standing
+        >>> standing("zebra"), standing("giraffe")
+        ('in', 'not in')
     """
     published = load_split(PUBLISHED)
     if name in published.seen_set or name in published.unseen_set:
@@ -31,13 +36,25 @@ def standing(name: str) -> Standing:
 
 
 def counterparts(name: str) -> list[str]:
-    """The classes of ImageNet-1k at, below or above a class in WordNet's tree, or of its word; those at it first."""
+    """The classes of ImageNet-1k at, below or above a class in WordNet's tree, or of its word; those at it first.
+
+    Example:
+        >>> from crossatnet.data.imagenet import counterparts
+        >>> counterparts("zebra")
+        ['zebra']
+    """
     relations = _table().get(name, {})
     return [other for relation in ("same", "narrower", "wider", "word") for other in relations.get(relation, ())]
 
 
 def sorted_by_standing(names: Iterable[str]) -> dict[Standing, list[str]]:
-    """Classes by their standing, in the order they have."""
+    """Classes by their standing, in the order they have.
+
+    Example:
+        >>> from crossatnet.data.imagenet import sorted_by_standing
+        >>> sorted_by_standing(["zebra", "giraffe"])["in"]
+        ['zebra']
+    """
     found: dict[Standing, list[str]] = {"in": [], "not in": [], "unclear": [], "unknown": []}
     for name in names:
         found[standing(name)].append(name)

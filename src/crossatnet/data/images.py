@@ -1,6 +1,6 @@
 """Reading pictures of any origin, safely, and shaping them for a backbone.
 
-Shapes: `S` the side of the network's square input.
+Shapes: `H W` a picture, `S` the side of the network's square input.
 """
 
 import io
@@ -49,6 +49,12 @@ def check_picture(content: bytes, max_pixels: int) -> str:
     """The format of a picture file's bytes, one of `FORMATS`, from its first bytes alone: nothing is decoded.
 
     Raises `ImageError` for what is no picture, and `TooManyPixelsError` for one of more than `max_pixels`.
+
+    Example:
+        >>> from crossatnet.data.images import check_picture
+        >>> sketch.save("owl.png")
+        >>> check_picture((tmp_path / "owl.png").read_bytes(), max_pixels=10_000)
+        'PNG'
     """
     with _plain_errors(UPLOADED, max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
         _check_size(image, UPLOADED, max_pixels)
@@ -64,6 +70,13 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -
 
     With `enough` a large JPEG may come at a half, a quarter or an eighth of its size, both sides still at least so
     many pixels: that is several times faster to decode.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.data.images import load_image
+        >>> grey = np.zeros((20, 30), dtype=np.uint8)
+        >>> load_image(grey).size
+        (30, 20)
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -104,6 +117,12 @@ def picture_size(content: bytes) -> tuple[int, int]:
     """Width and height, in pixels, of the picture in a file's bytes once it is upright, without decoding it.
 
     For bytes that `load_image` has read: others may raise anything.
+
+    Example:
+        >>> from crossatnet.data.images import picture_size
+        >>> photo.save("photo.jpg")
+        >>> picture_size((tmp_path / "photo.jpg").read_bytes())
+        (120, 90)
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         on_its_side = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
@@ -128,7 +147,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    if turn is not None:  # ImageOps.exif_transpose also writes the tags anew, and fails on those it cannot write
+    if turn is not None:  # ImageOps.exif_transpose also writes the tags again, and fails on those it cannot write
         image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):  # 16-bit and float greys: spread what is there over 0..255
         values = np.asarray(image, dtype=np.float64)
@@ -148,6 +167,12 @@ def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool
     Both modalities are resized to a square. A sketch becomes white strokes on black, which an ImageNet network
     reads better than black on white; one that is light on dark already is left so. `fit_strokes` first
     cuts a sketch to its strokes, so that a small drawing in a corner is seen like a large one.
+
+    Example:
+        >>> from crossatnet.data.images import prepare
+        >>> pixels = prepare(sketch, "sketch", size=64, fit_strokes=True)
+        >>> pixels.shape, int(pixels[0, 0, 0])
+        ((64, 64, 3), 0)
     """
     if modality == "sketch":
         image = strokes_on_black(image)
@@ -157,14 +182,26 @@ def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool
 
 
 def strokes_on_black(image: Image.Image) -> Image.Image:
-    """White strokes on black, whichever way round the drawing came: its border tells the paper's colour."""
+    """White strokes on black, whichever way round the drawing came: its border shows the paper's colour.
+
+    Example:
+        >>> from crossatnet.data.images import strokes_on_black
+        >>> strokes_on_black(sketch).getpixel((0, 0))
+        (0, 0, 0)
+    """
     grey = np.asarray(image.convert("L"))
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     return ImageOps.invert(image) if np.median(border) > 127 else image
 
 
 def cut_to_strokes(image: Image.Image) -> Image.Image:
-    """Cut a light-on-dark sketch to the square around its strokes, with a margin; an empty one stays as it is."""
+    """Cut a light-on-dark sketch to the square around its strokes, with a margin; an empty one stays as it is.
+
+    Example:
+        >>> from crossatnet.data.images import cut_to_strokes, strokes_on_black
+        >>> cut_to_strokes(strokes_on_black(sketch)).size
+        (45, 45)
+    """
     box = image.convert("L").point(lambda value: 255 * (value > 32)).getbbox()
     if box is None:
         return image

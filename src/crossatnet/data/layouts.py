@@ -25,6 +25,14 @@ def sketchy(root: Path) -> Iterator[Item]:
 
     Also the re-packed names `tx_000000000000_ready` and `all_photo`, and a root that is `256x256` itself. The K-th
     sketch of photo `nXXXXXXXX_N` is called `nXXXXXXXX_N-K`: both get the photo's name as their instance.
+
+    Example:
+        >>> from crossatnet.data.layouts import sketchy
+        >>> for name in ("photo/tx_000000000000/owl/n01_2.jpg", "sketch/tx_000000000000/owl/n01_2-1.png"):
+        ...     (tmp_path / name).parent.mkdir(parents=True)
+        ...     sketch.save(name)
+        >>> [(item.modality, item.instance) for item in sketchy(tmp_path)]
+        [('sketch', 'n01_2'), ('photo', 'n01_2')]
     """
     base = root / "256x256" if (root / "256x256").is_dir() else root
     for sketches in _existing(base / "sketch", "tx_000000000000", "tx_000000000000_ready"):
@@ -38,7 +46,15 @@ def sketchy(root: Path) -> Iterator[Item]:
 
 
 def tuberlin(root: Path) -> Iterator[Item]:
-    """TU-Berlin-extended: `png/CLASS/N.png` and `ImageResized/CLASS/*` (or both with `_ready`)."""
+    """TU-Berlin-extended: `png/CLASS/N.png` and `ImageResized/CLASS/*` (or `png_ready` and `ImageResized_ready`).
+
+    Example:
+        >>> from crossatnet.data.layouts import tuberlin
+        >>> (tmp_path / "png" / "hot air balloon").mkdir(parents=True)
+        >>> sketch.save("png/hot air balloon/1.png")
+        >>> [(item.class_name, item.modality) for item in tuberlin(tmp_path)]
+        [('hot air balloon', 'sketch')]
+    """
     for folder in _existing(root, "png", "png_ready"):
         yield from _class_folders(folder, "sketch")
     for folder in _existing(root, "ImageResized", "ImageResized_ready"):
@@ -46,7 +62,14 @@ def tuberlin(root: Path) -> Iterator[Item]:
 
 
 def quickdraw(root: Path) -> Iterator[Item]:
-    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's `CLASS.ndjson` strokes, and `photos/CLASS/*`."""
+    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's `CLASS.ndjson` strokes, and `photos/CLASS/*`.
+
+    Example:
+        >>> from crossatnet.data.layouts import quickdraw
+        >>> _ = (tmp_path / "owl.ndjson").write_text("")
+        >>> [(item.class_name, item.modality) for item in quickdraw(tmp_path)]
+        [('owl', 'sketch')]
+    """
     for folder in _existing(root, "photos"):
         yield from _class_folders(folder, "photo")
     for folder in [root, *_existing(root, "sketches")]:
@@ -58,7 +81,15 @@ def quickdraw(root: Path) -> Iterator[Item]:
 
 
 def folder(root: Path) -> Iterator[Item]:
-    """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`."""
+    """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`.
+
+    Example:
+        >>> from crossatnet.data.layouts import folder
+        >>> (tmp_path / "photos" / "owl").mkdir(parents=True)
+        >>> photo.save("photos/owl/1.jpg")
+        >>> [(item.class_name, item.modality) for item in folder(tmp_path)]
+        [('owl', 'photo')]
+    """
     for sketches in _existing(root, "sketches"):
         yield from _class_folders(sketches, "sketch")
     for photos in _existing(root, "photos"):
@@ -66,7 +97,15 @@ def folder(root: Path) -> Iterator[Item]:
 
 
 def quickstart(root: Path) -> Iterator[Item]:
-    """The quickstart set: as `folder`; the file's name tells the hand, and each hand drew one instance of a concept."""
+    """The quickstart set: as `folder`; the file's name names the hand, and each hand drew one instance of a concept.
+
+    Example:
+        >>> from crossatnet.data.layouts import quickstart
+        >>> (tmp_path / "photos" / "owl").mkdir(parents=True)
+        >>> photo.save("photos/owl/twemoji.png")
+        >>> [item.instance for item in quickstart(tmp_path)]
+        ['owl/twemoji']
+    """
     for item in folder(root):
         hand = item.path.stem.partition("-")[0]
         yield Item(item.path, item.class_name, item.modality, f"{item.class_name}/{hand}")
@@ -82,7 +121,15 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
 
 
 def list_classes(root: Path, layout: str) -> set[str]:
-    """Canonical names of the classes under a root, without opening a picture."""
+    """Canonical names of the classes under a root, without opening a picture.
+
+    Example:
+        >>> from crossatnet.data.layouts import list_classes
+        >>> (tmp_path / "photos" / "Hot Air Balloon").mkdir(parents=True)
+        >>> photo.save("photos/Hot Air Balloon/1.jpg")
+        >>> list_classes(tmp_path, "folder")
+        {'hot_air_balloon'}
+    """
     root = _checked(root, layout)
     return {canonical(item.class_name) for item in LAYOUTS[layout](root)}
 
@@ -94,6 +141,14 @@ def read_catalog(
 
     Without a root the quickstart set is built in the cache directory; other layouts need one. Raises `UserError` for
     a missing, empty or differently laid-out root.
+
+    Example:
+        >>> from crossatnet.data.layouts import read_catalog
+        >>> for part, picture in (("sketches", sketch), ("photos", photo)):
+        ...     (tmp_path / part / "owl").mkdir(parents=True)
+        ...     picture.save(f"{part}/owl/1.png")
+        >>> read_catalog(tmp_path, "folder", quiet=True).counts()
+        {'owl': (1, 1)}
     """
     if layout == "quickstart":
         root = build_quickstart(root or cache_directory() / "quickstart", progress=not quiet)

@@ -1,8 +1,8 @@
 """Looks of photos, and what a checkpoint keeps of the pictures it has seen, so that others can be compared with them.
 
 It keeps two things of a picture: the short hash of its content (see `crossatnet.data.hashes`), and of a photo its look,
-a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither tells a file's name
-or lets anyone see the picture.
+a perceptual hash, which copies share that were resized, recompressed or slightly retouched. Neither gives away a file's
+name or lets anyone see the picture.
 
 Shapes: `N` photos, `M` others, `P` pairs.
 """
@@ -49,7 +49,17 @@ class Near(NamedTuple):
 
 
 def class_pictures(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPictures]:
-    """What is kept of a catalog's pictures, by class. Decodes every photo once; raises `ImageError`."""
+    """What is kept of a catalog's pictures, by class. Decodes every photo once; raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item, scan
+        >>> from crossatnet.data.looks import class_pictures
+        >>> photo.save("photo.png")
+        >>> catalog = scan([Item(tmp_path / "photo.png", "house", "photo")], tmp_path, quiet=True)
+        >>> pictures = class_pictures(catalog, quiet=True)["house"]
+        >>> len(pictures.photo), len(pictures.look), len(pictures.sketch)
+        (1, 1, 0)
+    """
     shown = iter(looks([item for item in catalog.items if item.modality == "photo"], quiet).tolist())
     found: dict[str, dict[str, list[str]]] = {}
     for item, content_hash in zip(catalog.items, catalog.hashes, strict=True):
@@ -61,7 +71,15 @@ def class_pictures(catalog: Catalog, quiet: bool = False) -> dict[str, ClassPict
 
 
 def looks(photos: Sequence[Item], quiet: bool = False) -> Looks:
-    """The looks (N,) of photos, in order. Raises `ImageError`."""
+    """The looks (N,) of photos, in order. Raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.catalog import Item
+        >>> from crossatnet.data.looks import looks
+        >>> photo.save("photo.png")
+        >>> looks([Item(tmp_path / "photo.png", "house", "photo")], quiet=True).shape
+        (1,)
+    """
     with ThreadPoolExecutor(reading_threads()) as pool:
         found = pool.map(lambda item: look(open_item(item)), photos)
         return np.array([*track(found, "fingerprinting photos", len(photos), quiet)], dtype=np.uint64)
@@ -73,6 +91,12 @@ def look(image: Image.Image) -> int:
     The cosine transform (DCT-II) is of the picture in grey at 32 x 32 pixels (the pHash of Zauner, 2010; the lowest
     frequency included is ours). It survives resizing, recompression and changes of brightness, not mirroring, turning
     or cropping.
+
+    Example:
+        >>> from crossatnet.data.looks import look
+        >>> half = photo.resize((60, 45))
+        >>> (look(photo) ^ look(half)).bit_count() <= 4
+        True
     """
     grey = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0))
     waves = _waves()  # (FREQUENCIES, SIDE)
@@ -81,7 +105,16 @@ def look(image: Image.Image) -> int:
 
 
 def near(ones: Looks, others: Looks, at_most: int) -> Near:
-    """For each look of (N,) the nearest of (M,), if their Hamming distance is `at_most` or less; ties: the first."""
+    """For each look of (N,) the nearest of (M,), if their Hamming distance is `at_most` or less; ties: the first.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.data.looks import near
+        >>> ones, others = np.array([0b1111], dtype=np.uint64), np.array([0, 0b1110], dtype=np.uint64)
+        >>> found = near(ones, others, at_most=2)
+        >>> found.other.tolist(), found.distance.tolist()
+        ([1], [1])
+    """
     rows, found, distances = [], [], []
     for start in range(0, len(ones) if len(others) else 0, BLOCK):
         distance = np.bitwise_count(ones[start : start + BLOCK, None] ^ others[None])  # (BLOCK, M)

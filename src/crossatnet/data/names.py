@@ -47,6 +47,11 @@ def are_related(first: str, second: str) -> bool:
     """Whether two canonical class names mean nearly the same thing.
 
     They do if one of them, an alias of it or one of its `RELATIVES` is the other or whole words of the other's name.
+
+    Example:
+        >>> from crossatnet.data.names import are_related
+        >>> are_related("tree", "palm_tree"), are_related("mug", "cup"), are_related("owl", "cup")
+        (True, True, False)
     """
     return _is_in_name(first, second) or _is_in_name(second, first)
 
@@ -61,6 +66,11 @@ def canonical(name: str) -> str:
     """The one form of a class name: `"Hot-Air Balloon"` and `"hot-air_balloon"` both give `"hot_air_balloon"`.
 
     Lower case, runs of anything but letters and digits become one underscore, then `ALIASES` is applied.
+
+    Example:
+        >>> from crossatnet.data.names import canonical
+        >>> canonical("Hot-Air Balloon"), canonical("car")
+        ('hot_air_balloon', 'car_sedan')
     """
     composed = unicodedata.normalize("NFC", name)  # some systems write "é" of file names as a letter and an accent
     spelled = re.sub(r"[\W_]+", "_", composed.lower()).strip("_")

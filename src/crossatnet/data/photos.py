@@ -39,6 +39,12 @@ def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
 
     A JPEG may differ from that by a grey level or two. A large one is decoded at a fraction of its size, both sides
     still at least `REDUCING_GAP` times `size`. Raises `ImageError` as `load_image` does.
+
+    Example:
+        >>> from crossatnet.data.photos import read_photo
+        >>> photo.save("photo.jpg")
+        >>> read_photo("photo.jpg", size=32).shape
+        (32, 32, 3)
     """
     square = _read_jpeg(source, size)
     if square is None:
@@ -47,7 +53,7 @@ def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
 
 
 def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
-    """The same for a plain JPEG file; None for all else, damaged ones included: `load_image` tells what is wrong."""
+    """The same for a plain JPEG file; None for all else, damaged ones included: `load_image` says what is wrong."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
     if torch is None or not isinstance(source, bytes | str | Path):
         return None

@@ -45,7 +45,7 @@ NOT_INSTALLED = f"the quickstart drawings are not installed: {how_to_install('op
 UNFINISHED, DONE = "unfinished.json", "done.json"
 
 CATEGORIES = frozenset({"Animals & Nature", "Food & Drink", "Objects", "Travel & Places", "Activities"})
-# Emoji whose line drawing does not tell them from a sibling that stays: pattern of short names -> why.
+# Emoji whose line drawing is also that of a sibling that stays: pattern of short names -> why.
 LOOKALIKES = {
     r"clock\d+": "clock faces differ by the hands alone",
     r"new_moon.*|waxing.*|waning.*|moon|full_moon|(first|last)_quarter.*": "moon phases differ by shading",

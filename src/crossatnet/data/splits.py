@@ -17,6 +17,13 @@ class Split:
     """Two disjoint lists of classes, in canonical spelling.
 
     `seen` classes train and choose the model; `unseen` ones are only ever queries and gallery of the test.
+
+    Example:
+        >>> from crossatnet.data.splits import Split
+        >>> split = Split("mine", seen=("cat", "dog", "owl"), unseen=("fox",))
+        >>> training, validation = split.hold_out(1, seed=0)
+        >>> len(training), len(validation)
+        (2, 1)
     """
 
     name: str
@@ -57,7 +64,13 @@ class Split:
 
 
 def split_names() -> list[str]:
-    """Names of the packaged splits."""
+    """Names of the packaged splits.
+
+    Example:
+        >>> from crossatnet.data.splits import split_names
+        >>> "sketchy-sake25" in split_names()
+        True
+    """
     return sorted(path.name.removesuffix(".seen.txt") for path in PACKAGED.glob("*.seen.txt"))
 
 
@@ -65,6 +78,12 @@ def load_split(name: str) -> Split:
     """A packaged split by name, or a user's own by the path prefix of its two lists, one class a line.
 
     Raises `UserError` for an unknown name, an empty list, or a class that stands in both.
+
+    Example:
+        >>> from crossatnet.data.splits import load_split
+        >>> split = load_split("sketchy-sake25")
+        >>> len(split.seen), len(split.unseen)
+        (100, 25)
     """
     if name == EVERYTHING:
         raise UserError(f"'{EVERYTHING}' keeps no class unseen, so that there is nothing to test on; name a split")

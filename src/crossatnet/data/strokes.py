@@ -38,6 +38,13 @@ def read_ndjson(path: Path, recognized_only: bool = False) -> list[QuickDrawRow]
     """Read a Quick, Draw! file, simplified (strokes `[xs, ys]`) or raw (`[xs, ys, milliseconds]`).
 
     Raises `ImageError`, a `UserError`, for a missing file and for a malformed line, naming file and line.
+
+    Example:
+        >>> from crossatnet.data.strokes import read_ndjson
+        >>> line = '{"word": "line", "key_id": "1", "recognized": true, "drawing": [[[0, 9], [0, 9]]]}'
+        >>> _ = (tmp_path / "line.ndjson").write_text(line)
+        >>> read_ndjson(tmp_path / "line.ndjson")[0].drawing[0].tolist()
+        [[0.0, 0.0], [9.0, 9.0]]
     """
     rows = [_parse(line, f"{path}, line {number}") for number, line in _lines(path)]
     return [row for row in rows if row.recognized or not recognized_only]
@@ -48,6 +55,14 @@ class StrokeFile:
     """A Quick, Draw! file of which single drawings are read by their row, counted from 0 as `read_ndjson` lists them.
 
     `lines` holds the line number of every row and `offsets` the byte where that line starts.
+
+    Example:
+        >>> from crossatnet.data.strokes import StrokeFile
+        >>> line = '{"word": "line", "key_id": "1", "recognized": true, "drawing": [[[0, 9], [0, 9]]]}'
+        >>> _ = (tmp_path / "line.ndjson").write_text(line)
+        >>> file = StrokeFile.open(tmp_path / "line.ndjson")
+        >>> len(file), file.read(0).word, file.image(0).size
+        (1, 'line', (256, 256))
     """
 
     path: Path
@@ -88,6 +103,13 @@ def render(drawing: Drawing, size: int = 256, width: float = PEN_WIDTH, margin: 
     The drawing is scaled to the paper, centred, its proportions kept. `width` of the pen and `margin`, the white
     left on each edge, are shares of the side. A stroke of one point becomes a dot. Raises `ImageError` for a drawing
     without points, and for measures that leave no room to draw.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.data.strokes import render
+        >>> roof = np.array([[0, 10], [10, 0], [20, 10]], dtype=np.float32)
+        >>> render((roof,), size=64).size
+        (64, 64)
     """
     if not drawing or not all(len(stroke) for stroke in drawing):
         raise ImageError("a drawing without strokes, or with a stroke without points; leave it out")
@@ -119,7 +141,7 @@ def _draw_stroke(draw: ImageDraw.ImageDraw, points: NDArray[np.float64], width: 
 
 @lru_cache(maxsize=STROKE_FILES_OPEN)
 def _index(path: Path, modified: int, size: int) -> StrokeFile:
-    """The rows of one state of a file, which `modified` (ns) and `size` (bytes) tell from its other states."""
+    """The rows of one state of a file, which differs from its other states in `modified` (ns) or `size` (bytes)."""
     lines: list[int] = []
     offsets: list[int] = []
     offset = 0

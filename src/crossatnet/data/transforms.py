@@ -35,6 +35,12 @@ def augment(image: Image.Image, modality: Modality, random: Generator) -> Image.
     Both modalities: mirrored half the time, turned, moved and scaled a little. Sketches: stretches of some strokes are
     wiped away, the sheet is bent so that lines wobble, and strokes get thinner or thicker. Photos: brightness, contrast
     and saturation vary, one in five turns grey, and one in five becomes a drawing of its edges, pure or over the photo.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.data.transforms import augment
+        >>> augment(sketch, "sketch", np.random.default_rng(0)).size
+        (100, 80)
     """
     if modality == "photo":  # before it is turned, for the border of the paper that shows then is no edge
         image = _recolour(image, random)

@@ -2,6 +2,8 @@
 
 Every class and picture that training read is compared with the unseen classes and their pictures. What was not
 recorded is not proven, and the audit says so; it never takes a claim for a fact.
+
+Shapes: `N` test photos.
 """
 
 from collections import Counter
@@ -84,7 +86,13 @@ class Finding(BaseModel):
 
     @classmethod
     def of(cls, kind: Kind, offender: str, message: str, distance: int | None = None) -> "Finding":
-        """A finding of this kind, with the kind's level and advice."""
+        """A finding of this kind, with the kind's level and advice.
+
+        Example:
+            >>> from crossatnet.evaluation.audit import Finding
+            >>> Finding.of("relative", "mug", "'mug' shows much the same as the unseen cup").level
+            'warning'
+        """
         level, advice = MEANING[kind]
         return cls(level=level, kind=kind, offender=offender, message=message, advice=advice, distance=distance)
 
@@ -113,6 +121,19 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
     Of the catalog only unseen classes matter; the checkpoint may have been trained by another split. Raises
     `UserError` for a folder that is no checkpoint, a damaged record, and a catalog that lacks sketches or photos of an
     unseen class: what is not there cannot be compared.
+
+    Example:
+        >>> from crossatnet.data.layouts import read_catalog
+        >>> from crossatnet.data.splits import Split
+        >>> from crossatnet.evaluation.audit import audit
+        >>> from crossatnet.model.checkpoint import locate
+        >>> for part, picture in (("sketches", sketch), ("photos", photo)):
+        ...     (tmp_path / part / "unicorn").mkdir(parents=True)
+        ...     picture.save(f"{part}/unicorn/1.png")
+        >>> split = Split("mine", seen=("zebra",), unseen=("unicorn",))
+        >>> catalog = read_catalog(tmp_path, "folder", quiet=True)
+        >>> audit(locate("crossatnet-sketchy"), catalog, split, quiet=True).passed
+        True
     """
     config, record = read_config(folder), read_record(folder)
     catalog.require(split.unseen, "the audit")

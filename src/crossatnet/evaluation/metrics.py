@@ -1,6 +1,6 @@
 r"""Retrieval metrics: what the places of a query's relevant items, or counts at each distance, are worth.
 
-Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let R be the number of relevant
+Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let `R` be the number of relevant
 gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at which they stand, ascending. Queries with
 fewer than others are padded with infinity, where precision is 0. How rankings are made is said in `ranking.py`.
 """
@@ -20,7 +20,19 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Scores of every query, in the queries' order."""
+    """Scores of every query, in the queries' order.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet import evaluate
+        >>> scores = evaluate(np.eye(2), ["cat", "dog"], np.eye(2), ["cat", "dog"], at=(1,))
+        >>> scores.means()
+        {'mAP@all': 1.0, 'P@1': 1.0}
+        >>> scores.all_means()["R-precision"]
+        1.0
+        >>> scores.per_class()
+        {'cat': 1.0, 'dog': 1.0}
+    """
 
     values: Values  # (Q,) of each definition that `all_means` names
     precision_recall: NDArray[np.float64]  # (Q, LEVELS), `interpolated_precision`
@@ -61,7 +73,16 @@ class RetrievalScores:
 
 
 def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
-    """The scores of queries that were ranked in the same gallery part by part, in the parts' order."""
+    """The scores of queries that were ranked in the same gallery part by part, in the parts' order.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import joined
+        >>> from crossatnet.evaluation.ranking import evaluate
+        >>> parts = [evaluate(np.eye(2)[[row]], [row], np.eye(2), [0, 1]) for row in (0, 1)]
+        >>> joined(parts).average_precision.tolist()
+        [1.0, 1.0]
+    """
     first = parts[0]
     return RetrievalScores(
         {name: np.concatenate([part.values[name] for part in parts]) for name in first.values},
@@ -76,7 +97,14 @@ def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
 
 
 def relevant_ranks(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The `ranks` (Q, R) of the relevant items of rankings (Q, N), which are given from the best rank on."""
+    """The `ranks` (Q, R) of the relevant items of rankings (Q, N), which are given from the best rank on.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import relevant_ranks
+        >>> relevant_ranks(np.array([[True, False, True]])).tolist()
+        [[1.0, 3.0]]
+    """
     found = relevant.sum(1)
     ranks = np.full((len(relevant), found.max(initial=0)), np.inf)
     ranks[np.arange(ranks.shape[1]) < found[:, None]] = np.nonzero(relevant)[1] + 1
@@ -88,6 +116,12 @@ def average_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
 
     $AP = \frac{1}{R} \sum_{i: r_i = 1} \frac{1}{i} \sum_{j \le i} r_j$, the mean of precision at each relevant rank, as
     scikit-learn computes it. Returns (Q,); NaN for a ranking without a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import average_precision
+        >>> average_precision(np.array([[True, False, True]])).round(4).tolist()
+        [0.8333]
     """
     return average_precision_at(relevant_ranks(relevant), max(relevant.shape[1], 1))["R"]
 
@@ -99,6 +133,13 @@ def average_precision_at(ranks: NDArray[np.float64], k: int) -> Values:
     the first k (lenient: 1 for a single hit at rank 1; 0 without any hit); `min(k, R)`, the most there could be
     (strict); or `R`, all there are, with which a gallery of many relevant items cannot reach 1.
     Published figures seldom say which. NaN, except for `hits`, without a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import average_precision_at
+        >>> values = average_precision_at(np.array([[1.0, 3.0]]), k=2)
+        >>> {name: value.tolist() for name, value in values.items()}
+        {'hits': [1.0], 'min(k, R)': [0.5], 'R': [0.5]}
     """
     _check_k(k)
     total = np.where(ranks <= k, _precisions(ranks), 0.0).sum(1)
@@ -117,6 +158,12 @@ def interpolated_average_precision(ranks: NDArray[np.float64]) -> NDArray[np.flo
     $AP = \frac{1}{R} \sum_i \max_{j \ge i} \frac{j}{rank_j}$: precision is replaced by its envelope, the best at this
     or any higher recall (Everingham et al. 2010; not the mean at 11 recalls, which VOC used until 2009). Never less
     than the plain value. NaN without a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import interpolated_average_precision
+        >>> interpolated_average_precision(np.array([[2.0, 3.0]])).round(4).tolist()
+        [0.6667]
     """
     with np.errstate(invalid="ignore"):
         return _envelope(_precisions(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
@@ -127,13 +174,26 @@ def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[n
 
     Divided by k they are P@k; by min(k, R), the other P@k in use, which can reach 1 if R < k; and of the first R,
     divided by R, R-precision (Manning, Raghavan and Schütze 2008, 8.4).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import hits_at
+        >>> hits_at(np.array([[1.0, 3.0]]), k=2).tolist()
+        [1]
     """
     _check_k(k)
     return (ranks <= np.reshape(k, (-1, 1))).sum(1)  # type: ignore[no-any-return]
 
 
 def precision_at(relevant: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
-    r"""P@k of rankings (Q, N): relevant items among the first k, divided by k even if the gallery is shorter. (Q,)"""
+    r"""P@k of rankings (Q, N): relevant items among the first k, divided by k even if the gallery is shorter. (Q,)
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import precision_at
+        >>> precision_at(np.array([[True, False, True]]), k=2).tolist()
+        [0.5]
+    """
     return hits_at(relevant_ranks(relevant), k) / k
 
 
@@ -143,6 +203,13 @@ def interpolated_precision(hits: NDArray[np.int64], precision: NDArray[np.float6
     Args: the points (Q, P) of each query's curve, as the number of `hits` up to it, ascending to R, and the precision
     there. At recall r stands the best precision at any recall of at least r,
     $p(r) = \max_{r' \ge r} p(r')$ (Manning, Raghavan and Schütze 2008, 8.4).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import interpolated_precision
+        >>> curve = interpolated_precision(np.array([[1, 2]]), np.array([[1.0, 0.5]]))
+        >>> curve[0, [0, 50, 51, 100]].tolist()
+        [1.0, 1.0, 0.5, 0.5]
     """
     queries, points = hits.shape
     needed = np.maximum(-(-np.arange(LEVELS) * hits[:, -1:] // (LEVELS - 1)), 1)  # (Q, LEVELS): recall, rounded up
@@ -168,6 +235,12 @@ def expected_average_precision(
 
     with $m_t = n_t$, or for AP@k with denominator R as many of the tie as are among the first k.
     The inner sums are differences of harmonic numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import expected_average_precision
+        >>> expected_average_precision(np.array([[2]]), np.array([[1]])).tolist()
+        [0.75]
     """
     items_before, hits_before, taken = _before(items), _before(hits), items
     if k is not None:
@@ -189,6 +262,13 @@ def extreme_average_precision(
     The hits of each tie stand first or last in it, at ranks $S_t + 1$ to $S_t + r_t$ with $S_t = N_t$ or
     $S_t = N_t + n_t - r_t$: $AP = \frac{1}{R} \sum_t \sum_{i=1}^{r_t} \frac{R_t + i}{S_t + i}$. What a public code
     reports is one of them if its gallery is sorted by class, and anything between them otherwise.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import extreme_average_precision
+        >>> best, worst = extreme_average_precision(np.array([[2]]), np.array([[1]]))
+        >>> best.tolist(), worst.tolist()
+        ([1.0], [0.5])
     """
     first, last = _before(items), _before(items) + items - hits
     harmonic = _harmonic(items)
@@ -202,7 +282,14 @@ def extreme_average_precision(
 def expected_precision_at(
     items: NDArray[np.int64], hits: NDArray[np.int64], k: int | NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Expectation of P@k, k a number or (Q,), over random orders within ties: (Q, T), (Q, T) -> (Q,)."""
+    """Expectation of P@k, k a number or (Q,), over random orders within ties: (Q, T), (Q, T) -> (Q,).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import expected_precision_at
+        >>> expected_precision_at(np.array([[2]]), np.array([[1]]), k=1).tolist()
+        [0.5]
+    """
     _check_k(k)
     share = np.clip(
         (np.reshape(k, (-1, 1)) - _before(items)) / np.maximum(items, 1), 0, 1
@@ -214,7 +301,15 @@ def expected_precision_at(
 
 
 def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
-    """Every definition, and the precision-recall curves, of `ranks` (Q, R)."""
+    """Every definition, and the precision-recall curves, of `ranks` (Q, R).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import score_ranks
+        >>> values, curves = score_ranks(np.array([[1.0, 3.0]]), at=(2,))
+        >>> values["P@2"].tolist(), curves.shape
+        ([0.5], (1, 101))
+    """
     precisions, relevant = _precisions(ranks), np.isfinite(ranks).sum(1)
     values = {"mAP@all": precisions.sum(1) / relevant}
     values |= {f"P@{k}": hits_at(ranks, k) / k for k in at}
@@ -230,7 +325,15 @@ def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, 
 def score_counts(
     items: NDArray[np.int64], hits: NDArray[np.int64], at: Sequence[int]
 ) -> tuple[Values, NDArray[np.float64]]:
-    """Every definition, and the precision-recall curves, of counts (Q, T) at each distance."""
+    """Every definition, and the precision-recall curves, of counts (Q, T) at each distance.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import score_counts
+        >>> values, curves = score_counts(np.array([[2]]), np.array([[1]]), at=(1,))
+        >>> values["mAP@all"].tolist(), curves.shape
+        ([0.75], (1, 101))
+    """
     relevant = hits.sum(1)
     values = {"mAP@all": expected_average_precision(items, hits)}
     values |= {f"P@{k}": expected_precision_at(items, hits, k) for k in at}

@@ -47,16 +47,23 @@ def evaluate(
 ) -> RetrievalScores:
     """Rank the gallery for every query by cosine similarity or Euclidean distance and score the rankings.
 
-    Args: query (Q, D) and gallery (N, D) embeddings of any model, with one class each; `at`, the k of P@k and mAP@k;
-    `same` (Q,), for each query the gallery row that is the query itself, which is then left out, or -1; `memory`, the
-    bytes that may be used besides the embeddings and a normalised copy of them: fewer queries are ranked at once, but
-    at least one by each thread.
+    Args: query (Q, D) and gallery (N, D) embeddings of any model; `query_class` (Q,) and `gallery_class` (N,), the
+    class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself,
+    which is then left out, or -1; `memory`, the bytes that may be used besides the embeddings and a normalised copy of
+    them: fewer queries are ranked at once, but at least one by each thread.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
     embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
     compared likewise, in units of the largest distance of an embedding from the gallery's mean.
     Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
     without a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet import evaluate
+        >>> query, gallery = np.eye(2), np.array([[1.0, 0.1], [0.1, 1.0], [1.0, 0.2]])
+        >>> evaluate(query, ["cat", "dog"], gallery, ["cat", "dog", "cat"], at=(1,)).means()
+        {'mAP@all': 1.0, 'P@1': 1.0}
     """
     query, gallery = _embeddings(query, "query"), _embeddings(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
@@ -76,7 +83,14 @@ def evaluate_similarity(
     same: NDArray[np.int64] | None = None,
     memory: int = MEMORY,
 ) -> RetrievalScores:
-    """Score the rankings that similarities (Q, N) of any origin and sign give; otherwise as `evaluate`."""
+    """Score the rankings that similarities (Q, N) of any origin and sign give; otherwise as `evaluate`.
+
+    Example:
+        >>> from crossatnet.evaluation.ranking import evaluate_similarity
+        >>> scores = evaluate_similarity([[0.9, 0.8, 0.7]], ["cat"], ["dog", "cat", "cat"], at=(1,))
+        >>> round(scores.means()["mAP@all"], 4)
+        0.5833
+    """
     matrix = np.asarray(similarity, dtype=np.float64)
     if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
         raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
@@ -100,6 +114,13 @@ def evaluate_codes(
     Distances tie massively, so values are expectations over random orders within a tie (McSherry and Najork 2008),
     which favour no implementation's sorting; for mAP@all, the best and the worst order are reported too. The points of
     the precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.ranking import evaluate_codes
+        >>> query, gallery = np.array([[0b1111]], dtype=np.uint8), np.array([[0b1110], [0]], dtype=np.uint8)
+        >>> evaluate_codes(query, ["cat"], gallery, ["cat", "dog"]).means()["mAP@all"]
+        1.0
     """
     for name, codes in (("query", query), ("gallery", gallery)):
         if codes.ndim != 2 or codes.dtype != np.uint8 or not codes.size:

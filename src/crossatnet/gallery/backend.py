@@ -86,7 +86,14 @@ EVERYTHING = Filter()
 
 
 def path_range(prefix: str) -> tuple[str, str]:
-    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, letter by letter."""
+    """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, letter by letter.
+
+    Example:
+        >>> from crossatnet.gallery.backend import path_range
+        >>> first, end = path_range("/photos/")
+        >>> first <= "/photos/owl.jpg" < end, first <= "/photosets/owl.jpg" < end
+        (True, False)
+    """
     return prefix, prefix + chr(sys.maxunicode)
 
 

@@ -1,6 +1,7 @@
 """What a gallery asks of a model, so that anything that embeds pictures can fill and search one.
 
-Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension.
+Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension, `M` attention heads,
+`h w` the backbone's map.
 """
 
 from typing import Protocol

@@ -1,6 +1,7 @@
 """The gallery as its users see it: add pictures, draw something, get the nearest pictures.
 
-Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input.
+Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input,
+`M` attention heads, `h w` the backbone's map.
 
 A search has two steps. The Hamming distance between hash codes picks a shortlist from the whole gallery, then the
 cosine between embeddings orders it.
@@ -43,6 +44,31 @@ class Gallery:
     """A searchable collection of pictures. Its methods may be called from several threads.
 
     Another process may add to the same gallery at any time; the next search sees what it added.
+
+    Example:
+        >>> from crossatnet import CrossATNet, Gallery
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> (tmp_path / "photos").mkdir()
+        >>> photo.save("photos/house.png")
+        >>> with Gallery.create("my.gallery", model) as gallery:
+        ...     gallery.add_folder("photos").added
+        1
+        >>> gallery = Gallery.open("my.gallery", model)
+        >>> [hit.path.endswith("house.png") for hit in gallery.search(sketch, k=5)]
+        [True]
+        >>> len(gallery.search_embeddings(model.encode([sketch], "sketch"), ranking="code"))
+        1
+        >>> result = gallery.find(sketch, k=1, ranking="guided")
+        >>> len(result.hits), result.has_more
+        (1, False)
+        >>> gallery.attention(sketch, photo).ndim
+        3
+        >>> photo.save("garden.png")
+        >>> gallery.add_picture(tmp_path / "garden.png", "garden").id != 0
+        True
+        >>> gallery.remove(["garden.png"]), len(gallery)
+        (1, 1)
+        >>> gallery.close()
     """
 
     def __init__(self, store: Backend, model: Embedder | None, runtime: Runtime = "auto") -> None:

@@ -23,6 +23,11 @@ def shortlist_length(k: int, code_bits: int, items: int) -> int:
 
     So many that the recall against an exact search stays above .99 on galleries like those measured; it may be more
     than there are.
+
+    Example:
+        >>> from crossatnet.gallery.shortlist import shortlist_length
+        >>> shortlist_length(k=10, code_bits=512, items=1_000_000)
+        2200
     """
     share, power = next(rule[1:] for rule in SHORTLIST_RULE if code_bits >= rule[0])
     wanted: float = share * items * (max(k, 10) / 10) ** power
@@ -36,6 +41,14 @@ def hamming_nearest(
 
     Rows are ordered by distance. Only those that `is_admitted` (N,) marks count, all without it; `length` must not
     be larger than their number.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import hamming_nearest
+        >>> codes = np.array([[0b1111], [0b1000], [0]], dtype=np.uint8)
+        >>> distances, rows = hamming_nearest(codes, None, np.array([[0]], dtype=np.uint8), length=2)
+        >>> distances.tolist(), rows.tolist()
+        ([[0, 1]], [[2, 1]])
     """
     if is_admitted is None:
         return _count_nearest(codes, queries, length)
@@ -69,7 +82,14 @@ def _count_nearest(
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1: queries come from anywhere."""
+    """Rows of length 1: queries come from anywhere.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import unit_rows
+        >>> unit_rows(np.array([[3.0, 4.0]], dtype=np.float32)).round(2).tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+    """
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
 
@@ -78,6 +98,12 @@ def cosines(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDAr
     """Cosines (S,) between a query (D,) of unit length and embeddings (S, D), whose length half precision has moved.
 
     Equal embeddings get equal cosines, wherever they stand: BLAS, which is faster, may round by position.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import cosines
+        >>> cosines(np.array([1, 0], dtype=np.float32), np.eye(2, dtype=np.float16)).tolist()
+        [1.0, 0.0]
     """
     rows = widened(embeddings)  # (S, D)
     lengths = np.sqrt(np.einsum("sd,sd->s", rows, rows))
@@ -88,6 +114,12 @@ def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     """Finite half precision as single, exactly: what `astype` gives, in a sixth of the time, most of a re-rank's.
 
     The exponent and the fraction are moved to where single precision has them; the product sets the exponent right.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import widened
+        >>> widened(np.array([0.5, -2], dtype=np.float16)).tolist()
+        [0.5, -2.0]
     """
     bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
     bits <<= 13
@@ -100,7 +132,15 @@ def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
 def best_hits(
     ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` candidates of the highest score: ids and scores (S,) -> (K,), best first, equal scores by id."""
+    """The `k` candidates of the highest score: ids and scores (S,) -> (K,), best first, equal scores by id.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import best_hits
+        >>> ids, scores = best_hits(np.array([7, 8, 9]), np.array([0.5, 1, 0.25], dtype=np.float32), k=2)
+        >>> ids.tolist(), scores.tolist()
+        ([8, 7], [1.0, 0.5])
+    """
     if k < len(scores):
         worst = np.partition(scores, -k)[-k]
         ids, scores = ids[scores >= worst], scores[scores >= worst]  # all that tie with the last too

@@ -21,7 +21,15 @@ class Pooled(NamedTuple):
 
 
 class MeanPooler(nn.Module):
-    """Every position counts alike: attention with a uniform map, whoever asks."""
+    """Every position counts alike: attention with a uniform map, whoever asks.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.model.attention import MeanPooler
+        >>> pooled = MeanPooler()(torch.ones(2, 8, 3, 3))
+        >>> pooled.feature.shape, pooled.attention.shape
+        (torch.Size([2, 8]), torch.Size([2, 1, 3, 3]))
+    """
 
     def forward(self, feature_map: Tensor, sketch: Tensor | None = None) -> Pooled:
         batch, _, height, width = feature_map.shape
@@ -55,7 +63,17 @@ class CrossModalAttention(nn.Module):
         nn.init.zeros_(self.sketch_query.weight)
 
     def forward(self, feature_map: Tensor, sketch: Tensor | None = None) -> Pooled:
-        """Pool maps (B, C, h, w), alone or guided by a sketch's centred feature: (B, C), or (1, C) for all."""
+        """Pool maps (B, C, h, w), alone or guided by a sketch's centred feature: (B, C), or (1, C) for all.
+
+        Example:
+            >>> import torch
+            >>> from crossatnet.model.attention import CrossModalAttention
+            >>> attention = CrossModalAttention(channels=8, heads=2)
+            >>> maps = torch.randn(3, 8, 4, 4)
+            >>> alone, guided = attention(maps), attention(maps, torch.randn(1, 8))
+            >>> alone.feature.shape, guided.attention.shape
+            (torch.Size([3, 8]), torch.Size([3, 2, 4, 4]))
+        """
         batch, _, height, width = feature_map.shape
         positions = feature_map.flatten(2).transpose(1, 2)  # (B, P, C)
         keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
@@ -68,5 +86,11 @@ class CrossModalAttention(nn.Module):
 
 
 def make_pooler(channels: int, heads: int) -> MeanPooler | CrossModalAttention:
-    """Attention with this many heads, or mean pooling for 0."""
+    """Attention with this many heads, or mean pooling for 0.
+
+    Example:
+        >>> from crossatnet.model.attention import make_pooler
+        >>> type(make_pooler(8, heads=2)).__name__, type(make_pooler(8, heads=0)).__name__
+        ('CrossModalAttention', 'MeanPooler')
+    """
     return CrossModalAttention(channels, heads) if heads else MeanPooler()

@@ -106,7 +106,13 @@ class CheckpointConfig(BaseModel):
 
 
 def card(config: CheckpointConfig) -> str:
-    """The model card, in Markdown."""
+    """The model card, in Markdown.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import card, locate, read_config
+        >>> card(read_config(locate("crossatnet-open"))).splitlines()[0]
+        '# crossatnet-open'
+    """
     provenance, model = config.provenance, config.model
     data = " and ".join([provenance.data, *provenance.extra_data])
     return CARD_TEXT.format(
@@ -127,12 +133,24 @@ def card(config: CheckpointConfig) -> str:
 
 
 def source_of(source: str | Path, folder: Path) -> str:
-    """What a model remembers of where it was loaded from: a packaged name, or the absolute folder."""
+    """What a model remembers of where it was loaded from: a packaged name, or the absolute folder.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import source_of
+        >>> source_of("crossatnet-open", tmp_path)
+        'crossatnet-open'
+    """
     return str(source) if str(source) in packaged_checkpoints() else str(folder.resolve())
 
 
 def read_config(folder: Path) -> CheckpointConfig:
-    """Read config.json of a checkpoint folder."""
+    """Read config.json of a checkpoint folder.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import locate, read_config
+        >>> read_config(locate("crossatnet-sketchy")).provenance.split
+        'sketchy-sake25'
+    """
     path = folder / CONFIG
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +166,13 @@ def read_config(folder: Path) -> CheckpointConfig:
 
 
 def read_record(folder: Path) -> TrainingRecord | None:
-    """Read record.json of a checkpoint folder; None where there is none. Raises `UserError` for a damaged one."""
+    """Read record.json of a checkpoint folder; None where there is none. Raises `UserError` for a damaged one.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import locate, read_record
+        >>> len(read_record(locate("crossatnet-sketchy")).training_classes)
+        100
+    """
     path = folder / RECORD
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -167,6 +191,11 @@ def weights_hash(folder: Path) -> str:
     """The first 64 bits of the SHA-256 of a checkpoint's file of weights, in hexadecimal.
 
     Raises `UserError` if it is missing.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import locate, weights_hash
+        >>> len(weights_hash(locate("crossatnet-open")))
+        16
     """
     try:
         with (folder / WEIGHTS).open("rb") as file:
@@ -176,17 +205,35 @@ def weights_hash(folder: Path) -> str:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether the folder holds a finished checkpoint: config.json is written last."""
+    """Whether the folder holds a finished checkpoint: config.json is written last.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import is_checkpoint, locate
+        >>> is_checkpoint(locate("crossatnet-open")), is_checkpoint(tmp_path)
+        (True, False)
+    """
     return (folder / CONFIG).is_file()
 
 
 def packaged_checkpoints() -> dict[str, Path]:
-    """Checkpoints that ship with the package, by name."""
+    """Checkpoints that ship with the package, by name.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import packaged_checkpoints
+        >>> list(packaged_checkpoints())
+        ['crossatnet-open', 'crossatnet-quickstart', 'crossatnet-sketchy']
+    """
     return {path.parent.name: path.parent for path in sorted(PACKAGED.glob(f"*/{CONFIG}"))}
 
 
 def locate(source: str | Path) -> Path:
-    """The folder of a checkpoint given by packaged name, folder or hub id (`owner/name`, needs the extra `hub`)."""
+    """The folder of a checkpoint given by packaged name, folder or hub id (`owner/name`, needs the extra `hub`).
+
+    Example:
+        >>> from crossatnet.model.checkpoint import locate
+        >>> locate("crossatnet-open").name
+        'crossatnet-open'
+    """
     packaged = packaged_checkpoints()
     if str(source) in packaged:
         return packaged[str(source)]

@@ -21,6 +21,14 @@ def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Ima
     """A photo under its attention map (M, h, w): coloured where the heads' mean is above that of a uniform map.
 
     Colours go from dark violet to bright yellow at the peak. A map that is uniform leaves the photo as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.explain import attention_overlay
+        >>> one_place = np.zeros((1, 3, 3), dtype=np.float32)
+        >>> one_place[0, 1, 1] = 1
+        >>> attention_overlay(photo, one_place).size
+        (120, 90)
     """
     mean = attention.mean(0)  # (h, w)
     above = np.clip(mean * mean.size - 1, 0, None)  # 0 where no more than a uniform map
@@ -38,6 +46,14 @@ def overlays(
     """How similar a sketch finds photos, (B,), and each of them, no larger than a grid shows, under what it sees there.
 
     Photos are made smaller one after another, before the next is taken: they may be large, and so are overlays.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.model.explain import overlays
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> similarity, shown = overlays(model, sketch, [photo])
+        >>> similarity.shape, shown[0].size
+        ((1,), (120, 90))
     """
     pixels, shown = [], []
     for photo in photos:

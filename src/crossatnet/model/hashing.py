@@ -17,6 +17,15 @@ class HashCodes(nn.Module):
     """Codes of several lengths from one embedding: a bit says on which side of its hyperplane the embedding lies.
 
     Until `set` is called, hyperplanes are random ones through the origin (Charikar, 2002), the same in every network.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.model.hashing import HashCodes
+        >>> codes = HashCodes(8, lengths=(16, 64))
+        >>> codes.set(16, torch.randn(16, 8), torch.zeros(16))
+        >>> codes.check(16)
+        >>> codes.forward(torch.randn(3, 8), 16).shape
+        torch.Size([3, 16])
     """
 
     def __init__(self, dimension: int, lengths: Sequence[int]) -> None:

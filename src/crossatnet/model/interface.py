@@ -35,7 +35,24 @@ class Guided(NamedTuple):
 
 
 class PictureModel(ABC):
-    """A trained model, whatever computes it. `runtime.load.load` gives one."""
+    """A trained model, whatever computes it. `runtime.load.load` gives one.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> pixels = model.preprocess(sketch, "sketch")
+        >>> pixels.shape == model.shape(sketch, "sketch").shape
+        True
+        >>> embeddings = model.embed(pixels[None], "sketch")
+        >>> embeddings.shape, model.hash(embeddings).shape
+        ((1, 512), (1, 64))
+        >>> weight, offset = model.hyperplanes(64)
+        >>> weight.shape, offset.shape
+        ((64, 512), (64,))
+        >>> seen = model.guide(pixels, model.preprocess(photo, "photo")[None])
+        >>> seen.similarity.shape
+        (1,)
+    """
 
     config: ModelConfig
     source: str  # where it was loaded from: a packaged name or a folder
@@ -121,6 +138,14 @@ class PictureModel(ABC):
         be read is named in a warning and its row is NaN (zeros in codes); with `errors="raise"` it is an
         `ImageError`. Raises `UserError` for one picture in place of a list, and for a code length that this network
         does not have.
+
+        Example:
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> model.encode([sketch], "sketch").shape
+            (1, 512)
+            >>> model.encode([sketch], "sketch", bits=64).shape
+            (1, 8)
         """
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("encode takes a list of pictures; put a single one in brackets: encode([picture], ...)")
@@ -162,23 +187,51 @@ class Attentive(Protocol):
 
 
 def check_attention(model: Attentive, purpose: str) -> None:
-    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead."""
+    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.model.interface import check_attention
+        >>> check_attention(CrossATNet.from_pretrained("crossatnet-open", runtime="onnx"), "to guide")
+    """
     if not model.has_attention:
         raise CannotGuideError(f"{model.name} has no attention {purpose}")
 
 
 def side_of(config: ModelConfig, modality: Modality) -> int:
-    """The side S, in pixels, of a modality's pictures as the network takes them."""
+    """The side S, in pixels, of a modality's pictures as the network takes them.
+
+    Example:
+        >>> from crossatnet.config import ModelConfig
+        >>> from crossatnet.model.interface import side_of
+        >>> config = ModelConfig(image_size=224, photo_size=256)
+        >>> side_of(config, "sketch"), side_of(config, "photo")
+        (224, 256)
+    """
     return (config.photo_size if modality == "photo" else 0) or config.image_size
 
 
 def check_modality(modality: str) -> None:
-    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other."""
+    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other.
+
+    Example:
+        >>> from crossatnet.model.interface import check_modality
+        >>> check_modality("drawing")
+        Traceback (most recent call last):
+        crossatnet.system.errors.UserError: unknown modality 'drawing': give 'sketch' or 'photo'
+    """
     if modality not in MODALITIES:
         raise UserError(f"unknown modality '{modality}': give 'sketch' or 'photo'")
 
 
 def check_code_length(bits: int, lengths: Sequence[int]) -> None:
-    """Raise `UserError` for a code length that is not among `lengths`."""
+    """Raise `UserError` for a code length that is not among `lengths`.
+
+    Example:
+        >>> from crossatnet.model.interface import check_code_length
+        >>> check_code_length(65, (64, 128))
+        Traceback (most recent call last):
+        crossatnet.system.errors.UserError: no hash codes of 65 bits; there are 64, 128
+    """
     if bits not in lengths:
         raise UserError(f"no hash codes of {bits} bits; there are {', '.join(map(str, lengths))}")

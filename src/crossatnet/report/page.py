@@ -40,7 +40,7 @@ from crossatnet.system.errors import UserError
 from crossatnet.system.files import write_whole
 
 FIRST = 10  # hits of a query that the confusion between classes counts, or fewer if a class has fewer photos
-CONFUSIONS = 10  # named in words
+CONFUSIONS = 10  # written out in words
 EXTREMES, SHOWN = 6, 7  # best and worst queries, and the hits shown of each
 ATTENDED, LOOKED_AT = 4, 5  # queries whose attention is shown, and the photos of each
 POINTS = 750  # of each modality in the map of the shared space

@@ -1,4 +1,7 @@
-"""Pictures of results: retrieval grids, charts of scores and classes, training curves."""
+"""Pictures of results: retrieval grids, charts of scores and classes, training curves.
+
+Shapes: `N` embeddings, `C` classes, `P` recalls.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -81,7 +84,7 @@ def _paste(
 
 
 def _tick(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
-    """A tick in the upper right corner, so that a right hit is not marked by colour alone."""
+    """A tick in the upper right corner, so that colour is not the only sign of a right hit."""
     right, top = corner
     draw.rectangle((right - 28, top, right - 1, top + 27), fill=RIGHT)
     draw.line([(right - 22, top + 14), (right - 16, top + 20), (right - 6, top + 8)], fill="white", width=4)

@@ -49,6 +49,11 @@ def load(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
 
     `source` is a packaged name, a folder, or a hub id such as `owner/name`; `runtime` is a row of the table above.
     Raises `UserError` for anything missing, damaged or unknown.
+
+    Example:
+        >>> from crossatnet.runtime.load import load
+        >>> load("crossatnet-open", runtime="onnx").name
+        'crossatnet-open'
     """
     if runtime not in get_args(Runtime):
         raise UserError(f"unknown runtime '{runtime}'; {did_you_mean(runtime, get_args(Runtime))}")

@@ -1,6 +1,7 @@
 """A checkpoint computed by ONNX Runtime, without torch.
 
-Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads.
+Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads,
+`R` bits of a hash code.
 """
 
 import threading

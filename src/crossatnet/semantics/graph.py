@@ -33,6 +33,13 @@ def class_graph(
 
     Args: names (K,), vectors (K, V) in the same order, neighbours for the kind "knn" only.
     Raises `UserError` as the three kinds do, for another kind, and if names and vectors differ in number.
+
+    Example:
+        >>> from crossatnet.semantics import class_graph, class_vectors
+        >>> names = ["zebra", "horse", "teapot"]
+        >>> graph = class_graph(names, class_vectors(names), "knn", neighbours=1)
+        >>> graph.shape, bool(graph[0, 1] > 0)
+        ((3, 3), True)
     """
     if len(names) != len(vectors):
         raise UserError(f"{len(names)} class names but {len(vectors)} class vectors; each class needs one")
@@ -48,7 +55,14 @@ def class_graph(
 
 
 def class_distance(vectors: NDArray[np.floating]) -> Graph:
-    """Cosine distance between classes, $1 - v_i \\cdot v_j$, from 0 (the same) to 2 (opposite): (K, V) to (K, K)."""
+    """Cosine distance between classes, $1 - v_i \\cdot v_j$, from 0 (the same) to 2 (opposite): (K, V) to (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics import class_distance
+        >>> class_distance(np.eye(2)).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
     return _distance(vectors).astype(np.float32)
 
 
@@ -57,6 +71,12 @@ def knn(vectors: NDArray[np.floating], neighbours: int) -> Graph:
 
     A class may have more neighbours than that: those that count it among theirs, and those as near as the last one.
     Raises `UserError` unless 1 <= neighbours < K.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics.graph import knn
+        >>> knn(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), neighbours=1).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     if not 1 <= neighbours < len(vectors):
         raise UserError(
@@ -75,6 +95,12 @@ def spanning_tree(vectors: NDArray[np.floating]) -> Graph:
 
     Where equal distances allow several such trees, as identical vectors do, every edge of any of them is kept. An
     edge is in one of them exactly if no path of shorter edges joins its two ends.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics.graph import spanning_tree
+        >>> spanning_tree(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     distance = _distance(vectors)  # (K, K)
     longest = np.zeros_like(distance)  # (K, K), the longest edge on the tree's path between two classes
@@ -98,6 +124,11 @@ def hierarchy(names: Sequence[str]) -> Graph:
 
     These are the classes whose lowest common ancestor with it is deepest; all of them where several are as deep.
     Raises `UserError` naming the classes that the packaged taxonomy lacks.
+
+    Example:
+        >>> from crossatnet.semantics.graph import hierarchy
+        >>> hierarchy(["zebra", "horse", "teapot", "cup"])[0].tolist()
+        [0.0, 1.0, 0.0, 0.0]
     """
     table, classes = _taxonomy(), [canonical(name) for name in names]
     if missing := sorted(set(classes) - set(table)):
@@ -117,6 +148,12 @@ def normalised(adjacency: Graph) -> Graph:
 
     $\tilde D^{-1/2} \tilde A \tilde D^{-1/2}$ with $\tilde A = A + I$ and $\tilde D_{ii} = \sum_j \tilde A_{ij}$: the
     renormalisation trick of Kipf and Welling (2017), equation 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics.graph import normalised
+        >>> normalised(np.array([[0, 1], [1, 0]], dtype=np.float32)).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     looped = adjacency + np.eye(len(adjacency))  # (K, K)
     scale = looped.sum(axis=1) ** -0.5  # (K,)

@@ -22,7 +22,13 @@ class Sense(NamedTuple):
 
 
 def sense_of(name: str) -> Sense:
-    """The sense of a class in canonical spelling; one that is not in `SENSES` means what its name says."""
+    """The sense of a class in canonical spelling; one that is not in `SENSES` means what its name says.
+
+    Example:
+        >>> from crossatnet.semantics.senses import sense_of
+        >>> sense_of("seal").synset
+        'seal.n.09'
+    """
     return SENSES.get(name) or Sense(plain := name.replace("_", " "), "", "", (plain,))
 
 

@@ -3,7 +3,7 @@
 Nothing about a class that was not asked for enters the result, so that training may ask for the seen classes while
 the unseen ones stay unknown: rows are picked and scaled one by one, with no mean or other statistic over a table.
 
-Shapes: `K` classes, `V` the width of the table, 384 in the packaged one.
+Shapes: `K` classes, `N` rows of a table, `V` its width, 384 in the packaged one.
 """
 
 import re
@@ -48,6 +48,11 @@ def class_vectors(names: Sequence[str], source: str | Path = PACKAGED) -> NDArra
 
     Raises `UserError` for classes without a vector, all of them named; for a vector that is not finite or is zero;
     and for a file that is missing, damaged, of another kind, of the wrong shapes, or with a name in it twice.
+
+    Example:
+        >>> from crossatnet.semantics import class_vectors
+        >>> class_vectors(["zebra", "horse"]).shape
+        (2, 384)
     """
     classes = [canonical(name) for name in names]
     if not classes:
@@ -73,10 +78,17 @@ def word_vector(name: str, words: dict[str, Vector]) -> Vector | None:
     """A class's vector from those of words, or None where the table lacks them.
 
     The phrases that stand for the class in `senses.csv` are tried, then its own name: first each phrase as one word
-    (`hot_air_balloon`, `hot-air-balloon`, `hotairballoon`), then each as the mean of its words' vectors, where all of
+    ("hot_air_balloon", "hot-air-balloon", "hotairballoon"), then each as the mean of its words' vectors, where all of
     them must be there; fillers such as "of" or "with" are left out if the table lacks any word of the phrase.
 
     Args: name in canonical spelling, words the table in lower case.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.semantics.vectors import word_vector
+        >>> words = {"hot": np.array([1.0, 0.0]), "air": np.array([0.0, 1.0]), "balloon": np.array([1.0, 1.0])}
+        >>> word_vector("hot_air_balloon", words).round(2).tolist()
+        [0.67, 0.67]
     """
     for phrases in _phrases(name):
         for phrase in phrases:
@@ -129,7 +141,7 @@ def _read_classes(path: Path, classes: Iterable[str]) -> dict[str, Vector]:
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}; class vectors need the arrays `names` and `vectors`") from error
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as class vectors ({error}); save it anew with numpy.savez") from error
+        raise UserError(f"{path}: cannot be read as class vectors ({error}); save it again with numpy.savez") from error
     if names.ndim != 1 or names.dtype.kind != "U":
         raise UserError(f"{path}: `names` is {_kind(names)}, not a list of texts (N,)")
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
@@ -188,7 +200,7 @@ def _pick_words(path: Path, file: BinaryIO, needed: set[str]) -> dict[str, Vecto
         else:
             found.setdefault(lower, vector)
     if promised and rows != promised:
-        raise UserError(f"{path}: row 1 promises {promised} words, but there are {rows}; get the file anew")
+        raise UserError(f"{path}: row 1 promises {promised} words, but there are {rows}; get the file again")
     return found
 
 
@@ -211,5 +223,5 @@ def _parse(path: Path, number: int, texts: Sequence[bytes], width: int) -> Vecto
     except ValueError as error:
         raise UserError(f"{path}, row {number}: not a word and its numbers ({error})") from error
     if len(vector) != width:
-        raise UserError(f"{path}, row {number}: {len(vector)} numbers, not {width} as in row 1; get the file anew")
+        raise UserError(f"{path}, row {number}: {len(vector)} numbers, not {width} as in row 1; get the file again")
     return vector

@@ -31,7 +31,15 @@ DESCRIPTION = (
 
 
 def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
-    """The API and the page over open galleries, which are closed when the app is done."""
+    """The API and the page over open galleries, which are closed when the app is done.
+
+    Example:
+        >>> from crossatnet.server.app import create_app
+        >>> from crossatnet.server.galleries import Galleries
+        >>> from crossatnet.server.settings import Settings
+        >>> create_app(Galleries([]), Settings(places=())).title
+        'crossatnet'
+    """
     searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=compute_on_one_core)
     state = State(galleries, searches, Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Thumbnails(), Metrics())
 

@@ -6,8 +6,7 @@ from crossatnet.config import cache_directory
 from crossatnet.data.catalog import by_another_hand
 from crossatnet.data.layouts import quickstart
 from crossatnet.data.quickstart import build_quickstart
-from crossatnet.gallery import Gallery
-from crossatnet.gallery.backend import GalleryMissingError
+from crossatnet.gallery import Gallery, GalleryMissingError
 from crossatnet.runtime.load import load
 from crossatnet.server.settings import THUMBNAIL_SIDE, Place
 from crossatnet.system.files import write_whole

@@ -1,7 +1,7 @@
 """A stored picture under what a drawing sees in it."""
 
 from crossatnet.data.images import load_image
-from crossatnet.gallery.gallery import Query
+from crossatnet.gallery import Query
 from crossatnet.model.explain import attention_overlay
 from crossatnet.server.galleries import Served
 from crossatnet.server.pictures import encoded, read_known

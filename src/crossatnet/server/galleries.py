@@ -89,6 +89,11 @@ def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: 
     """Open the galleries at these places, each with the checkpoint that made it, or all with `model`.
 
     Raises `UserError` for a place that has none, whose checkpoint cannot be loaded, or which is given twice.
+
+    Example:
+        >>> from crossatnet.server.galleries import open_galleries
+        >>> [served.name for served in open_galleries([])]
+        []
     """
     served: list[Served] = []
     models: dict[str, Embedder] = {}  # by fingerprint: galleries of one checkpoint share it

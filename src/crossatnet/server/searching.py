@@ -8,9 +8,8 @@ import numpy as np
 
 from crossatnet.data.images import Modality, check_picture
 from crossatnet.data.strokes import Drawing
-from crossatnet.gallery import Filter, Hit, PictureGoneError, Ranking, SearchResult, StoredPicture
+from crossatnet.gallery import Filter, Hit, PictureGoneError, Query, Ranking, SearchResult, StoredPicture
 from crossatnet.gallery.backend import EVERYTHING
-from crossatnet.gallery.gallery import Query
 from crossatnet.model.interface import GUIDED
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served

@@ -1,4 +1,4 @@
-"""How much memory this process may use, and the C library's allocator, told to keep what torch frees."""
+"""How much memory this process may use, and the C library's allocator, set to keep what torch frees."""
 
 import ctypes
 import os

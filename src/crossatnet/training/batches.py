@@ -20,7 +20,17 @@ class Pairs(NamedTuple):
 
 
 class Source(Protocol):
-    """The training pictures of one modality, each with its class number 0..K-1."""
+    """The training pictures of one modality, each with its class number 0..K-1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.batches import CachedViews, Source
+        >>> source: Source = CachedViews(maps=torch.randn(6, 2, 8, 3, 3), label=torch.arange(6) % 3)
+        >>> source.draw(torch.tensor([0, 5]), torch.Generator()).shape
+        torch.Size([2, 8, 3, 3])
+        >>> source.plain(torch.tensor([1])).shape
+        torch.Size([1, 8, 3, 3])
+    """
 
     @property
     def label(self) -> Tensor:
@@ -34,7 +44,17 @@ class Source(Protocol):
 
 
 class CachedViews(NamedTuple):
-    """Maps computed once, of a fixed number of views of each picture; the first view is the plain picture."""
+    """Maps computed once, of a fixed number of views of each picture; the first view is the plain picture.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.batches import CachedViews
+        >>> views = CachedViews(maps=torch.randn(6, 2, 8, 3, 3), label=torch.arange(6) % 3)
+        >>> torch.equal(views.plain(torch.tensor([1]))[0], views.maps[1, 0])
+        True
+        >>> views.draw(torch.tensor([0, 5]), torch.Generator()).shape
+        torch.Size([2, 8, 3, 3])
+    """
 
     maps: Tensor  # (N, V, C, h, w)
     label: Tensor  # (N,)
@@ -53,6 +73,15 @@ class BalancedPairs(IterableDataset[Pairs]):
     Every class comes equally often, whatever its number of pictures; within a class, pictures and their views are
     drawn at random with replacement. The order depends on `seed` and `epoch` alone, so a resumed run repeats it.
     The length is what shows as many pairs as the larger modality has pictures.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.batches import BalancedPairs, CachedViews
+        >>> source = CachedViews(maps=torch.randn(6, 2, 8, 3, 3), label=torch.arange(6) % 3)
+        >>> pairs = BalancedPairs(source, source, classes_per_batch=3, pairs_per_class=2, seed=0, epoch=0)
+        >>> batch = next(iter(pairs))
+        >>> batch.sketch.shape, sorted(batch.label.tolist())
+        (torch.Size([6, 8, 3, 3]), [0, 0, 1, 1, 2, 2])
     """
 
     def __init__(

@@ -22,7 +22,14 @@ class CrossDecoder(nn.Module):
         self.to_photo = self._network(dimension, channels)
 
     def forward(self, embedding: Tensor, target: Modality) -> Tensor:
-        """Embeddings (B, D) of one modality -> pooled features (B, C) of the other, `target`."""
+        """Embeddings (B, D) of one modality -> pooled features (B, C) of the other, `target`.
+
+        Example:
+            >>> import torch
+            >>> from crossatnet.training.decoder import CrossDecoder
+            >>> CrossDecoder(dimension=8, channels=20)(torch.randn(3, 8), "photo").shape
+            torch.Size([3, 20])
+        """
         decoded: Tensor = (self.to_sketch if target == "sketch" else self.to_photo)(embedding)
         return decoded
 

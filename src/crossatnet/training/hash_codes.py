@@ -30,6 +30,11 @@ def directions_of(bits: int) -> int:
 
     Signs are noisy, so two bits a direction find more than one bit each of twice as many (chosen on seen classes held
     out of training). At most `bits` for every length that `HashCodes` takes.
+
+    Example:
+        >>> from crossatnet.training.hash_codes import directions_of
+        >>> directions_of(16), directions_of(128)
+        (16, 64)
     """
     return max(FEWEST_DIRECTIONS, bits // 2)
 
@@ -47,9 +52,17 @@ def itq(
     variance, as with N < D, count as components, and with more bits than directions the hyperplanes are a tight frame.
     With K = R, Q is a rotation and weight has orthonormal rows.
 
-    Args: embeddings (N, D), of the TRAINING set only; bits R; directions 1..R. Computed in float64; the same for the
-    same seed on the same machine. Returns weight (R, D) and offset (R,) of the hyperplanes, in the embeddings' type.
-    Raises `ValueError` for embeddings that are none or not finite, and for directions out of range.
+    Args: embeddings (N, D), of the TRAINING set only; bits R; iterations of the two steps; directions 1..R. Computed in
+    float64; the same for the same seed on the same machine. Returns weight (R, D) and offset (R,) of the hyperplanes,
+    in the embeddings' type. Raises `ValueError` for embeddings that are none or not finite, and for directions out of
+    range.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import itq
+        >>> weight, offset = itq(torch.randn(100, 32), bits=16)
+        >>> weight.shape, offset.shape
+        (torch.Size([16, 32]), torch.Size([16]))
     """
     if embeddings.ndim != 2 or not len(embeddings) or not embeddings.isfinite().all():
         raise ValueError(f"embeddings to fit hash codes to must be finite (N, D), N > 0; got {tuple(embeddings.shape)}")
@@ -82,6 +95,13 @@ def learned(embeddings: Tensor, label: Tensor, bits: int, seed: int = 0, steps: 
     Args: embeddings (N, D) and label (N,), of the TRAINING set only, both modalities; bits R; steps 0 for the start.
     The same for the same seed on the same machine. Returns weight (R, D) and offset (R,) of the hyperplanes, as `itq`.
     Raises `ValueError` for embeddings that are none or not finite, and unless there is a label for each.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import learned
+        >>> weight, offset = learned(torch.randn(40, 32), torch.arange(40) % 4, bits=16, steps=3)
+        >>> weight.shape, offset.shape
+        (torch.Size([16, 32]), torch.Size([16]))
     """
     if label.shape != embeddings.shape[:1]:
         raise ValueError(f"{len(embeddings)} embeddings have {len(label)} labels: give one for each")
@@ -117,6 +137,13 @@ def code_loss(relaxed: Tensor, embedding: Tensor, prototypes: Tensor, label: Ten
 
     Args: relaxed (B, R) in -1..1, L2-normalised embedding (B, D), prototypes (K, R) of any length, label (B,) in
     0..K-1. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import code_loss
+        >>> relaxed, embedding = torch.tanh(torch.randn(6, 16)), torch.nn.functional.normalize(torch.randn(6, 8), dim=1)
+        >>> bool(code_loss(relaxed, embedding, torch.randn(3, 16), torch.arange(6) % 3) > 0)
+        True
     """
     code = functional.normalize(relaxed, dim=1)  # (B, R)
     return (
@@ -134,6 +161,12 @@ def similarity(code: Tensor, embedding: Tensor) -> Tensor:
     $L = \frac{1}{B (B - 1)} \sum_{i \ne j} (b_i \cdot b_j - [s\, z_i \cdot z_j]_{-1}^{1})^2$ with s `SPREAD`
 
     Args: code b (B, R) and embedding z (B, D), both L2-normalised. Returns a scalar; 0 for a batch of one.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import similarity
+        >>> similarity(torch.eye(2), torch.eye(2))
+        tensor(0.)
     """
     target = (SPREAD * embedding @ embedding.T).clamp(-1, 1)  # (B, B)
     error = (code @ code.T - target).square()  # (B, B)
@@ -141,12 +174,27 @@ def similarity(code: Tensor, embedding: Tensor) -> Tensor:
 
 
 def pull(embeddings: Tensor, label: Tensor) -> Tensor:
-    """Move embeddings (N, D) by `PULL` of the way to the mean of their class; label (N,) in 0..K-1."""
+    """Move embeddings (N, D) by `PULL` of the way to the mean of their class; label (N,) in 0..K-1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import pull
+        >>> pull(torch.tensor([[0.0, 0.0], [0.0, 4.0]]), torch.tensor([0, 0]))
+        tensor([[0., 1.],
+                [0., 3.]])
+    """
     return torch.lerp(embeddings, class_means(embeddings, label)[label], PULL)
 
 
 def class_means(rows: Tensor, label: Tensor) -> Tensor:
-    """Rows (N, D) -> the mean of each class (K, D); label (N,) takes every value of 0..K-1."""
+    """Rows (N, D) -> the mean of each class (K, D); label (N,) takes every value of 0..K-1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.hash_codes import class_means
+        >>> class_means(torch.tensor([[0.0, 2.0], [4.0, 2.0]]), torch.tensor([0, 0]))
+        tensor([[2., 2.]])
+    """
     member = functional.one_hot(label).to(rows.dtype)  # (N, K)
     return member.T @ rows / member.sum(0)[:, None]  # (K, D)
 

@@ -20,6 +20,13 @@ def classification(embedding: Tensor, prototypes: Tensor, label: Tensor, tempera
     $L = -\frac{1}{B} \sum_i \log \frac{\exp(z_i \cdot p_{y_i} / \tau)}{\sum_k \exp(z_i \cdot p_k / \tau)}$
 
     Args: embedding (B, D), prototypes (K, D), label (B,) in 0..K-1, temperature $\tau$ > 0. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import classification
+        >>> embedding = torch.eye(2)
+        >>> classification(embedding, embedding, torch.tensor([0, 1]), temperature=1.0)
+        tensor(0.3133)
     """
     return functional.cross_entropy(embedding @ prototypes.T / temperature, label)
 
@@ -53,6 +60,13 @@ def cross_modal_triplet(
     Args: sketch and photo (B, D), row i of both of class label[i]; label (B,); margin m in cosine; class_margin
     $\Delta$ (K, K), not negative, row the anchor's class and column the negative's; None adds nothing. Returns a
     scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import cross_modal_triplet
+        >>> sketch, photo = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> cross_modal_triplet(sketch, photo, torch.tensor([0, 1]), margin=0.5)
+        tensor(0.2000)
     """
     similarity = sketch @ photo.T  # (B, B)
     same = label[:, None] == label[None, :]  # (B, B), symmetric
@@ -102,6 +116,12 @@ def ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     $L = \frac{1}{B} \sum_i [m + n_i - p_i]_+$
 
     Args: positive p and negative n (B,), cosines of the same sketches; margin m in cosine. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import ranking
+        >>> ranking(torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.5]), margin=0.2)
+        tensor(0.1000)
     """
     return functional.relu(margin + negative - positive).mean()
 
@@ -112,6 +132,12 @@ def latent(embedding: Tensor, prototypes: Tensor, label: Tensor) -> Tensor:
     $L = \frac{1}{B} \sum_i (1 - z_i \cdot p_{y_i})$, in 0..2; embeddings and prototypes both move.
 
     Args: embedding (B, D), prototypes (K, D), label (B,) in 0..K-1. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import latent
+        >>> latent(torch.eye(2), torch.eye(2), torch.tensor([0, 0]))
+        tensor(0.5000)
     """
     return (1 - (embedding * prototypes[label]).sum(1)).mean()
 
@@ -122,6 +148,12 @@ def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
     $L = \frac{1}{B} \sum_i (1 - \cos(d_i, sg(t_i)))$, in 0..2; rows need not be normalised.
 
     Args: decoded and target (B, C); the target gets no gradient. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import reconstruction
+        >>> reconstruction(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
+        tensor(1.)
     """
     return _cosine_distance(decoded, target.detach())
 
@@ -132,6 +164,12 @@ def feature_agreement(gallery: Tensor, guided: Tensor) -> Tensor:
     $L = \frac{1}{B} \sum_i (1 - \cos(g_i, sg(u_i)))$, in 0..2; rows need not be normalised.
 
     Args: gallery g and guided u (B, D); the guided side gets no gradient. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import feature_agreement
+        >>> feature_agreement(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
+        tensor(0.)
     """
     return _cosine_distance(gallery, guided.detach())
 
@@ -149,6 +187,13 @@ def map_agreement(gallery_map: Tensor, guided_map: Tensor) -> Tensor:
 
     Args: gallery_map g and guided_map u (B, H, P), not negative, each row summing to 1; the guided side gets no
     gradient. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import map_agreement
+        >>> uniform = torch.full((1, 1, 4), 0.25)
+        >>> map_agreement(uniform, torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))
+        tensor(1.3863)
     """
     log_gallery = gallery_map.clamp(min=torch.finfo(gallery_map.dtype).tiny).log()  # (B, H, P)
     return functional.kl_div(log_gallery, guided_map.detach(), reduction="none").sum(-1).mean()
@@ -160,6 +205,12 @@ def quantisation(relaxed: Tensor) -> Tensor:
     $L = \frac{1}{B R} \sum_{i, r} (|b_{ir}| - 1)^2$ over B rows and R bits
 
     Args: relaxed b (B, R) in -1..1. Returns a scalar in 0..1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import quantisation
+        >>> quantisation(torch.tensor([[1.0, -0.5]]))
+        tensor(0.1250)
     """
     return (relaxed.abs() - 1).square().mean()
 
@@ -170,6 +221,12 @@ def bit_balance(relaxed: Tensor) -> Tensor:
     $L = \frac{1}{R} \sum_r (\frac{1}{B} \sum_i b_{ir})^2$ over R bits
 
     Args: relaxed b (B, R) in -1..1. Returns a scalar in 0..1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import bit_balance
+        >>> bit_balance(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+        tensor(0.5000)
     """
     return relaxed.mean(0).square().mean()
 
@@ -180,6 +237,12 @@ def decorrelation(relaxed: Tensor) -> Tensor:
     $L = \frac{1}{R (R - 1)} \sum_{q \ne r} (\frac{1}{B} \sum_i b_{iq} b_{ir})^2$ over R bits; 0 for a single bit
 
     Args: relaxed b (B, R) in -1..1. Returns a scalar in 0..1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import decorrelation
+        >>> decorrelation(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+        tensor(1.)
     """
     rows, bits = relaxed.shape
     correlation = relaxed.T @ relaxed / rows  # (R, R)
@@ -195,6 +258,13 @@ def knowledge(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
     Args: student_logits s and teacher_logits t (B, M), the teacher gets no gradient; temperature T > 0. Returns a
     scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import knowledge
+        >>> logits = torch.tensor([[2.0, 0.0]])
+        >>> knowledge(logits, logits, temperature=2.0)
+        tensor(0.)
     """
     student = functional.log_softmax(student_logits / temperature, dim=1)  # (B, M)
     teacher = functional.log_softmax(teacher_logits.detach() / temperature, dim=1)  # (B, M)

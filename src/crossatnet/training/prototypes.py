@@ -14,7 +14,13 @@ HIDDEN = 512
 
 
 class FreePrototypes(nn.Module):
-    """Prototypes that are parameters of their own, knowing nothing of what the classes mean."""
+    """Prototypes that are parameters of their own, knowing nothing of what the classes mean.
+
+    Example:
+        >>> from crossatnet.training.prototypes import FreePrototypes
+        >>> FreePrototypes(classes=3, dimension=8)().shape
+        torch.Size([3, 8])
+    """
 
     def __init__(self, classes: int, dimension: int) -> None:
         super().__init__()
@@ -30,6 +36,16 @@ class GraphPrototypes(nn.Module):
     $P = \hat A\, \mathrm{ReLU}(\hat A X W_1)\, W_2 + O$ with class vectors $X$ and the normalised adjacency $\hat A$
     (Kipf and Welling 2017, eq. 9), rows scaled to unit length. $O$ is each class's own offset, zero at the start
     (ours): without it neighbours in the graph can hardly be kept apart.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.semantics import class_graph, class_vectors
+        >>> from crossatnet.training.prototypes import GraphPrototypes
+        >>> names = ["zebra", "horse", "teapot"]
+        >>> vectors = class_vectors(names)
+        >>> graph = class_graph(names, vectors, "tree", neighbours=1)
+        >>> GraphPrototypes(torch.from_numpy(vectors), torch.from_numpy(graph), dimension=8)().shape
+        torch.Size([3, 8])
     """
 
     vectors: Tensor

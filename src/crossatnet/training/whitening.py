@@ -25,6 +25,12 @@ def whitening(embeddings: Tensor, label: Tensor, power: float) -> Tensor:
     identity. Returns A (D, D), symmetric, in the embeddings' type; it is computed in float64.
     Raises `ValueError` for embeddings that are none or not finite, unless there is a label for each, and where nothing
     varies within a class.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.whitening import whitening
+        >>> whitening(torch.randn(20, 4), torch.arange(20) % 2, power=0.5).shape
+        torch.Size([4, 4])
     """
     if embeddings.ndim != 2 or not len(embeddings) or not embeddings.isfinite().all():
         raise ValueError(f"embeddings to be whitened must be finite (N, D), N > 0; got {tuple(embeddings.shape)}")
