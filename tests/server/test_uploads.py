@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crossatnet.gallery import Gallery
-from crossatnet.server import uploads as uploads_module
 from server.serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
 PLACES = (f"{BASE}/search/sketch", f"{BASE}/search/photo", f"{BASE}/items/1/explanation/sketch", f"{BASE}/items")
@@ -213,7 +212,7 @@ def test_an_upload_that_cannot_be_stored_leaves_nothing(
         answer = client.post(f"{BASE}/items", content=picture(700), headers=PNG)
     assert_refused(answer, 500, "internal")
     with monkeypatch.context() as patched:
-        patched.setattr(uploads_module.os, "fsync", full)
+        patched.setattr("os.fsync", full)
         assert_refused(client.post(f"{BASE}/items", content=picture(700), headers=PNG), 500, "internal")
     assert files(tmp_path) == []
     assert len(gallery) == PICTURES

@@ -27,6 +27,9 @@ def test_an_extra_is_installed_by_name() -> None:
     assert how_to_install("sklearn") == "pip install 'crossatnet[report]'"
 
 
+INSTALLED = metadata.packages_distributions()
+
+
 def distributions(extra: str) -> set[str]:
     """What an extra of this project installs, by their plain names."""
     listed = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"][extra]
@@ -46,7 +49,7 @@ def plain(name: str) -> str:
 
 @pytest.mark.parametrize(("module", "extra"), EXTRA_OF_MODULE.items())
 def test_each_module_is_in_its_extra(module: str, extra: str) -> None:
-    installed = {plain(name) for name in metadata.packages_distributions().get(module, [])}
+    installed = {plain(name) for name in INSTALLED.get(module, [])}
     if not installed:
         pytest.skip(f"{module} is not installed")
     assert installed & distributions(extra)
