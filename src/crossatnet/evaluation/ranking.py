@@ -8,30 +8,34 @@ in strips that fit the core's cache. All that is defined in `metrics.py` depends
 alone, so nothing else leaves a block. Blocks are the same however many cores there are, and so are the scores.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossatnet.evaluation.metrics import RetrievalScores, joined, score_counts, score_ranks
+from crossatnet.evaluation.similarity import (
+    THREADS,
+    Floats,
+    Similarity,
+    checked_embeddings,
+    cosine,
+    nearness,
+    slices,
+)
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
 MEMORY = 2**29  # bytes that may be used besides the arrays themselves
-THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip
 BLOCK = 400  # queries of one matrix product: with fewer, packing the gallery for it costs more
 STRIP = 2**17  # pairs of a query and an item that are ranked at once: they fit a core's cache
 STRIP_BYTES = 100  # that ranking one such pair may need
 SCORE_BYTES = 80  # that scoring one rank may need
-ROWS = 2048  # embeddings that are normalised at once
 DECIMALS = 7  # to which similarities are compared
 
 Classes = Sequence[object] | NDArray[np.generic]
 Steps = NDArray[np.int32] | NDArray[np.int64]
-Floats = NDArray[np.float32] | NDArray[np.float64]
-Similarity = Callable[[slice], Floats]
-"""The similarities (b, N) of some queries, in an array that may be overwritten."""
 
 
 def evaluate(
@@ -65,13 +69,13 @@ def evaluate(
         >>> evaluate(query, ["cat", "dog"], gallery, ["cat", "dog", "cat"], at=(1,)).means()
         {'mAP@all': 1.0, 'P@1': 1.0}
     """
-    query, gallery = _embeddings(query, "query"), _embeddings(gallery, "gallery")
+    query, gallery = checked_embeddings(query, "query"), checked_embeddings(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
         raise UserError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}")
     if distance not in ("cosine", "euclidean"):
         raise UserError(f"distance must be cosine or euclidean, not {distance!r}")
     pairs = _Pairs((len(query), len(gallery)), query_class, gallery_class, same)
-    return _score((_cosine if distance == "cosine" else _nearness)(query, gallery), pairs, at, memory)
+    return _score((cosine if distance == "cosine" else nearness)(query, gallery), pairs, at, memory)
 
 
 def evaluate_similarity(
@@ -140,7 +144,7 @@ def evaluate_codes(
         return _count(cells, distances, pairs.relevant(rows), pairs.self_matches(rows))
 
     def score(block: slice) -> RetrievalScores:
-        counts = zip(*map(count, _slices(block, strip)), strict=True)
+        counts = zip(*map(count, slices(block, strip)), strict=True)
         items, hits = (np.concatenate(part) for part in counts)  # (b, T)
         values, curve = score_counts(items, hits, at)
         return RetrievalScores(values, curve, pairs.query_class[block], len(gallery), tuple(at))
@@ -195,7 +199,7 @@ def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int
     def score(block: slice) -> RetrievalScores:
         matrix = similarity(block)  # (b, N)
         ranks = np.full((len(matrix), most), np.inf)
-        for rows in _slices(block, strip):
+        for rows in slices(block, strip):
             inside = slice(rows.start - block.start, rows.stop - block.start)
             is_rank = np.arange(most) < pairs.found[rows, None]
             ranks[inside][is_rank] = _rank(matrix[inside], pairs.relevant(rows), pairs.self_matches(rows))
@@ -287,11 +291,7 @@ def _strip(items: int, memory: int) -> int:
 def _blocks(queries: int, most: int) -> Iterator[slice]:
     """Blocks of about equal size, at most `most` queries and `BLOCK` each, as many for each thread."""
     rounds = -(-queries // (THREADS * max(1, min(BLOCK, most))))
-    return _slices(slice(0, queries), -(-queries // (THREADS * rounds)))
-
-
-def _slices(rows: slice, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
+    return slices(slice(0, queries), -(-queries // (THREADS * rounds)))
 
 
 # What is compared
@@ -317,98 +317,6 @@ def _numbers(
         for classes in (query_class, gallery_class)
     )
     return query_number, gallery_number
-
-
-def _embeddings(rows: ArrayLike, name: str) -> Floats:
-    """Embeddings in float32, if they are stored in no more, or in float64."""
-    rows = np.asarray(rows)
-    if rows.dtype == np.uint8:  # as numbers they would give scores that mean nothing
-        raise UserError(f"{name} is uint8: score packed codes with evaluate_codes, or give embeddings as floats")
-    rows = rows.astype(np.float32 if rows.dtype in (np.float16, np.float32) else np.float64, copy=False)
-    if rows.ndim != 2 or not len(rows):
-        raise UserError(f"{name} must be embeddings of shape (rows, dimensions), not {rows.shape}")
-    bad = ~np.isfinite(rows).all(1)
-    if bad.any():
-        raise UserError(f"{name} row {int(bad.argmax())} has values that are not finite")
-    return rows
-
-
-def _cosine(query: Floats, gallery: Floats) -> Similarity:
-    """The cosine similarities of some queries."""
-    precision = np.result_type(query, gallery)
-    query_length, gallery_length = (np.sqrt(_squares(rows)) for rows in (query, gallery))
-    for name, length in (("query", query_length), ("gallery", gallery_length)):
-        if not length.all():
-            raise UserError(f"{name} row {int(length.argmin())} is all zeros, which has no direction; leave it out")
-    unit: Floats = np.empty(gallery.shape, precision)
-
-    def divide(rows: slice) -> None:
-        np.divide(gallery[rows], gallery_length[rows, None], out=unit[rows], dtype=precision)
-
-    on_cores(divide, _slices(slice(0, len(gallery)), ROWS), THREADS)
-    product = _product(unit)
-    return lambda rows: product(np.divide(query[rows], query_length[rows, None], dtype=precision))
-
-
-def _nearness(query: Floats, gallery: Floats) -> Similarity:
-    r"""The negative Euclidean distances of some queries, $-\sqrt{|q|^2 - 2 q \cdot g + |g|^2}$.
-
-    Seen from the gallery's mean and in units of the longest embedding, so that neither their place nor their length
-    takes decimals away.
-    """
-    mean = gallery.mean(0, dtype=np.float64)
-    query, gallery = query - mean, gallery - mean
-    squares = [_squares(rows) for rows in (query, gallery)]
-    unit = max(np.sqrt(square.max()) for square in squares) or 1.0
-    product = _product(gallery)
-
-    def distance(rows: slice) -> Floats:
-        result = product(query[rows])
-        result *= -2
-        result += squares[0][rows, None]
-        result += squares[1]
-        np.sqrt(np.maximum(result, 0, out=result), out=result)
-        result /= -unit
-        return result
-
-    return distance
-
-
-def _product(gallery: Floats) -> Callable[[Floats], Floats]:
-    """Dot products of some queries (b, D) with the gallery, (b, N); those with copies of one row are equal.
-
-    They would not be in themselves: BLAS may sum the last columns of a matrix in another order than the first ones.
-    """
-    first = _first_copies(gallery)
-    (copies,) = np.nonzero(first != np.arange(len(first)))
-
-    def product(query: Floats) -> Floats:
-        result: Floats = query @ gallery.T
-        result[:, copies] = result[:, first[copies]]
-        return result
-
-    return product
-
-
-def _first_copies(rows: Floats) -> NDArray[np.int64]:
-    """For every row the first one that equals it."""
-    words = np.ascontiguousarray(rows).view(np.uint32)
-    weights = np.random.default_rng(0).integers(2**32, size=words.shape[1], dtype=np.uint32)
-    marks = np.einsum("nw,w->n", words, weights)  # equal for equal rows
-    _, number, counts = np.unique(marks, return_inverse=True, return_counts=True)
-    first, seen = np.arange(len(rows)), dict[bytes, int]()
-    for row in np.flatnonzero(counts[number] > 1).tolist():
-        first[row] = seen.setdefault(rows[row].tobytes(), row)
-    return first
-
-
-def _squares(rows: Floats) -> NDArray[np.float64]:
-    """Squared lengths (rows,), without a second matrix of them."""
-
-    def square(part: slice) -> NDArray[np.float64]:
-        return np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)  # type: ignore[no-any-return]
-
-    return np.concatenate(on_cores(square, _slices(slice(0, len(rows)), ROWS), THREADS))
 
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
