@@ -26,7 +26,8 @@ def linted(source: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_package_is_the_sentence_of_the_method() -> None:
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    files = (path.relative_to(PACKAGE).parts for path in PACKAGE.rglob("*") if path.is_file())
+    folders = {parts[0] for parts in files if len(parts) > 1 and "__pycache__" not in parts}
     assert folders == FOLDERS
     assert len(list(PACKAGE.glob("*.py"))) <= 4
     assert not [path for path in PACKAGE.iterdir() if path.is_file() and path.suffix not in (".py", ".typed")]

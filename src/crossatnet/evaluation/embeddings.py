@@ -44,6 +44,14 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
 
     Nothing says which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
     files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.embeddings import evaluate_embeddings
+        >>> file = tmp_path / "mine.npz"
+        >>> np.savez(file, query=np.eye(2), query_class=["cat", "dog"], gallery=np.eye(2), gallery_class=["cat", "dog"])
+        >>> evaluate_embeddings(file, at=(1,)).rows[0].metrics
+        {'mAP@all': 1.0, 'P@1': 1.0}
     """
     file = read_embeddings(path)
     dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
@@ -74,6 +82,14 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     """Read `query`, `query_class`, `gallery` and `gallery_class` from an .npz file, without unpickling anything.
 
     Raises `UserError` for another file, a missing array, an array of objects, and types or shapes that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.embeddings import read_embeddings
+        >>> file = tmp_path / "mine.npz"
+        >>> np.savez(file, query=np.eye(2), query_class=["cat", "dog"], gallery=np.eye(2), gallery_class=["cat", "dog"])
+        >>> read_embeddings(file).query.shape
+        (2, 2)
     """
     arrays = {}
     try:

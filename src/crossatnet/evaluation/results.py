@@ -88,6 +88,14 @@ def score(
     Embeddings (Q, D), (N, D) are ranked by cosine, packed codes (Q, B), (N, B) by Hamming distance.
 
     Raises `UserError` as `ranking.evaluate` does.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.protocol import Task
+        >>> from crossatnet.evaluation.results import score
+        >>> row, scores = score("mine", 2, np.eye(2), np.eye(2), Task(["cat", "dog"], ["cat", "dog"]), at=(1,))
+        >>> row.metrics["mAP@all"]
+        1.0
     """
     judge = evaluate_codes if query.dtype == np.uint8 else evaluate
     scores = judge(query, task.query_class, gallery, task.gallery_class, at, same=task.same)
@@ -119,6 +127,12 @@ def class_interval(average_precision: NDArray[np.float64], query_class: NDArray[
 
     Queries of one class resemble each other, and the question is how the score would be on other classes: so classes,
     with all their queries, are drawn with replacement, `RESAMPLES` times with seed `SEED`. Takes (Q,) and (Q,).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.results import class_interval
+        >>> class_interval(np.array([1.0, 1.0, 1.0]), np.array(["cat", "cat", "dog"]))
+        (1.0, 1.0)
     """
     _, number, sizes = np.unique(query_class, return_inverse=True, return_counts=True)  # (Q,), (C,)
     sums = np.bincount(number, average_precision)  # (C,)
@@ -132,6 +146,12 @@ def seconds_per_query(query: NDArray[Any], gallery: NDArray[Any]) -> float:
 
     One query at a time, the median over the first `TIMED_QUERIES`; embeddings (Q, D), (N, D) of unit length by their
     dot product, packed codes (Q, B), (N, B) by Hamming distance. Embedding the query is not part of it.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.results import seconds_per_query
+        >>> seconds_per_query(np.eye(2), np.eye(2)) > 0
+        True
     """
     hits, seconds = min(TIMED_HITS, len(gallery)), []
     for one in query[:TIMED_QUERIES]:
