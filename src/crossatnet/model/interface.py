@@ -18,6 +18,7 @@ from PIL import Image
 
 from crossatnet import Runtime
 from crossatnet.config import ModelConfig
+from crossatnet.data.drawing import WORKING_SIDE
 from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
 from crossatnet.data.photos import read_photo
 from crossatnet.errors import UserError
@@ -102,7 +103,7 @@ class PictureModel(ABC):
         check_modality(modality)
         if modality == "photo":
             return read_photo(picture, side_of(self.config, modality))
-        return self.shape(load_image(picture), modality)
+        return self.shape(load_image(picture, enough=WORKING_SIDE, modality=modality), modality)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""
