@@ -1,6 +1,6 @@
 """Reading a drawing as people make them: any picture of one in, clean strokes out, white on black.
 
-Letters: `H W` the sides of a picture, `h w` those of a grid of blocks.
+Letters: `C` colours, 1 or 3, `H W` the sides of a picture, `h w` those of a grid of blocks.
 
 Ink is what differs from the paper around it, whatever the colours are, dark on light or light on dark, whichever
 covers more. So a clean drawing comes out as it is. `drawing_sheet` cuts the sheet out of a desk, off bars and frames;
@@ -19,17 +19,21 @@ from crossatnet.data.drawing_spots import without_specks
 from crossatnet.errors import ImageError
 
 Grey = NDArray[np.float32]  # (H, W), ink 0..1
-Pixels = NDArray[np.uint8]  # (H, W, 3)
+Planes = NDArray[np.uint8]  # (C, H, W): colours first, for NumPy is slow along a short last axis
 
 WORKING_SIDE = 512  # larger pictures are first reduced: twice what a network takes
-FLAT_SHARE = 0.7  # of the pixels have the paper's colour where the paper is flat,
-FLAT_RANGE = 12  # give or take so many grey levels
+CLEAN_SHARE, CLEAN_RANGE = 0.5, 2  # of the pixels have exactly the paper's colour in a picture that no camera made
+FLAT_SHARE, FLAT_RANGE = 0.7, 12  # and nearly that colour where a camera saw even light
 BLOCKS = 32  # the longer side of uneven paper is seen as so many blocks, each of one tone
+SHADED_BLOCKS = 0.03  # of the blocks have another tone than the paper where light is not even
 NEIGHBOURS = 2  # blocks on each side whose median a block's tone is: strokes vanish in it
+DARKEST_PAPER = 24  # grey levels; what is darker shows noise only
 DEVIATIONS = 4.0  # of the paper's noise: what differs less is no ink
 HAZE = 0.15  # of full ink: on noisy paper, what is fainter is paper too
+STRONG = 0.3  # of the strongest: ink whose strength counts
 FULL_PERCENTILE = 90  # of the ink's strength, which becomes white
 FAINTEST = 5 / 255  # what differs less from its paper is not seen
+SAMPLES = 16_384  # pixels from which a median is told
 
 
 class NothingDrawnError(ImageError):
@@ -43,14 +47,20 @@ class _Ink(NamedTuple):
     noise: float
 
 
+class _Paper(NamedTuple):
+    """The paper's tone, (C, 1, 1) for one or (C, H, W), and whether it is exact, as no camera sees it."""
+
+    tone: Grey
+    is_clean: bool
+
+
 def read_drawing(image: Image.Image) -> Image.Image:
     """The strokes of a drawing, white on black (mode L), from an RGB picture of it.
 
     The longer side is `WORKING_SIDE` at most; what is around the sheet is cut off. What was read already comes out
     the same. Raises `NothingDrawnError` where no stroke is found.
     """
-    pixels = cut_sheet(_reduced(image))
-    ink = _ink(pixels)
+    ink = _ink(_planes(cut_sheet(_reduced(image))))
     ink = _Ink(without_frame(without_printed_lines(ink.strength)), ink.noise)
     strokes = _levelled(ink)
     if ink.noise:
@@ -60,71 +70,94 @@ def read_drawing(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(255 * strokes).astype(np.uint8))
 
 
-def _reduced(image: Image.Image) -> Pixels:
-    """An RGB picture as an array (H, W, 3), its longer side `WORKING_SIDE` at most."""
+def _reduced(image: Image.Image) -> Image.Image:
+    """An RGB or grey picture, its longer side `WORKING_SIDE` at most."""
     scale = WORKING_SIDE / max(image.size)
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BOX, reducing_gap=1.5)
-    return np.asarray(image.convert("RGB"))
+    return image if image.mode == "L" else image.convert("RGB")
 
 
-def _ink(pixels: Pixels) -> _Ink:
+def _planes(image: Image.Image) -> Planes:
+    """A picture's colours (C, H, W): one where all three are equal."""
+    if image.mode == "L":
+        return np.asarray(image)[None]
+    planes = np.stack([np.asarray(band) for band in image.split()])
+    return planes[:1] if (planes[0] == planes[1]).all() and (planes[0] == planes[2]).all() else planes
+
+
+def _ink(planes: Planes) -> _Ink:
     """How much each pixel differs from the paper there, in its own direction: darker or lighter, whichever is more.
 
     What is darker is measured as a share of the paper's tone, as light on a sheet multiplies what it shows.
     """
-    paper = _paper(pixels)  # (H, W, 3) or (1, 1, 3)
-    differs = pixels.astype(np.float32) - paper  # (H, W, 3)
-    darker, lighter = -differs.min(axis=2), differs.max(axis=2)  # (H, W)
-    floor = DEVIATIONS * max(_deviation(differs), 0.5)
+    paper = _paper(planes)
+    differs = planes.astype(np.float32) - paper.tone  # (C, H, W)
+    darker, lighter = -differs.min(axis=0), differs.max(axis=0)  # (H, W)
+    floor = DEVIATIONS * max(_deviation(differs[0]), 0.5)
     dark, light = (float((side[side > floor] ** 2).sum()) for side in (darker, lighter))
     if light > dark:
-        strength = np.maximum(lighter, 0) / 255
+        strength = lighter / 255
+    elif len(planes) == 1:
+        strength = darker / np.maximum(paper.tone[0], DARKEST_PAPER)
     else:
-        strength = np.maximum((-differs / np.maximum(paper, 24)).max(axis=2), 0)
-    return _Ink(strength, _deviation(strength))
+        strength = (-differs / np.maximum(paper.tone, DARKEST_PAPER)).max(axis=0)
+    noise = 0.0 if paper.is_clean else _deviation(strength)
+    return _Ink(np.maximum(strength, 0), noise)
 
 
-def _paper(pixels: Pixels) -> Grey:
-    """The paper's colour: one for the whole picture where it is flat, (1, 1, 3), else one for every pixel (H, W, 3)."""
-    coarse = (pixels >> 3).astype(np.int32)
-    codes = (coarse[..., 0] << 10) | (coarse[..., 1] << 5) | coarse[..., 2]
-    common = np.bincount(codes.ravel(), minlength=1).argmax()
-    usual = np.median(pixels[codes == common], axis=0)  # (3,)
-    near = (abs(pixels - usual) <= FLAT_RANGE).all(axis=2)
-    if near.mean() >= FLAT_SHARE:
-        return np.median(pixels[near], axis=0).astype(np.float32)[None, None]
-    return _uneven_paper(pixels)
+def _paper(planes: Planes) -> _Paper:
+    """The paper's tone: one for the whole picture where that is clean or evenly lit, else one for every pixel."""
+    coarse = (planes[:, ::2, ::2] >> 3).astype(np.int32)  # (C, H / 2, W / 2)
+    codes = coarse[0] if len(planes) == 1 else (coarse[0] << 10) | (coarse[1] << 5) | coarse[2]
+    common = codes == np.bincount(codes.ravel()).argmax()
+    usual = np.median(planes[:, ::2, ::2][:, common], axis=1).astype(np.float32)[:, None, None]  # (C, 1, 1)
+    differs = abs(planes - usual).max(axis=0)  # (H, W)
+    if (differs <= CLEAN_RANGE).mean() >= CLEAN_SHARE:
+        return _Paper(usual, True)
+    tones = _block_tones(planes)  # (C, h, w)
+    shaded = (abs(tones - usual).max(axis=0) > FLAT_RANGE).mean()
+    if shaded <= SHADED_BLOCKS and (differs <= FLAT_RANGE).mean() >= FLAT_SHARE:
+        return _Paper(usual, False)
+    return _Paper(_smooth(tones, planes.shape[1:]), False)
 
 
-def _uneven_paper(pixels: Pixels) -> Grey:
-    """The tone of uneven paper at every pixel, (H, W, 3): the median of its block, and of the blocks around that."""
-    height, width = pixels.shape[:2]
-    side = max(2, -(-max(height, width) // BLOCKS))
+def _block_side(shape: tuple[int, ...]) -> int:
+    return max(2, -(-max(shape) // BLOCKS))
+
+
+def _block_tones(planes: Planes) -> Grey:
+    """The median of each block of pixels: (C, h, w)."""
+    count, height, width = planes.shape
+    side = _block_side((height, width))
     down, across = -(-height // side), -(-width // side)
-    padded = np.pad(pixels, ((0, down * side - height), (0, across * side - width), (0, 0)), mode="edge")
-    blocks = padded.reshape(down, side, across, side, 3).transpose(0, 2, 4, 1, 3).reshape(down, across, 3, -1)
-    tones = np.median(blocks, axis=3)  # (h, w, 3)
-    reach = np.pad(tones, ((NEIGHBOURS, NEIGHBOURS), (NEIGHBOURS, NEIGHBOURS), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(reach, (2 * NEIGHBOURS + 1,) * 2, axis=(0, 1))
-    tones = np.median(windows, axis=(3, 4)).astype(np.float32)  # (h, w, 3)
-    smooth = [
-        np.asarray(Image.fromarray(tones[..., channel]).resize((across * side, down * side), Image.Resampling.BILINEAR))
-        for channel in range(3)
-    ]
-    return np.stack(smooth, axis=2)[:height, :width]
+    padded = np.pad(planes, ((0, 0), (0, down * side - height), (0, across * side - width)), mode="edge")
+    blocks = padded.reshape(count, down, side, across, side).swapaxes(2, 3)[..., ::2, :].reshape(count, down, across, -1)
+    middle = blocks.shape[-1] // 2
+    return np.partition(blocks, middle, axis=-1)[..., middle].astype(np.float32)
 
 
-def _deviation(values: NDArray[np.float32]) -> float:
-    """The standard deviation of noise, robust to ink: 1.4826 times the median of what differs from 0."""
-    return 1.4826 * float(np.median(abs(values)))
+def _smooth(tones: Grey, shape: tuple[int, ...]) -> Grey:
+    """Tones (C, h, w) of blocks, each the median of those about it, spread over the pixels: (C, H, W)."""
+    around = np.pad(tones, ((0, 0), (NEIGHBOURS, NEIGHBOURS), (NEIGHBOURS, NEIGHBOURS)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(around, (2 * NEIGHBOURS + 1,) * 2, axis=(1, 2))
+    tones = np.median(windows, axis=(3, 4)).astype(np.float32)
+    size = (tones.shape[2] * _block_side(shape), tones.shape[1] * _block_side(shape))
+    spread = [np.asarray(Image.fromarray(tone).resize(size, Image.Resampling.BILINEAR)) for tone in tones]
+    return np.stack(spread)[:, : shape[0], : shape[1]]
+
+
+def _deviation(values: Grey) -> float:
+    """The standard deviation of noise, robust to ink: 1.4826 times the median distance from the median."""
+    some = values.ravel()[:: max(1, values.size // SAMPLES)]
+    return 1.4826 * float(np.median(abs(some - np.median(some))))
 
 
 def _levelled(ink: _Ink) -> Grey:
     """Ink stretched from the paper's noise to the strength of most strokes: (H, W), 0..1, all 0 if there is no ink."""
     least = max(DEVIATIONS * ink.noise, FAINTEST)
-    strong = ink.strength[ink.strength > max(least, 0.3 * float(ink.strength.max()))]
+    strong = ink.strength[ink.strength > max(least, STRONG * float(ink.strength.max()))]
     if not len(strong):
         return np.zeros_like(ink.strength)
     full = float(np.percentile(strong, FULL_PERCENTILE))

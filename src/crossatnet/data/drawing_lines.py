@@ -21,36 +21,36 @@ STANDS_OUT = 1.6  # ink so many times as strong as the line is a stroke that cro
 
 def without_printed_lines(ink: Grey) -> Grey:
     """Ink (H, W) without the lines of ruled or squared paper; as it is where none are found."""
-    found = printed_lines(ink)
-    across = printed_lines(ink.T)
-    if found is None and across is None:
+    level, upright = printed_lines(ink), printed_lines(ink.T)
+    if level is None and upright is None:
         return ink
-    if found is not None:
-        ink = _without(ink, found)
-    if across is not None:
-        ink = _without(ink.T, across).T
-    return ink
+    if level is None:
+        level = printed_lines(ink, least=1)  # a margin
+    if upright is None:
+        upright = printed_lines(ink.T, least=1)
+    ink = ink if level is None else _without(ink, level)
+    return ink if upright is None else _without(ink.T, upright).T
 
 
-def printed_lines(ink: Grey) -> NDArray[np.float64] | None:
+def printed_lines(ink: Grey, least: int = LINES_LEAST) -> NDArray[np.float64] | None:
     """Where printed lines run that lie about level: (L, T), rows, at the middle of each strip. None if there are none.
 
     Of every strip those rows are marked that are darker than the rows about them. A line is where marks in most strips
-    lie in a row, straight, all with one tilt; a ruling is at least `LINES_LEAST` lines with even gaps.
+    lie in a row, straight, all with one tilt; a ruling is at least `least` such lines with even gaps.
     """
     height, width = ink.shape
     if height < 64 or width < 64:
         return None
     marks = _marks(ink)  # (T, H)
+    if (marks.sum(axis=1) >= least).mean() < STRIPS_MET:  # told at once of most drawings
+        return None
     tilts = np.arange(-STEEPEST * width, STEEPEST * width + 1, 2.0)
     middle = (np.arange(STRIPS) + 0.5) / STRIPS - 0.5  # (T,)
     met = np.stack([_met(marks, np.round(tilt * middle).astype(int)) for tilt in tilts])  # (tilts, H)
     strength = (np.clip(met - STRIPS_MET + 0.1, 0, None) ** 2).sum(axis=1)
     best = int(strength.argmax())
-    if not strength[best]:
-        return None
     rows = _peaks(met[best])
-    if not _is_ruling(rows):
+    if len(rows) < least or (least > 1 and not _are_even(rows)):
         return None
     return rows[:, None] + tilts[best] * middle  # (L, T)
 
@@ -92,9 +92,7 @@ def _peaks(met: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([run[met[run] == met[run].max()].mean() for run in runs])
 
 
-def _is_ruling(rows: NDArray[np.float64]) -> bool:
-    if len(rows) < LINES_LEAST:
-        return False
+def _are_even(rows: NDArray[np.float64]) -> bool:
     gaps = np.diff(rows)
     usual = np.median(gaps)
     return bool(usual >= CLOSEST and (abs(gaps - usual) <= max(GAP_RANGE * usual, 2)).mean() >= EVEN)

@@ -9,12 +9,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from crossatnet.data.drawing_spots import parts
 
-Pixels = NDArray[np.uint8]  # (H, W, 3)
+Pixels = NDArray[np.uint8]  # (h, w, 3)
 Corners = NDArray[np.float64]  # (4, 2): x and y of the upper left, upper right, lower right and lower left
 
 SMALL_SIDE = 96  # pixels: strokes vanish, and a sheet's edge is still sharp
 STROKES_GONE = 5  # pixels of a median filter that wipes the strokes of the small picture
 STEPS = (48, 32, 22, 15, 10)  # grey levels that a sheet's edge rises by: the steepest edges that enclose a sheet count
+BORDER_DIFFERS = 0.1  # of the border has another colour than most of the picture where there may be a desk
 LEAST_SHARE, MOST_SHARE = 0.12, 0.93  # of the picture: less is no sheet, more is the whole picture
 LIKENESS = 0.9  # of a sheet and the quadrilateral of its corners: area of both over area of either
 DESK_DIFFERS = 12.0  # grey levels, from the sheet
@@ -27,58 +28,72 @@ FRAME_WHOLE = 0.93  # of a frame's side is inked,
 FRAME_WIDTH = 0.02  # within so much of the picture's longer side
 
 
-def cut_sheet(pixels: Pixels) -> Pixels:
+def cut_sheet(image: Image.Image) -> Image.Image:
     """The sheet alone, upright and without perspective; the whole picture where no sheet stands out from a desk."""
-    pixels = without_bars(pixels)
-    corners = sheet_corners(pixels)
-    return pixels if corners is None else _straightened(pixels, corners)
+    image = without_bars(image)
+    corners = sheet_corners(image)
+    return image if corners is None else _straightened(image, corners)
 
 
-def without_bars(pixels: Pixels) -> Pixels:
+def without_bars(image: Image.Image) -> Image.Image:
     """A picture less the bars along its edges: rows and columns of one colour that is not the paper's."""
-    grey = np.asarray(Image.fromarray(pixels).convert("L")).astype(np.int16)
-    paper = int(np.argmax(np.bincount(grey.ravel() // 8))) * 8 + 4
+    grey = np.asarray(image.convert("L")).astype(np.int16)
+    paper = int(np.argmax(np.bincount(grey[::2, ::2].ravel() // 8))) * 8 + 4
     top, bottom = _bars(grey, paper)
     left, right = _bars(grey[top : len(grey) - bottom].T, paper)
-    return pixels[top : len(grey) - bottom, left : grey.shape[1] - right]
+    if not top + bottom + left + right:
+        return image
+    return image.crop((left, top, image.width - right, image.height - bottom))
 
 
 def _bars(grey: NDArray[np.int16], paper: int) -> tuple[int, int]:
     """How many rows are bars at the top and at the bottom."""
-    levels = np.median(grey, axis=1)  # (H,)
-    alike = (abs(grey - levels[:, None]) <= BAR_RANGE).mean(axis=1)
-    bars = (alike >= BAR_SHARE) & (abs(levels - paper) > BAR_RANGE)
     found = []
-    for rows in (bars, bars[::-1]):
-        deep = int(np.argmin(rows)) if not rows.all() else 0
-        deep = deep if deep <= BAR_MOST * len(rows) else 0
-        found.append(deep + 1 if deep else 0)  # one more, for its edge may be soft
+    for rows in (grey, grey[::-1]):
+        deep = 0
+        while deep < BAR_MOST * len(rows) and _is_bar(rows[deep], paper):
+            deep += 1
+        is_whole = 0 < deep < BAR_MOST * len(rows)
+        found.append(deep + 1 if is_whole else 0)  # one more, for its edge may be soft
     return found[0], found[1]
 
 
-def sheet_corners(pixels: Pixels) -> Corners | None:
+def _is_bar(row: NDArray[np.int16], paper: int) -> bool:
+    level = np.median(row)
+    return bool(abs(level - paper) > BAR_RANGE and (abs(row - level) <= BAR_RANGE).mean() >= BAR_SHARE)
+
+
+def sheet_corners(image: Image.Image) -> Corners | None:
     """The corners of a sheet that lies on something else, in pixels; None where there is no such thing.
 
     In a small picture without strokes, edges steeper than a step part the picture into areas. The largest of those
     in the middle is a sheet if it looks like a quadrilateral and what is around it has another colour. Steps are tried
     from steep to gentle, so that a shadow across the sheet does not part it where the sheet's own edge is steeper.
     """
-    height, width = pixels.shape[:2]
+    width, height = image.size
     scale = max(height, width) / SMALL_SIDE
     if min(height, width) < 3 * STROKES_GONE or scale < 1:
         return None
     size = (max(STROKES_GONE, round(width / scale)), max(STROKES_GONE, round(height / scale)))
-    small = Image.fromarray(pixels).resize(size, Image.Resampling.BOX)
+    small = image.convert("RGB").resize(size, Image.Resampling.BOX)
+    if not _may_lie_on_a_desk(np.asarray(small)):
+        return None
     plain = small.filter(ImageFilter.MedianFilter(STROKES_GONE))
     colours = np.asarray(plain).astype(np.int16)  # (h, w, 3)
-    if np.percentile(abs(colours - np.median(colours, axis=(0, 1))).max(axis=2), 90) < min(STEPS):
-        return None  # all of one colour: the usual drawing, told at once
     rise = _rise(plain)
     for step in STEPS:
         corners = _quadrilateral(colours, rise < step)
         if corners is not None:
             return corners * np.array([width / size[0], height / size[1]])
     return None
+
+
+def _may_lie_on_a_desk(colours: Pixels) -> bool:
+    """Whether some of the border of a small picture (h, w, 3) differs from most of the picture: told at once."""
+    border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+    usual = np.median(colours.reshape(-1, 3), axis=0)
+    differs = abs(border - usual).max(axis=1) > min(STEPS)
+    return bool(differs.mean() > BORDER_DIFFERS) or bool(abs(np.median(border, axis=0) - usual).max() > min(STEPS))
 
 
 def _rise(plain: Image.Image) -> NDArray[np.int16]:
@@ -124,14 +139,14 @@ def _between(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return after & before
 
 
-def _straightened(pixels: Pixels, corners: Corners) -> Pixels:
+def _straightened(image: Image.Image, corners: Corners) -> Image.Image:
     """The picture inside four corners as a rectangle, less a rim of `INSET`."""
     sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)  # top, right, bottom, left
     width, height = round((sides[0] + sides[2]) / 2), round((sides[1] + sides[3]) / 2)
     rim = INSET * max(width, height)
     target = np.array([[-rim, -rim], [width + rim, -rim], [width + rim, height + rim], [-rim, height + rim]])
     kind, how = Image.Transform.PERSPECTIVE, Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(pixels).transform((width, height), kind, _perspective(target, corners), how))
+    return image.transform((width, height), kind, _perspective(target, corners), how)
 
 
 def _perspective(target: Corners, source: Corners) -> list[float]:
