@@ -23,7 +23,7 @@ Grey = NDArray[np.float32]  # (H, W), ink 0..1
 Planes = NDArray[np.uint8]  # (C, H, W): colours first, for NumPy is slow along a short last axis
 
 WORKING_SIDE = 512  # larger pictures are first reduced: twice what a network takes
-CLEAN_SHARE, CLEAN_RANGE = 0.5, 2  # of the pixels have exactly the paper's colour in a picture that no camera made
+CLEAN_SHARE = 0.5  # of the pixels have exactly the paper's colour in a picture that no camera made
 FLAT_SHARE, FLAT_RANGE = 0.7, 12  # and nearly that colour where a camera saw even light
 BLOCKS = 32  # the longer side of uneven paper is seen as so many blocks, each of one tone
 SHADED_BLOCKS = 0.03  # of the blocks have another tone than the paper where light is not even
@@ -66,7 +66,7 @@ def read_drawing(image: Image.Image) -> Image.Image:
     strokes = _levelled(ink)
     if ink.noise:
         strokes = without_specks(strokes)
-    strokes = with_even_pen(strokes)
+    strokes = with_even_pen(strokes, ink.noise > 0)
     if not strokes.any():
         raise NothingDrawnError("nothing is drawn here that can be read; draw some strokes, darker or thicker")
     return Image.fromarray(np.rint(255 * strokes).astype(np.uint8))
@@ -116,7 +116,7 @@ def _paper(planes: Planes) -> _Paper:
     common = codes == np.bincount(codes.ravel()).argmax()
     usual = np.median(planes[:, ::2, ::2][:, common], axis=1).astype(np.float32)[:, None, None]  # (C, 1, 1)
     differs = abs(planes - usual).max(axis=0)  # (H, W)
-    if (differs <= CLEAN_RANGE).mean() >= CLEAN_SHARE:
+    if (differs == 0).mean() >= CLEAN_SHARE:
         return _Paper(usual, True)
     tones = _block_tones(planes)  # (C, h, w)
     shaded = (abs(tones - usual).max(axis=0) > FLAT_RANGE).mean()

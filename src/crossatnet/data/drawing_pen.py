@@ -12,16 +12,20 @@ Mask = NDArray[np.bool_]  # (H, W)
 
 MARKED = 0.5  # of full ink
 THICK = 0.03  # strokes wider than this are thinned
+COARSEST = 5.0  # pixels: thinner strokes are too coarse to shave
 PEN = 0.02  # to this width, about that of Sketchy's
 EDGE = 0.7  # pixels: the blur that gives a thinned stroke soft edges
 KEPT = 0.9  # of the ink lies in wide strokes where they are a crayon's
 GRAINS = (0.006, 0.01)  # deviations of the blur in which grains run together
 EMPTY, FULL = 0.18, 0.5  # of the blurred ink: nothing, and a whole stroke
-SOLID = 0.88  # of full ink: the mean inside strokes without grain is more
+SOLID = 0.85  # of full ink: the mean inside strokes without grain is more
 
 
-def with_even_pen(ink: Grey) -> Grey:
-    """Ink (H, W) with strokes no wider than `THICK`; thinner strokes, and what is filled, stay as they are."""
+def with_even_pen(ink: Grey, is_grainy: bool) -> Grey:
+    """Ink (H, W) with strokes no wider than `THICK`; thinner strokes, and what is filled, stay as they are.
+
+    Where paper and pen may have grain, as a camera sees it, that is closed first.
+    """
     marked = ink > MARKED
     rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     if not len(rows):
@@ -29,7 +33,7 @@ def with_even_pen(ink: Grey) -> Grey:
     side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     result = np.zeros_like(ink)
-    result[box] = _thinned(_without_grain(ink[box], side), side)
+    result[box] = _thinned(_without_grain(ink[box], side) if is_grainy else ink[box], side)
     return result
 
 
@@ -44,10 +48,8 @@ def _without_grain(ink: Grey, side: int) -> Grey:
         reach = max(1, round(deviation))
         even = _blurred(ink, deviation)
         core = eroded(even > EMPTY, reach)  # (H, W)
-        if not core.any():
-            continue
-        covered = dilated(core, reach + 1)
-        if (ink * covered).sum() >= KEPT * ink.sum() and ink[core].mean() < SOLID:
+        wide = dilated(core, reach + 1)
+        if core.any() and ink[core].mean() < SOLID and (ink * wide).sum() >= KEPT * ink.sum():
             ink = np.clip((even - EMPTY) / (FULL - EMPTY), 0, 1)
     return ink
 
@@ -66,7 +68,7 @@ def _thinned(ink: Grey, side: int) -> Grey:
     the pen.
     """
     width = stroke_width(ink)
-    if width <= THICK * side:
+    if width <= max(THICK * side, COARSEST):
         return ink
     whole = ink > MARKED
     left, middles = whole, np.zeros_like(whole)
