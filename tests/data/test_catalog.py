@@ -13,7 +13,9 @@ from crossatnet.errors import UserError
 
 def picture(path: Path, colour: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), (colour, 0, 0)).save(path)
+    image = Image.new("RGB", (6, 5), (colour, 0, 0))
+    image.putpixel((2, 2), (255, 255, 255))  # a sketch must have something drawn
+    image.save(path)
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossatnet.data.drawing import read_drawing
 from crossatnet.data.images import ImageError, Modality, load_image
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import StrokeFile
@@ -121,7 +122,7 @@ class Catalog:
 
 def open_item(item: Item) -> Image.Image:
     """The item's picture as RGB; raises `ImageError`."""
-    return load_image(item.path) if item.row is None else StrokeFile.open(item.path).image(item.row)
+    return load_image(item.path, modality=item.modality) if item.row is None else StrokeFile.open(item.path).image(item.row)
 
 
 def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
@@ -156,11 +157,10 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
 def _check(item: Item) -> tuple[str, str | None]:
     """(content hash, None) of a usable picture, or ("", reason)."""
     try:
-        if item.row is None:
-            open_item(item)
-            content = item.path.read_bytes()
-        else:
-            content = open_item(item).tobytes()
+        image = open_item(item)
+        if item.modality == "sketch":
+            read_drawing(image)  # one without strokes is of no use
+        content = item.path.read_bytes() if item.row is None else image.tobytes()
     except ImageError as error:
         return "", str(error)
     return hashlib.sha256(content).hexdigest(), None

@@ -176,7 +176,10 @@ def without_frame(ink: NDArray[np.float32]) -> NDArray[np.float32]:
             return ink
         inked = np.flatnonzero(side[: 3 * wide].mean(axis=1) > 0.3)
         depths.append(int(inked[-1]) + 2 if len(inked) else wide)
-    framed = np.zeros_like(ink)
     inside = np.s_[top + depths[0] : bottom - depths[1], left + depths[2] : right - depths[3]]
+    within = marked[inside]
+    if not within.any() or within[:2].any() or within[-2:].any() or within[:, :2].any() or within[:, -2:].any():
+        return ink  # what touches the drawing is part of it
+    framed = np.zeros_like(ink)
     framed[inside] = ink[inside]
-    return framed if (framed > 0.4).any() else ink
+    return framed
