@@ -30,9 +30,10 @@ SHADED_BLOCKS = 0.03  # of the blocks have another tone than the paper where lig
 NEIGHBOURS = 2  # blocks on each side whose median a block's tone is: strokes vanish in it
 DARKEST_PAPER = 24  # grey levels; what is darker shows noise only
 DEVIATIONS = 4.0  # of the paper's noise: what differs less is no ink
+CLEAR = 7.0  # times the paper's noise: strokes differ from it by more
 HAZE = 0.15  # of full ink: on noisy paper, what is fainter is paper too
 STRONG = 0.3  # of the strongest: ink whose strength counts
-FULL_PERCENTILE = 90  # of the ink's strength, which becomes white
+FULL_PERCENTILE = 97  # of the strength of ink, which becomes white
 FAINTEST = 5 / 255  # what differs less from its paper is not seen
 SAMPLES = 16_384  # pixels from which a median is told
 
@@ -163,5 +164,7 @@ def _levelled(ink: _Ink) -> Grey:
     if not len(strong):
         return np.zeros_like(ink.strength)
     full = float(np.percentile(strong, FULL_PERCENTILE))
+    if full < CLEAR * ink.noise:
+        return np.zeros_like(ink.strength)
     empty = max(DEVIATIONS * ink.noise, HAZE * full) if ink.noise else 0.0
     return np.clip((ink.strength - empty) / max(full - empty, 1e-6), 0, 1)

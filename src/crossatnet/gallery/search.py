@@ -17,6 +17,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from crossatnet import Runtime
 from crossatnet.data.images import ImageError, Modality, Picture
@@ -172,8 +173,7 @@ class Gallery:
             raise UserError("no query: give a drawing, a photo, or several in a list")
         if rerank and (modality != "sketch" or len(queries) > 1):
             raise UserError("guided re-ranking needs a drawing, and one only: search by one sketch, or without it")
-        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
-        pixels = np.stack([self.model.preprocess(picture, modality) for picture in pictures])  # (Q, S, S, 3)
+        pixels = np.stack([self.model.preprocess(as_picture(each), modality) for each in queries])  # (Q, S, S, 3)
         embeddings = self.model.embed(pixels, modality)  # (Q, D)
         if not rerank:
             return self._combined(embeddings, k, where, combine)
@@ -251,6 +251,19 @@ class Gallery:
         if not np.isfinite(embeddings).all():
             raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
         return embeddings
+
+
+def as_picture(query: Query) -> Picture:
+    """A query as a picture: strokes are drawn, a picture stays as it is."""
+    return render(query) if isinstance(query, tuple) else query
+
+
+def drawing_as_read(model: Embedder, query: Query) -> Image.Image:
+    """What is searched for when a drawing is the query, white strokes on black, as the network takes it (S, S).
+
+    Raises `ImageError` if it cannot be read, `NothingDrawnError` if nothing is drawn.
+    """
+    return Image.fromarray(model.preprocess(as_picture(query), "sketch"))
 
 
 def _check_k(k: int) -> None:
