@@ -28,7 +28,7 @@ def test_a_clean_drawing_comes_out_as_it_is() -> None:
     np.testing.assert_array_equal(read(laid(HOUSE, 255, 0)), np.rint(255 * HOUSE))
 
 
-@pytest.mark.parametrize("width", [0.008, 0.014, 0.025])
+@pytest.mark.parametrize("width", [0.008, 0.014, 0.02])
 @pytest.mark.parametrize("side", [150, 224, 256])
 def test_reading_what_was_read_changes_nothing(width: float, side: int) -> None:
     once = read_drawing(picture(laid(house(side, width), 240, 30)))
@@ -45,7 +45,7 @@ def test_inverted_drawings_have_the_same_strokes() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_the_tone_of_the_paper_changes_nothing(paper: int, share: float) -> None:
     got, expected = read(laid(HOUSE, paper, share * paper)), np.rint(255 * HOUSE)
-    assert abs(got - expected).max() <= 2 + 255 / ((1 - share) * paper)  # a grey level of such paper
+    assert abs(got - expected).max() <= 2 + 255 / ((1 - share) * paper)  # a grey level of such paper, stretched
 
 
 @pytest.mark.parametrize("side", [128, 256, 400, 1024])
@@ -94,7 +94,6 @@ def test_photographed_paper_is_evened_out() -> None:
     got = read_drawing(picture(values))
     assert overlap(got, HOUSE) > 0.95
     assert np.median(np.asarray(got)) == 0
-    assert (np.asarray(got)[HOUSE.repeat(2, 0)[:480].repeat(2, 1)[:, :480] < 0] == 0).all()
 
 
 def test_the_shadow_of_a_hand_is_no_stroke() -> None:
@@ -169,3 +168,11 @@ def test_pictures_of_any_shape(shape: tuple[int, int]) -> None:
             assert read_drawing(picture(values)).mode == "L"
         except NothingDrawnError:
             continue
+
+
+def test_thick_strokes_are_thinned_once() -> None:
+    once = read_drawing(picture(laid(house(400, 0.045), 255, 0)))
+    assert overlap(once, HOUSE, shift=5) > 0.9
+    assert (np.asarray(once) > 127).mean() < 0.7 * (house(400, 0.045) > 0.5).mean()
+    again = np.asarray(read_drawing(once.convert("RGB"))).astype(int)
+    assert abs(again - np.asarray(once)).mean() < 2

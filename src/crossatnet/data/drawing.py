@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.drawing_lines import without_printed_lines
-from crossatnet.data.drawing_pen import with_even_pen
+from crossatnet.data.drawing_pen import with_even_pen, without_grain
 from crossatnet.data.drawing_sheet import cut_sheet, without_frame
 from crossatnet.data.drawing_spots import without_specks
 from crossatnet.errors import ImageError
@@ -66,8 +66,8 @@ def read_drawing(image: Image.Image) -> Image.Image:
     ink = _Ink(without_frame(without_printed_lines(ink.strength)), ink.noise)
     strokes = _levelled(ink)
     if ink.noise:
-        strokes = without_specks(strokes)
-    strokes = with_even_pen(strokes, ink.noise > 0)
+        strokes = without_specks(without_grain(strokes))
+    strokes = with_even_pen(strokes)
     if not strokes.any():
         raise NothingDrawnError("nothing is drawn here that can be read; draw some strokes, darker or thicker")
     return Image.fromarray(np.rint(255 * strokes).astype(np.uint8))

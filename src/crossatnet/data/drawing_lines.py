@@ -11,10 +11,12 @@ Grey = NDArray[np.float32]  # (H, W), ink 0..1
 STRIPS = 32  # a line is sought in so many upright strips of the picture: one strip is narrow beside a line's tilt
 STEEPEST = 0.12  # rise of a line over the picture's width, as a share of the width
 STRIPS_MET = 0.75  # of the strips show a printed line: it goes from edge to edge
+OUTER = 3  # strips at each edge, one of which must show it
 LINES_LEAST = 4  # fewer are no ruling
 EVEN = 0.7  # of the gaps between lines are even
 GAP_RANGE = 0.2  # of the usual gap, up or down, counts as even
 CLOSEST, THICKEST = 6, 4  # pixels between two lines, and half the thickness of one
+LEAST_SEEN = 0.05  # of the picture's width must show a line
 FAINTEST_LINE = 0.025  # of full ink, seen in a strip
 STANDS_OUT = 1.6  # ink so many times as strong as the line is a stroke that crosses it
 
@@ -52,7 +54,16 @@ def printed_lines(ink: Grey, least: int = LINES_LEAST) -> NDArray[np.float64] | 
     rows = _peaks(met[best])
     if len(rows) < least or (least > 1 and not _are_even(rows)):
         return None
-    return rows[:, None] + tilts[best] * middle  # (L, T)
+    return _continued(rows, height, abs(tilts[best]) / 2)[:, None] + tilts[best] * middle  # (L, T)
+
+
+def _continued(rows: NDArray[np.float64], height: int, beyond: float) -> NDArray[np.float64]:
+    """Lines of a ruling and those that follow in its gaps, up to `beyond` the picture, whose tilt brings them in."""
+    if len(rows) < LINES_LEAST:
+        return rows
+    gap = float(np.median(np.diff(rows)))
+    above, below = np.arange(rows[0] - gap, -beyond, -gap), np.arange(rows[-1] + gap, height + beyond, gap)
+    return np.concatenate([above, rows, below])
 
 
 def _marks(ink: Grey) -> NDArray[np.bool_]:
@@ -71,7 +82,7 @@ def _marks(ink: Grey) -> NDArray[np.bool_]:
 
 
 def _met(marks: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The share of strips with a mark on the line that crosses the middle at each row: (H,)."""
+    """The share of strips with a mark on the line that crosses the middle at each row, 0 if it ends early: (H,)."""
     height = marks.shape[1]
     near = marks.copy()
     near[:, 1:] |= marks[:, :-1]
@@ -79,7 +90,9 @@ def _met(marks: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.float
     rows = np.arange(height) + shift[:, None]  # (T, H)
     inside = (rows >= 0) & (rows < height)
     hit = np.take_along_axis(near, np.clip(rows, 0, height - 1), axis=1) & inside
-    share: NDArray[np.float64] = hit.sum(axis=0) / np.maximum(inside.sum(axis=0), STRIPS / 2)
+    seen = hit | ~inside
+    to_the_edges = seen[:OUTER].any(axis=0) & seen[-OUTER:].any(axis=0)  # (H,)
+    share: NDArray[np.float64] = hit.sum(axis=0) / np.maximum(inside.sum(axis=0), STRIPS / 2) * to_the_edges
     return share
 
 
@@ -111,18 +124,21 @@ def _without(ink: Grey, lines: NDArray[np.float64]) -> Grey:
     for line in lines:
         centre = np.interp(columns, middles, line) + _slope_outside(columns, middles, line)
         centre = _followed(ink, np.round(centre).astype(int))
-        rows = np.clip(centre + reach[:, None], 0, height - 1)  # (2 THICKEST + 7, W)
-        around = ink[rows, columns]
+        inside = np.flatnonzero((centre >= 0) & (centre < height))
+        if len(inside) < LEAST_SEEN * width:
+            continue
+        rows = np.clip(centre[inside] + reach[:, None], 0, height - 1)  # (2 THICKEST + 7, columns inside)
+        around = ink[rows, inside]
         level = np.median(around, axis=1)  # the line's own, for it covers most columns
         thick = _thickness(level)
         if thick is None:
             continue
         first, last = thick
-        own = around[first:last]  # (thickness, W)
+        own = around[first:last]  # (thickness, columns inside)
         limit = STANDS_OUT * level.max() + 0.05
         bridge = np.minimum(_widest(around[max(first - 2, 0) : first]), _widest(around[last : last + 2]))  # (W,)
         kept = np.where(own > limit, own, np.minimum(own, bridge))
-        cleaned[rows[first:last], columns] = kept
+        cleaned[rows[first:last], inside] = kept
     return cleaned
 
 

@@ -11,47 +11,54 @@ Grey = NDArray[np.float32]  # (H, W), ink 0..1
 Mask = NDArray[np.bool_]  # (H, W)
 
 MARKED = 0.5  # of full ink
-THICK = 0.03  # strokes wider than this are thinned
+THICK = 0.036  # strokes wider than this are thinned
 COARSEST = 5.0  # pixels: thinner strokes are too coarse to shave
 PEN = 0.02  # to this width, about that of Sketchy's
 EDGE = 0.7  # pixels: the blur that gives a thinned stroke soft edges
 KEPT = 0.9  # of the ink lies in wide strokes where they are a crayon's
 GRAINS = (0.006, 0.01)  # deviations of the blur in which grains run together
-EMPTY, FULL = 0.18, 0.5  # of the blurred ink: nothing, and a whole stroke
-SOLID = 0.85  # of full ink: the mean inside strokes without grain is more
+EMPTY, FULL = 0.12, 0.35  # of the blurred ink: nothing, and a whole stroke
+GRAINY = 0.25  # so much ink is added where gaps between grains are closed; next to none between thin lines
+SOLID = 0.9  # of full ink: the mean inside strokes without grain is more
 
 
-def with_even_pen(ink: Grey, is_grainy: bool) -> Grey:
-    """Ink (H, W) with strokes no wider than `THICK`; thinner strokes, and what is filled, stay as they are.
-
-    Where paper and pen may have grain, as a camera sees it, that is closed first.
-    """
-    marked = ink > MARKED
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    if not len(rows):
-        return ink
-    side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    result = np.zeros_like(ink)
-    result[box] = _thinned(_without_grain(ink[box], side) if is_grainy else ink[box], side)
-    return result
+def with_even_pen(ink: Grey) -> Grey:
+    """Ink (H, W) with strokes no wider than `THICK`; thinner strokes stay as they are."""
+    box, side = _box(ink)
+    thin = ink.copy()  # faint ink may lie outside of the box
+    thin[box] = _thinned(ink[box], side)
+    return thin
 
 
-def _without_grain(ink: Grey, side: int) -> Grey:
-    """Ink whose strokes are solid where crayon, chalk or pencil left grains; as it is where it is solid already.
+def without_grain(ink: Grey) -> Grey:
+    """Ink (H, W) whose strokes are solid where crayon, chalk or pencil left grains; as it is where it is solid already.
 
     Blurred, grains run together to strokes. Where those are wide, have gaps inside and hold nearly all of the ink,
     they are what was meant. Hatching between thin lines is no grain: the lines lie outside of what is wide.
     """
+    side = _box(ink)[1]
     for blur in GRAINS:
         deviation = float(max(blur * side, 0.8))
         reach = max(1, round(deviation))
+        marked = ink > MARKED
+        if eroded(dilated(marked, reach), reach).sum() < (1 + GRAINY) * marked.sum():
+            continue
         even = _blurred(ink, deviation)
         core = eroded(even > EMPTY, reach)  # (H, W)
         wide = dilated(core, reach + 1)
         if core.any() and ink[core].mean() < SOLID and (ink * wide).sum() >= KEPT * ink.sum():
             ink = np.clip((even - EMPTY) / (FULL - EMPTY), 0, 1)
     return ink
+
+
+def _box(ink: Grey) -> tuple[tuple[slice, slice], int]:
+    """The box around all strong ink, and its longer side; all of the picture if there is none."""
+    marked = ink > MARKED
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    if not len(rows):
+        return np.s_[:, :], max(ink.shape)
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return box, max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
 
 
 def _blurred(ink: Grey, deviation: float) -> Grey:
@@ -77,7 +84,7 @@ def _thinned(ink: Grey, side: int) -> Grey:
         middles |= left & ~dilated(smaller, 1)
         left = smaller
     thin = left | (dilated(middles, max(1, round(PEN * side / 2) - 1)) & whole)
-    return _blurred(thin.astype(np.float32), EDGE)
+    return np.minimum(_blurred(thin.astype(np.float32), EDGE) * 1.25, 1)  # the middle of a stroke is white
 
 
 def stroke_width(ink: Grey) -> float:
