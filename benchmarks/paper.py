@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from paper_other_ways import OTHER_WAYS
-from paper_ways import WAYS, Ink, Way
 from PIL import Image, ImageOps
 
 from crossatnet.data.catalog import Item
@@ -30,6 +28,8 @@ from crossatnet.data.images import ImageError, cut_to_strokes, load_image
 from crossatnet.data.layouts import folder, sketchy, tuberlin
 from crossatnet.data.names import canonical
 from crossatnet.model.interface import PictureModel
+from paper_other_ways import OTHER_WAYS
+from paper_ways import WAYS, Ink, Way
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
 TOP = 10
@@ -110,7 +110,8 @@ def shares(search: Search, ways: dict[str, Way], drawings: list[Item], readers: 
             }
             for reader in readers
         }
-        print(f"{name:28s}", "  ".join(f"{reader} {row['kept']:.2f} ({row['milliseconds']:.0f} ms)" for reader, row in rows[name].items()), flush=True)
+        told = [f"{reader} {row['kept']:.2f} ({row['milliseconds']:.0f} ms)" for reader, row in rows[name].items()]
+        print(f"{name:28s}", *told, flush=True)
     return rows
 
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
 from paper_ways import (
     BLACK,
     PHOTO,
@@ -26,7 +28,6 @@ from paper_ways import (
     resized,
     thicker,
 )
-from PIL import Image, ImageDraw, ImageFilter
 
 SHEET, PEN = (238.0, 236.0, 228.0), (45.0, 45.0, 70.0)
 
@@ -58,7 +59,9 @@ def hand_shadow(ink: Ink, random: Generator) -> Image.Image:
     draw.ellipse((x - 150, y, x + 150, PHOTO + 200), 110)
     for finger in range(4):
         draw.line([(x - 110 + 70 * finger, y + 60), (x - 150 + 95 * finger, y - 170)], 110, 48)
-    soft = np.asarray(shadow.filter(ImageFilter.GaussianBlur(float(random.uniform(5, 14)))), np.float32)[..., None] / 255
+    soft = (
+        np.asarray(shadow.filter(ImageFilter.GaussianBlur(float(random.uniform(5, 14)))), np.float32)[..., None] / 255
+    )
     return photographed(laid(resized(ink, PHOTO), SHEET, PEN) * soft, random)
 
 
@@ -136,7 +139,9 @@ def kraft_and_chalk(ink: Ink, random: Generator) -> Image.Image:
 
 
 def sticky_note(ink: Ink, random: Generator) -> Image.Image:
-    scene = on_desk(laid(resized(ink, PHOTO), (250, 232, 100), (30, 30, 120)), wood(random, (220, 215, 208)), random, 10, 0)
+    scene = on_desk(
+        laid(resized(ink, PHOTO), (250, 232, 100), (30, 30, 120)), wood(random, (220, 215, 208)), random, 10, 0
+    )
     return photographed(scene * light(random, (PHOTO, PHOTO), 0.2, 0.2)[..., None], random)
 
 
@@ -203,7 +208,9 @@ def framed_photo(ink: Ink, random: Generator) -> Image.Image:
 
 def grey_bars(ink: Ink, random: Generator) -> Image.Image:
     pixels = laid(resized(ink, 400), (250, 250, 250), BLACK)
-    return jpeg(picture(np.pad(pixels, ((0, 0), (130, 130), (0, 0)), constant_values=float(random.uniform(20, 130)))), 80)
+    return jpeg(
+        picture(np.pad(pixels, ((0, 0), (130, 130), (0, 0)), constant_values=float(random.uniform(20, 130)))), 80
+    )
 
 
 OTHER_WAYS: dict[str, Way] = {

@@ -84,7 +84,9 @@ def grained(ink: Ink, random: Generator, amount: float, cells: int = 200) -> Ink
     return (ink * np.clip((grain - 0.5 * amount) * 4 + 0.5, 0, 1)).astype(np.float32)
 
 
-def on_desk(sheet: NDArray[np.floating], desk: NDArray[np.floating], random: Generator, turn: float, tilt: float) -> NDArray[np.float32]:
+def on_desk(
+    sheet: NDArray[np.floating], desk: NDArray[np.floating], random: Generator, turn: float, tilt: float
+) -> NDArray[np.float32]:
     """A sheet (H, W, 3) put on a desk (H, W, 3), turned by up to `turn` degrees, its corners moved by `tilt`."""
     height, width = desk.shape[:2]
     share = random.uniform(0.6, 0.82)

@@ -76,7 +76,12 @@ def flooded(mask: np.ndarray) -> tuple[np.ndarray, int]:
         todo = [start]
         while todo:
             row, column = todo.pop()
-            if 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and mask[row, column] and label[row, column] < 0:
+            if (
+                0 <= row < mask.shape[0]
+                and 0 <= column < mask.shape[1]
+                and mask[row, column]
+                and label[row, column] < 0
+            ):
                 label[row, column] = count
                 todo += [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
         count += 1

@@ -122,7 +122,11 @@ class Catalog:
 
 def open_item(item: Item) -> Image.Image:
     """The item's picture as RGB; raises `ImageError`."""
-    return load_image(item.path, modality=item.modality) if item.row is None else StrokeFile.open(item.path).image(item.row)
+    return (
+        load_image(item.path, modality=item.modality)
+        if item.row is None
+        else StrokeFile.open(item.path).image(item.row)
+    )
 
 
 def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:

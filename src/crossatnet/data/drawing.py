@@ -131,12 +131,14 @@ def _block_side(shape: tuple[int, ...]) -> int:
 
 
 def _block_tones(planes: Planes) -> Grey:
-    """The median of each block of pixels: (C, h, w)."""
+    """The median of every second row of each block of pixels: (C, h, w)."""
     count, height, width = planes.shape
     side = _block_side((height, width))
     down, across = -(-height // side), -(-width // side)
     padded = np.pad(planes, ((0, 0), (0, down * side - height), (0, across * side - width)), mode="edge")
-    blocks = padded.reshape(count, down, side, across, side).swapaxes(2, 3)[..., ::2, :].reshape(count, down, across, -1)
+    blocks = (
+        padded.reshape(count, down, side, across, side).swapaxes(2, 3)[..., ::2, :].reshape(count, down, across, -1)
+    )
     middle = blocks.shape[-1] // 2
     return np.partition(blocks, middle, axis=-1)[..., middle].astype(np.float32)
 
@@ -167,4 +169,5 @@ def _levelled(ink: _Ink) -> Grey:
     if full < CLEAR * ink.noise:
         return np.zeros_like(ink.strength)
     empty = max(DEVIATIONS * ink.noise, HAZE * full) if ink.noise else 0.0
-    return np.clip((ink.strength - empty) / max(full - empty, 1e-6), 0, 1)
+    levelled: Grey = np.clip((ink.strength - empty) / max(full - empty, 1e-6), 0, 1)
+    return levelled

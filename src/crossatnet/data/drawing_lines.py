@@ -54,7 +54,8 @@ def printed_lines(ink: Grey, least: int = LINES_LEAST) -> NDArray[np.float64] | 
     rows = _peaks(met[best])
     if len(rows) < least or (least > 1 and not _are_even(rows)):
         return None
-    return _continued(rows, height, abs(tilts[best]) / 2)[:, None] + tilts[best] * middle  # (L, T)
+    found: NDArray[np.float64] = _continued(rows, height, abs(tilts[best]) / 2)[:, None] + tilts[best] * middle
+    return found
 
 
 def _continued(rows: NDArray[np.float64], height: int, beyond: float) -> NDArray[np.float64]:
@@ -68,7 +69,7 @@ def _continued(rows: NDArray[np.float64], height: int, beyond: float) -> NDArray
 
 def _marks(ink: Grey) -> NDArray[np.bool_]:
     """Of each strip the rows that are darker than those about them: (T, H)."""
-    height, width = ink.shape
+    width = ink.shape[1]
     edges = np.linspace(0, width, STRIPS + 1).astype(int)
     profile = np.add.reduceat(np.minimum(ink, 0.5), edges[:-1], axis=1) / np.diff(edges)  # (H, T)
     profile = (profile - np.median(profile, axis=0)).T  # (T, H)
@@ -76,8 +77,10 @@ def _marks(ink: Grey) -> NDArray[np.bool_]:
     padded = np.pad(profile, ((0, 0), (2, 2)), mode="edge")
     about = np.minimum(padded[:, :-4], padded[:, 4:])  # (T, H), two rows away on both sides
     is_peak = (profile >= padded[:, 1:-3]) & (profile >= padded[:, 3:-1])
-    return is_peak & (profile - about > np.maximum(2.5 * noise, FAINTEST_LINE) * 0.5) & (
-        profile > np.maximum(2.5 * noise, FAINTEST_LINE)
+    return (
+        is_peak
+        & (profile - about > np.maximum(2.5 * noise, FAINTEST_LINE) * 0.5)
+        & (profile > np.maximum(2.5 * noise, FAINTEST_LINE))
     )
 
 
@@ -159,7 +162,8 @@ def _followed(ink: Grey, centre: NDArray[np.int64]) -> NDArray[np.int64]:
     pieces = np.array_split(np.arange(width), STRIPS)
     best = [int(sampled[:, piece].mean(axis=1).argmax()) for piece in pieces]
     moved = np.interp(np.arange(width), [piece.mean() for piece in pieces], shifts[best])
-    return centre + np.round(moved).astype(int)
+    followed: NDArray[np.int64] = centre + np.round(moved).astype(int)
+    return followed
 
 
 def _thickness(level: Grey) -> tuple[int, int] | None:

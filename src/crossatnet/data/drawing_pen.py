@@ -64,7 +64,7 @@ def _box(ink: Grey) -> tuple[tuple[slice, slice], int]:
 def _blurred(ink: Grey, deviation: float) -> Grey:
     margin = 3 * max(1, round(deviation))
     padded = Image.fromarray(np.pad(np.rint(255 * ink).astype(np.uint8), margin))
-    blurred = np.asarray(padded.filter(ImageFilter.GaussianBlur(deviation)), np.float32) / 255
+    blurred: Grey = np.asarray(padded.filter(ImageFilter.GaussianBlur(deviation)), np.float32) / np.float32(255)
     return blurred[margin:-margin, margin:-margin]
 
 
@@ -84,7 +84,8 @@ def _thinned(ink: Grey, side: int) -> Grey:
         middles |= left & ~dilated(smaller, 1)
         left = smaller
     thin = left | (dilated(middles, max(1, round(PEN * side / 2) - 1)) & whole)
-    return np.minimum(_blurred(thin.astype(np.float32), EDGE) * 1.25, 1)  # the middle of a stroke is white
+    soft: Grey = np.minimum(_blurred(thin.astype(np.float32), EDGE) * np.float32(1.25), 1)  # white in the middle
+    return soft
 
 
 def stroke_width(ink: Grey) -> float:

@@ -84,7 +84,8 @@ def sheet_corners(image: Image.Image) -> Corners | None:
     for step in STEPS:
         corners = _quadrilateral(colours, rise < step)
         if corners is not None:
-            return corners * np.array([width / size[0], height / size[1]])
+            large: Corners = corners * np.array([width / size[0], height / size[1]])
+            return large
     return None
 
 
@@ -130,7 +131,8 @@ def _quadrilateral(colours: NDArray[np.int16], smooth: NDArray[np.bool_]) -> Cor
     if abs(sheet - desk).max() < DESK_DIFFERS:
         return None
     outwards = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # pixels have a size
-    return (corners + outwards).astype(np.float64)
+    outer: Corners = (corners + outwards).astype(np.float64)
+    return outer
 
 
 def _between(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
