@@ -12,6 +12,7 @@ Mask = NDArray[np.bool_]  # (H, W)
 
 MARKED = 0.5  # of full ink
 THICK = 0.036  # strokes wider than this are thinned
+FILLED = 0.12  # what is wider is no stroke but a filled shape
 COARSEST = 5.0  # pixels: thinner strokes are too coarse to shave
 PEN = 0.02  # to this width, about that of Sketchy's
 EDGE = 0.7  # pixels: the blur that gives a thinned stroke soft edges
@@ -75,7 +76,7 @@ def _thinned(ink: Grey, side: int) -> Grey:
     the pen.
     """
     width = stroke_width(ink)
-    if width <= max(THICK * side, COARSEST):
+    if not max(THICK * side, COARSEST) < width < FILLED * side:
         return ink
     whole = ink > MARKED
     left, middles = whole, np.zeros_like(whole)
