@@ -254,3 +254,15 @@ def test_ray_for_one_run_only(folder: Path, run: Run, tmp_path: Path) -> None:
     assert_refused(run("index", tmp_path / "empty.txt", "-o", place, "--ray"), "empty.txt: an empty list")
     assert_refused(run("index", tmp_path / "none", "-o", place, "--ray"), "none: no such folder")
     assert not place.exists()
+
+
+def test_what_is_searched_for_can_be_shown(run: Run, gallery: Path, folder: Path, tmp_path: Path) -> None:
+    drawing = next(folder.rglob("*.*"))
+    shown = tmp_path / "read.png"
+    assert run("search", gallery, drawing, drawing, "--show-drawing", shown).code == 0
+    expected = FakeModel().preprocess(drawing, "sketch")
+    np.testing.assert_array_equal(np.asarray(Image.open(shown)), np.concatenate([expected, expected], axis=1))
+    outcome = run("search", gallery, drawing, "--show-drawing", tmp_path / "read.nothing")
+    assert (outcome.code, "cannot be written" in outcome.err) == (2, True)
+    outcome = run("search", gallery, drawing, "--photo", "--show-drawing", shown)
+    assert (outcome.code, "leave it out with --photo" in outcome.err) == (2, True)

@@ -7,13 +7,15 @@ import pytest
 from PIL import Image
 
 from crossatnet.data.catalog import Catalog, Item, Problem, open_item, scan
-from crossatnet.data.images import ImageError, Modality
-from crossatnet.system.errors import UserError
+from crossatnet.data.images import Modality
+from crossatnet.system.errors import ImageError, UserError
 
 
 def picture(path: Path, colour: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), (colour, 0, 0)).save(path)
+    image = Image.new("RGB", (6, 5), (colour, 0, 0))
+    image.putpixel((2, 2), (255, 255, 255))  # a sketch must have something drawn
+    image.save(path)
     return path
 
 

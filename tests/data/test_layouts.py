@@ -9,10 +9,9 @@ from PIL import Image
 
 from crossatnet.data import layouts
 from crossatnet.data.catalog import Item
-from crossatnet.data.images import ImageError
 from crossatnet.data.layouts import LAYOUTS, list_classes, read_catalog
 from crossatnet.data.splits import load_split
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -20,8 +19,10 @@ def tree(root: Path, *names: str) -> Path:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        colour = tuple(hashlib.sha256(name.encode()).digest()[:3])
-        Image.new("RGB", (4, 4), colour).save(path, "JPEG" if path.suffix.lower() != ".png" else "PNG")
+        colour = tuple(byte // 4 for byte in hashlib.sha256(name.encode()).digest()[:3])
+        image = Image.new("RGB", (4, 4), colour)
+        image.paste((255 - colour[0], 255, 0), (1, 1, 3, 3))  # a sketch must have something drawn
+        image.save(path, "JPEG" if path.suffix.lower() != ".png" else "PNG")
     return root
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from crossatnet.data.hashes import content_hash, short_hash
-from crossatnet.data.images import ImageError
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.looks import BLOCK, Looks, class_pictures, look, looks, near
+from crossatnet.system.errors import ImageError
 from tiny_data import SEEN, UNSEEN, write_tiny
 
 

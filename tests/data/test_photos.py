@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from crossatnet.data import photos
-from crossatnet.data.images import ImageError, load_image, prepare
+from crossatnet.data.images import load_image, prepare
 from crossatnet.data.photos import read_photo
+from crossatnet.system.errors import ImageError
 
 SIDE = 64
 

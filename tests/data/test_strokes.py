@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.data.images import ImageError
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import Drawing, StrokeFile, read_ndjson, render
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 
 def drawing(*strokes: list[tuple[float, float]]) -> Drawing:

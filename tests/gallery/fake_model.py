@@ -43,7 +43,8 @@ class FakeModel:
         self.guided_batch_sizes: list[int] = []
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
-        return prepare(load_image(picture), modality, SIDE)
+        pixels = prepare(load_image(picture), "photo", SIDE)
+        return 255 - pixels if modality == "sketch" else pixels  # not read: noise is a query here
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         self.batch_sizes.append(len(pixels))

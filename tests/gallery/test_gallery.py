@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import ImageError, Modality, Picture
+from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import render
 from crossatnet.gallery import Gallery, Hit, PictureGoneError, Ranking, StoredPicture
 from crossatnet.gallery import gallery as search_module
@@ -19,7 +19,7 @@ from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingE
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
 from crossatnet.gallery.sqlite.snapshot import Snapshot
 from crossatnet.model.interface import CannotGuideError
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from gallery.fake_model import FakeModel
 
 

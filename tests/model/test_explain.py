@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import ImageError, load_image
+from crossatnet.data.images import load_image
 from crossatnet.model import explain as explain_module
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.explain import STRENGTH, attention_overlay
 from crossatnet.model.network import CrossATNet
 from crossatnet.report.explanation import COLUMNS, MOST, explain
 from crossatnet.report.plots import CELL, GridRow, retrieval_grid
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from tiny_data import OUTLINES, draw
 
 PEAK_COLOUR = 255 * np.array(matplotlib.colormaps["inferno"](1.0)[:3])

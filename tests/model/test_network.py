@@ -16,11 +16,11 @@ from PIL import Image
 from torch import nn
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import ImageError, Modality, load_image, prepare
+from crossatnet.data.images import Modality, load_image, prepare
 from crossatnet.model.attention import CrossModalAttention
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0
 from crossatnet.model.network import MODALITIES, CrossATNet
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from crossatnet.training.hash_codes import itq
 from oracles import attention as oracle
 from tiny_data import OUTLINES, draw

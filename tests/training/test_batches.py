@@ -118,12 +118,15 @@ def test_plain_pictures_are_the_first_views() -> None:
 
 
 def live(folder: Path, modality: Modality, counts: list[int]) -> LiveViews:
-    """`counts[k]` pictures of class k; those of a class are of one grey, black first."""
+    """`counts[k]` pictures of class k; photos of a class are of one grey, black first, and sketches a square."""
     items, labels = [], []
     for number, count in enumerate(counts):
         for picture in range(count):
             path = folder / f"{modality}-{number}-{picture}.png"
-            Image.new("RGB", (20, 20), (60 * number,) * 3).save(path)
+            image = Image.new("RGB", (20, 20), "white" if modality == "sketch" else (60 * number,) * 3)
+            if modality == "sketch":
+                image.paste((0, 0, 0), (2, 2, 6 + 4 * number, 6 + 4 * number))
+            image.save(path)
             items.append(Item(path, str(number), modality))
             labels.append(number)
     return LiveViews(LivePictures(items, ViewSettings(16, False, views=0, units=0)), torch.tensor(labels))
@@ -140,7 +143,9 @@ def test_pairs_of_live_pictures(live_pairs: BalancedPairs, monkeypatch: pytest.M
     for batch in live_pairs:
         for side in (batch.sketch, batch.photo):
             assert (side.shape, side.dtype) == ((4, 3, 16, 16), torch.uint8)
-            assert side[:, 0, 8, 8].tolist() == [60 * number for number in batch.label.tolist()]
+        assert batch.photo[:, 0, 8, 8].tolist() == [60 * number for number in batch.label.tolist()]
+        drawn = (batch.sketch[:, 0].float().mean((1, 2)) / 255 * 20**2).sqrt()  # the squares' sides
+        assert drawn.round().tolist() == [4 + 4 * number for number in batch.label.tolist()]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -52,7 +52,9 @@ def add(root: Path, class_name: str, sketches: int, photos: int, first: int = 0)
             path = root / folder / class_name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             colour = (number, sum(class_name.encode()) % 256, 0 if folder == "photos" else 255)
-            Image.new("RGB", (4, 4), colour).save(path)
+            image = Image.new("RGB", (4, 4), colour)
+            image.putpixel((1, 1), (128, 128, 128))  # a sketch must have something drawn
+            image.save(path)
 
 
 def add_undecodable(root: Path, class_name: str) -> None:

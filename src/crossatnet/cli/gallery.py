@@ -73,6 +73,9 @@ def search(
     since: Annotated[datetime | None, typer.Option(help="Only added then or later.")] = None,
     before: Annotated[datetime | None, typer.Option(help="Only added earlier than then.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
+    show_drawing: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save what is searched for, as read, to a picture file.")
+    ] = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
 ) -> None:
@@ -82,9 +85,13 @@ def search(
 
     filter = _filter(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
+    if show_drawing and photo:
+        raise UserError("--show-drawing shows how a drawing is read; leave it out with --photo")
     drawings = [_query(query) for query in queries]
     model = load(checkpoint, runtime) if checkpoint else None
     with Gallery.open(gallery, model, runtime) as opened:
+        if show_drawing:
+            _save_drawings(opened, drawings, show_drawing)
         hits = opened.find(
             drawings,
             k,
@@ -228,6 +235,18 @@ def _query(text: str) -> "Query":
     if not row.isascii() or not row.isdigit() or int(row) < 1:
         raise UserError(f"{text}: give the number of a drawing, from 1, after the colon")
     return StrokeFile.open(Path(path)).read(int(row) - 1).drawing
+
+
+def _save_drawings(gallery: "Gallery", drawings: "list[Query]", file: Path) -> None:
+    """Save the drawings as they are read, side by side."""
+    import numpy as np
+    from PIL import Image
+
+    read = np.concatenate([*gallery.as_read(drawings)], axis=1)  # (S, S * drawings, 3)
+    try:
+        Image.fromarray(read).save(file)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
+        raise UserError(f"{file}: cannot be written ({error}); give the name of a .png file") from error
 
 
 def _filter(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossatnet.data.drawing.read import read_drawing
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import ImageError, Modality, load_image
+from crossatnet.data.images import Modality, load_image
 from crossatnet.data.names import canonical
 from crossatnet.data.strokes import StrokeFile
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.progress import track
 from crossatnet.system.threads import reading_threads
 
@@ -151,7 +152,11 @@ def open_item(item: Item) -> Image.Image:
         >>> open_item(Item(tmp_path / "owl.png", "owl", "sketch")).size
         (100, 80)
     """
-    return load_image(item.path) if item.row is None else StrokeFile.open(item.path).image(item.row)
+    return (
+        load_image(item.path, modality=item.modality)
+        if item.row is None
+        else StrokeFile.open(item.path).image(item.row)
+    )
 
 
 def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
@@ -195,11 +200,10 @@ def scan(items: Iterable[Item], root: Path, quiet: bool = False) -> Catalog:
 def _check(item: Item) -> tuple[str, str | None]:
     """(content hash, None) of a usable picture, or ("", reason)."""
     try:
-        if item.row is None:
-            open_item(item)
-            content = item.path.read_bytes()
-        else:
-            content = open_item(item).tobytes()
+        image = open_item(item)
+        if item.modality == "sketch":
+            read_drawing(image)  # one without strokes is of no use
+        content = item.path.read_bytes() if item.row is None else image.tobytes()
     except ImageError as error:
         return "", str(error)
     return content_hash(content), None

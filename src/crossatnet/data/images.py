@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from crossatnet.system.errors import UserError
+from crossatnet.data.drawing.read import read_drawing
+from crossatnet.system.errors import ImageError
 
 Modality = Literal["photo", "sketch"]
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -34,11 +35,8 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 REDUCING_GAP = 2.0  # a picture this many times larger than asked for is first shrunk by averaging whole blocks
+DARKEST, NEARLY_WHITE = 3, 200  # percentile of what is drawn on transparency, and the grey level it is light above
 FIT_MARGIN = 0.06  # white left around the strokes by `fit_strokes`, as a share of their longer side
-
-
-class ImageError(UserError):
-    """A picture that cannot be used; the message names it and says why."""
 
 
 class TooManyPixelsError(ImageError):
@@ -61,12 +59,15 @@ def check_picture(content: bytes, max_pixels: int) -> str:
         return str(image.format)
 
 
-def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -> Image.Image:
-    """Read one picture as upright RGB on white paper.
+def load_image(
+    source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0, modality: Modality = "photo"
+) -> Image.Image:
+    """Read one picture as upright RGB on paper.
 
     Takes a path, the bytes of a file, a PIL image or a `uint8` array (H, W) or (H, W, 3). Orientation tags are
-    applied, transparency is laid on white, 16-bit and CMYK pictures are converted, and of an animation the
-    first frame is taken. Raises `ImageError` for anything missing, too large, damaged or not a picture.
+    applied, 16-bit and CMYK pictures are converted, and of an animation the first frame is taken. Transparency is
+    laid on white, or, for a sketch of light ink, on black: there it is the paper that the ink stands out from. Raises
+    `ImageError` for anything missing, too large, damaged or not a picture.
 
     With `enough` a large JPEG may come at a half, a quarter or an eighth of its size, both sides still at least so
     many pixels: that is several times faster to decode.
@@ -84,14 +85,14 @@ def load_image(source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0) -
     with _plain_errors(name, max_pixels):
         if isinstance(source, Image.Image):
             _check_size(source, name, max_pixels)
-            return _to_rgb(source)
+            return _to_rgb(source, modality)
         if not isinstance(source, bytes) and Path(source).stat().st_size > MAX_BYTES:
             raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             _check_size(image, name, max_pixels)
             if enough:
                 image.draft(None, (enough, enough))
-            return _to_rgb(image)
+            return _to_rgb(image, modality)
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array).convert("RGB")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, modality: Modality) -> Image.Image:
     image.load()
     turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is not None:  # ImageOps.exif_transpose also writes the tags again, and fails on those it cannot write
@@ -156,17 +157,25 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, (*PAPER, 255))
+        is_light = modality == "sketch" and _is_light(image)
+        paper = Image.new("RGBA", image.size, (*((0, 0, 0) if is_light else PAPER), 255))
         image = Image.alpha_composite(paper, image)
     return image.convert("RGB")
+
+
+def _is_light(image: Image.Image) -> bool:
+    """Whether all that is drawn in an RGBA picture is nearly white, and could not be seen on white paper."""
+    pixels = np.asarray(image)  # (H, W, 4)
+    drawn = pixels[pixels[..., 3] > pixels[..., 3].max() // 2]  # (P, 4)
+    return bool(len(drawn) and np.percentile(drawn[:, :3].min(axis=1), DARKEST) > NEARLY_WHITE)
 
 
 def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool = False) -> NDArray[np.uint8]:
     """Shape one RGB picture for a backbone: (S, S, 3), `uint8`.
 
-    Both modalities are resized to a square. A sketch becomes white strokes on black, which an ImageNet network
-    reads better than black on white; one that is light on dark already is left so. `fit_strokes` first
-    cuts a sketch to its strokes, so that a small drawing in a corner is seen like a large one.
+    Both modalities are resized to a square. A sketch is first read by `data.drawing.read`: it becomes white strokes on
+    black, which an ImageNet network reads better than black on white. `fit_strokes` cuts it to its strokes, so that a
+    small drawing in a corner is seen like a large one. Raises `NothingDrawnError` for a sketch without any.
 
     Example:
         >>> from crossatnet.data.images import prepare
@@ -175,31 +184,20 @@ def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool
         ((64, 64, 3), 0)
     """
     if modality == "sketch":
-        image = strokes_on_black(image)
+        image = read_drawing(image)
         if fit_strokes:
             image = cut_to_strokes(image)
+        image = image.convert("RGB")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP))
-
-
-def strokes_on_black(image: Image.Image) -> Image.Image:
-    """White strokes on black, whichever way round the drawing came: its border shows the paper's colour.
-
-    Example:
-        >>> from crossatnet.data.images import strokes_on_black
-        >>> strokes_on_black(sketch).getpixel((0, 0))
-        (0, 0, 0)
-    """
-    grey = np.asarray(image.convert("L"))
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    return ImageOps.invert(image) if np.median(border) > 127 else image
 
 
 def cut_to_strokes(image: Image.Image) -> Image.Image:
     """Cut a light-on-dark sketch to the square around its strokes, with a margin; an empty one stays as it is.
 
     Example:
-        >>> from crossatnet.data.images import cut_to_strokes, strokes_on_black
-        >>> cut_to_strokes(strokes_on_black(sketch)).size
+        >>> from crossatnet.data.drawing.read import read_drawing
+        >>> from crossatnet.data.images import cut_to_strokes
+        >>> cut_to_strokes(read_drawing(sketch)).size
         (45, 45)
     """
     box = image.convert("L").point(lambda value: 255 * (value > 32)).getbbox()
@@ -208,6 +206,6 @@ def cut_to_strokes(image: Image.Image) -> Image.Image:
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
     side += 2 * max(1, round(side * FIT_MARGIN))
-    square = Image.new("RGB", (side, side))
+    square = Image.new(image.mode, (side, side))
     square.paste(image.crop(box), ((side - (right - left)) // 2, (side - (bottom - top)) // 2))
     return square

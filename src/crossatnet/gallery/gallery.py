@@ -20,7 +20,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import ImageError, Modality, Picture
+from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
@@ -31,7 +31,7 @@ from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.load import load
 from crossatnet.runtime.names import Runtime
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 Query = Picture | Drawing
 Rerank = Literal["guided"]
@@ -253,6 +253,13 @@ class Gallery:
         sketch = self._pixels(drawing, "sketch")[0]  # (S, S, 3)
         _, attention = self.model.guide(sketch, self._pixels(photo, "photo"))  # (1, M, h, w)
         return np.asarray(attention[0])
+
+    def as_read(self, drawing: Query | list[Query]) -> NDArray[np.uint8]:
+        """What is searched for when drawings are asked, (Q, S, S, 3): white on black, as the network takes them.
+
+        Raises `ImageError` for one that cannot be read, `NothingDrawnError` where nothing is drawn.
+        """
+        return self._pixels(drawing, "sketch")
 
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
         """Queries as the network takes them, (Q, S, S, 3): the one place that draws strokes and reads pictures."""

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import ImageError, Modality, Picture, load_image, prepare
+from crossatnet.data.drawing.read import WORKING_SIDE
+from crossatnet.data.images import Modality, Picture, load_image, prepare
 from crossatnet.data.photos import read_photo
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
 
@@ -108,7 +109,7 @@ class PictureModel(ABC):
         check_modality(modality)
         if modality == "photo":
             return read_photo(picture, side_of(self.config, modality))
-        return self.shape(load_image(picture), modality)
+        return self.shape(load_image(picture, enough=WORKING_SIDE, modality=modality), modality)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""

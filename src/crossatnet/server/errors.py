@@ -9,11 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from crossatnet.data.images import ImageError, TooManyPixelsError
+from crossatnet.data.images import TooManyPixelsError
 from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 CODES = {
     400: "bad_request",

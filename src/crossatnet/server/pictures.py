@@ -14,12 +14,13 @@ from pathlib import Path
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import MAX_BYTES, ImageError, load_image
+from crossatnet.data.images import MAX_BYTES, load_image
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import IMAGE_SIDE, THUMBNAIL_SIDE, THUMBNAILS_KEPT
+from crossatnet.system.errors import ImageError
 
 QUALITY = 88
 

@@ -22,6 +22,10 @@ class UserError(ValueError):
     """What was wrong, where, and what to do next, in one sentence a user can act on."""
 
 
+class ImageError(UserError):
+    """A picture that cannot be used; the message names it and says why."""
+
+
 def how_to_install(module: str) -> str:
     """The command that installs a module of `EXTRA_OF_MODULE`."""
     return f"pip install 'crossatnet[{EXTRA_OF_MODULE[module]}]'"

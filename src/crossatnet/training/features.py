@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, open_item
+from crossatnet.data.drawing.read import NothingDrawnError
 from crossatnet.data.images import prepare
 from crossatnet.data.prefetch import read_ahead
 from crossatnet.data.transforms import augment
@@ -25,7 +27,7 @@ from crossatnet.system.files import replacing
 from crossatnet.system.progress import track
 from crossatnet.system.threads import reading_threads
 
-RECIPE = 3  # raise it whenever the same settings would give other features, so that stale caches are not used
+RECIPE = 4  # raise it whenever the same settings would give other features, so that stale caches are not used
 VIEWS_AT_ONCE = 32  # through the backbone
 PICTURES_AT_ONCE = 32  # a killed extraction goes on after the last whole part
 
@@ -60,9 +62,8 @@ class LivePictures:
     def _one(self, number: int, seed: int | None) -> NDArray[np.uint8]:
         item = self.items[number]
         image = open_item(item)
-        if seed is not None:
-            image = augment(image, item.modality, np.random.default_rng(seed))
-        return prepare(image, item.modality, self.settings.image_size, self.settings.fit_strokes)
+        view = image if seed is None else augment(image, item.modality, np.random.default_rng(seed))
+        return _prepared(view, image, item, self.settings)
 
 
 class LiveViews(NamedTuple):
@@ -134,7 +135,15 @@ def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
     for view in range(1, settings.views):
         seed = hashlib.sha256(f"{view}/{content_hash}".encode()).digest()
         views.append(augment(image, item.modality, np.random.default_rng(list(seed))))
-    return np.stack([prepare(view, item.modality, settings.image_size, settings.fit_strokes) for view in views])
+    return np.stack([_prepared(view, image, item, settings) for view in views])
+
+
+def _prepared(view: Image.Image, plain: Image.Image, item: Item, settings: ViewSettings) -> NDArray[np.uint8]:
+    """A view as the backbone takes it, (S, S, 3); the plain picture in place of a view that has lost all strokes."""
+    try:
+        return prepare(view, item.modality, settings.image_size, settings.fit_strokes)
+    except NothingDrawnError:
+        return prepare(plain, item.modality, settings.image_size, settings.fit_strokes)
 
 
 @torch.inference_mode()

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from crossatnet.data.images import ImageError, Modality
+from crossatnet.data.images import Modality
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import folder as ingest_module
 from crossatnet.gallery.ingest import reading as reading_module
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from gallery.fake_model import BATCH_SIZE, FakeModel
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.data.images import IMAGE_SUFFIXES, ImageError
+from crossatnet.data.images import IMAGE_SUFFIXES
 from crossatnet.gallery.backend import Backend, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.threads import one_core_a_thread, reading_threads
 
 PICTURES_A_BATCH = 32  # stored in one transaction

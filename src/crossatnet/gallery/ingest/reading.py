@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import MAX_BYTES, ImageError, load_image, picture_size
+from crossatnet.data.images import MAX_BYTES, load_image, picture_size
 from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
+from crossatnet.system.errors import ImageError
 
 READINGS = 3  # of a file that keeps changing while it is read, before it is left for another time
 THUMBNAIL_QUALITY = 80
