@@ -81,6 +81,14 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
 }
 
 
+def list_items(root: Path, layout: str) -> list[Item]:
+    """Every picture under a root as it is listed, none opened; of a file of strokes, every drawing.
+
+    Raises `UserError` for an unknown layout or a missing root.
+    """
+    return [drawing for item in LAYOUTS[layout](_checked(root, layout)) for drawing in _drawings(item)]
+
+
 def list_classes(root: Path, layout: str) -> set[str]:
     """Canonical names of the classes under a root, without opening a picture."""
     root = _checked(root, layout)
