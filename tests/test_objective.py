@@ -271,7 +271,8 @@ def test_training_minimises_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(loss_config(**ALL), FORMS["plain"])
     network = make_network(config).float()
     monkeypatch.setattr(Training, "log", lambda *_, **__: None)  # there is no trainer to log to
-    views = {modality: CachedViews(torch.zeros(3, 1, 3, SIDE, SIDE), torch.arange(3)) for modality in MODALITIES}
+    black = CachedViews(torch.zeros(3, 1, 3, SIDE, SIDE), torch.arange(3), torch.zeros(3))
+    views = dict.fromkeys(MODALITIES, black)
     module = Training(network, config, CLASSES, views, None)
     batch = batch_of(network, FORMS["plain"], {m: picture.float() for m, picture in pictures().items()})
     total, terms = module.training_step(batch, 0), module.objective(network, batch)

@@ -37,6 +37,13 @@ class DataConfig(Settings):
     )
     split: str = Field(description="name of a packaged split, the prefix of NAME.seen.txt and NAME.unseen.txt, or all")
     extra: tuple[ExtraData, ...] = Field(default=(), description="further training sets")
+    one_sided: bool = Field(
+        default=False, description="also train on classes of the further sets that have only sketches, or only photos"
+    )
+    leave_out: Path | None = Field(
+        default=None,
+        description="file naming, one a line, classes (with their relatives) and single pictures not to be trained on",
+    )
     validation_classes: int = Field(default=10, ge=2, description="SEEN classes held out to choose the epoch")
     validate_by_another_hand: bool = Field(
         default=False,
@@ -134,6 +141,11 @@ class TrainConfig(Settings):
         description="versions of each picture to keep: the plain one and augmented ones; 0: a fresh one each time",
     )
     epochs: int = Field(default=20, ge=1)
+    epoch_batches: int | None = Field(
+        default=None,
+        ge=1,
+        description="batches of an epoch; by default as many as the larger modality has pictures for",
+    )
     classes_per_batch: int = Field(default=64, ge=2)
     pairs_per_class: int = Field(default=2, ge=1, description="sketch-photo pairs of each class in a batch")
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -35,6 +35,7 @@ class NamedViews(NamedTuple):
     classes: Sequence[str]
     instances: Sequence[str | None]
     statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
+    origins: Sequence[int] = ()  # the number of the data set that each picture is from; all of one where absent
 
 
 NamedFeatures = Mapping[Modality, NamedViews]
@@ -99,8 +100,17 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
                 partial(backbone.early, units=settings.units)
             )
             views = extract(part, early, fingerprint, settings, best_device(), quiet)
-        features[modality] = NamedViews(views, classes, instances, statistics)
+        features[modality] = NamedViews(views, classes, instances, statistics, origins(part, config))
     return features
+
+
+def origins(catalog: Catalog, config: Config) -> list[int]:
+    """Which data set each picture of the catalog is from: 0 for the split's own, then those of `data.extra`."""
+    roots = [extra.root for extra in config.data.extra]
+    return [
+        next((number for number, root in enumerate(roots, 1) if item.path.is_relative_to(root)), 0)
+        for item in catalog.items
+    ]
 
 
 @torch.no_grad()
@@ -137,20 +147,20 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
     selected: dict[Modality, Source] = {}
-    for modality, (views, names, *_) in features.items():
+    for modality, (views, names, _, _, origin_of) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
+        origin = torch.tensor([origin_of[row] if origin_of else 0 for row in rows])
         chosen = views[rows]
-        selected[modality] = (
-            LiveViews(chosen, labels) if isinstance(chosen, LivePictures) else CachedViews(chosen, labels)
-        )
+        kind = LiveViews if isinstance(chosen, LivePictures) else CachedViews
+        selected[modality] = kind(chosen, labels, origin)
     return selected
 
 
 def by_another_hand(features: NamedFeatures) -> NamedFeatures:
     """The features without the photos that share their instance with a sketch."""
     drawn = set(features["sketch"].instances) - {None}
-    views, classes, instances, statistics = features["photo"]
+    views, classes, instances, statistics, _ = features["photo"]
     rows = [row for row, instance in enumerate(instances) if instance not in drawn]
     photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows], statistics)
     return {"sketch": features["sketch"], "photo": photos}

@@ -21,7 +21,7 @@ def cached(counts: list[int], sign: int) -> CachedViews:
     code = 100 * label[:, None] + 10 * picture[:, None] + torch.arange(VIEWS)  # (N, V)
     maps = (sign * (code + 1)).half()[:, :, None, None, None].expand(-1, -1, 2, 4, 4)  # +1: zero has no sign
     shuffled = torch.randperm(len(label), generator=torch.Generator().manual_seed(0))
-    return CachedViews(maps[shuffled], label[shuffled])
+    return CachedViews(maps[shuffled], label[shuffled], torch.zeros_like(label))
 
 
 def batches(
@@ -126,7 +126,8 @@ def live(folder: Path, modality: Modality, counts: list[int]) -> LiveViews:
             Image.new("RGB", (20, 20), (60 * number,) * 3).save(path)
             items.append(Item(path, str(number), modality))
             labels.append(number)
-    return LiveViews(LivePictures(items, ViewSettings(16, False, views=0, units=0)), torch.tensor(labels))
+    pictures = LivePictures(items, ViewSettings(16, False, views=0, units=0))
+    return LiveViews(pictures, torch.tensor(labels), torch.zeros(len(labels)))
 
 
 @pytest.fixture

@@ -10,13 +10,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+NONE = torch.empty(0, dtype=torch.long)
+
 
 class Pairs(NamedTuple):
-    """A batch: sketch i and photo i are of class `label[i]`, so that each sketch can guide its photo."""
+    """A batch of `B` pairs: sketch i and photo i are of class `label[i]`, so that each sketch can guide its photo.
 
-    sketch: Tensor  # (B, C, h, w)
-    photo: Tensor  # (B, C, h, w)
+    After the pairs come `R` sketches and `T` photos without a counterpart, of classes that have only the one.
+    """
+
+    sketch: Tensor  # (B + R, C, h, w)
+    photo: Tensor  # (B + T, C, h, w)
     label: Tensor  # (B,)
+    lone_sketch_label: Tensor = NONE  # (R,)
+    lone_photo_label: Tensor = NONE  # (T,)
 
 
 class Source(Protocol):
@@ -25,6 +32,10 @@ class Source(Protocol):
     @property
     def label(self) -> Tensor:
         """Class numbers (N,)."""
+
+    @property
+    def origin(self) -> Tensor:
+        """The number of the data set that each picture is from (N,)."""
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         """Random versions of the pictures with these numbers (B,): maps (B, C, h, w)."""
@@ -38,6 +49,7 @@ class CachedViews(NamedTuple):
 
     maps: Tensor  # (N, V, C, h, w)
     label: Tensor  # (N,)
+    origin: Tensor  # (N,)
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         views = torch.randint(self.maps.shape[1], picked.shape, generator=generator)
@@ -50,9 +62,10 @@ class CachedViews(NamedTuple):
 class BalancedPairs(IterableDataset[Pairs]):
     """One epoch of batches, each with `classes_per_batch` classes and `pairs_per_class` pairs of each.
 
-    Every class comes equally often, whatever its number of pictures; within a class, pictures and their views are
+    Every class comes equally often, whatever its number of pictures; of one that has only sketches, or only photos, so
+    many of these come. Within a class every data set that has it comes equally often; its pictures and their views are
     drawn at random with replacement. The order depends on `seed` and `epoch` alone, so a resumed run repeats it.
-    The length is what shows as many pairs as the larger modality has pictures.
+    There are `batches` of them, by default what shows as many pairs as the larger modality has pictures.
     """
 
     def __init__(
@@ -63,19 +76,22 @@ class BalancedPairs(IterableDataset[Pairs]):
         pairs_per_class: int,
         seed: int,
         epoch: int,
+        batches: int | None = None,
     ) -> None:
         self.sketches, self.photos = sketches, photos
-        self.classes = int(sketches.label.max()) + 1
+        self.classes = int(max(sketches.label.max(), photos.label.max())) + 1
         self.classes_per_batch = min(classes_per_batch, self.classes)
         self.pairs_per_class = pairs_per_class
         self.start = 1_000_003 * seed + epoch
+        self.batches = batches
         self.generator = torch.Generator()
         self.members = [
-            [torch.nonzero(modality.label == number).flatten() for number in range(self.classes)]
-            for modality in (sketches, photos)
+            [_by_origin(modality, number) for number in range(self.classes)] for modality in (sketches, photos)
         ]
 
     def __len__(self) -> int:
+        if self.batches is not None:
+            return self.batches
         pictures = max(len(self.sketches.label), len(self.photos.label))
         return -(-pictures // (self.classes_per_batch * self.pairs_per_class))
 
@@ -88,12 +104,36 @@ class BalancedPairs(IterableDataset[Pairs]):
                 again = torch.isin(fresh, waiting)  # these come last, so that no class is twice in a batch
                 waiting = torch.cat([waiting, fresh[~again], fresh[again]])
             chosen, waiting = waiting[: self.classes_per_batch], waiting[self.classes_per_batch :]
-            label = chosen.repeat_interleave(self.pairs_per_class)  # (B,)
-            yield Pairs(self._draw(0, label), self._draw(1, label), label)
+            yield self._batch(chosen.tolist())
+
+    def _batch(self, chosen: list[int]) -> Pairs:
+        has = [[bool(members[number]) for number in chosen] for members in self.members]
+        pairs = [number for number, *both in zip(chosen, *has, strict=True) if all(both)]
+        lone = [
+            [number for number, own, other in zip(chosen, has[side], has[1 - side], strict=True) if own and not other]
+            for side in (0, 1)
+        ]
+        label, *lone_labels = (
+            torch.tensor(numbers, dtype=torch.long).repeat_interleave(self.pairs_per_class)
+            for numbers in (pairs, *lone)
+        )  # (B,), (R,), (T,)
+        sketch, photo = (self._draw(side, torch.cat([label, lone_labels[side]])) for side in (0, 1))
+        return Pairs(sketch, photo, label, *lone_labels)
 
     def _draw(self, side: int, label: Tensor) -> Tensor:
-        picked = torch.stack([self._one_of(self.members[side][number]) for number in label.tolist()])
+        members = self.members[side]
+        picked = torch.tensor([self._one_of(members[number]) for number in label.tolist()], dtype=torch.long)
         return (self.sketches, self.photos)[side].draw(picked, self.generator)
 
-    def _one_of(self, members: Tensor) -> Tensor:
-        return members[torch.randint(len(members), (), generator=self.generator)]
+    def _one_of(self, origins: list[Tensor]) -> int:
+        members = origins[self._below(len(origins))] if len(origins) > 1 else origins[0]
+        return int(members[self._below(len(members))])
+
+    def _below(self, end: int) -> int:
+        return int(torch.randint(end, (), generator=self.generator))
+
+
+def _by_origin(source: Source, number: int) -> list[Tensor]:
+    """The pictures of one class, one tensor of rows for each data set that has some."""
+    rows = torch.nonzero(source.label == number).flatten()
+    return [rows[source.origin[rows] == origin] for origin in source.origin[rows].unique()]

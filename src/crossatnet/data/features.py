@@ -69,6 +69,7 @@ class LiveViews(NamedTuple):
 
     pictures: LivePictures
     label: Tensor  # (N,)
+    origin: Tensor  # (N,)
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         seeds = torch.randint(2**62, picked.shape, generator=generator)
