@@ -285,7 +285,7 @@ def test_the_order_of_the_batch_changes_nothing() -> None:
     network, objective = build(loss_config(**ALL))
     batch = batch_of(network, FORMS["plain"])
     order = torch.randperm(len(LABEL), generator=torch.Generator().manual_seed(0))
-    shuffled = objective(network, Pairs(*(part[order] for part in batch)))
+    shuffled = objective(network, Pairs(*(part[order] for part in batch[:3])))
     for name, term in objective(network, batch).items():
         torch.testing.assert_close(shuffled[name], term)
 

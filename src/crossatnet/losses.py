@@ -57,7 +57,8 @@ def cross_modal_triplet(
       there are none.
 
     The abstract asks for a cross-modal triplet; both directions are the sibling paper's (ZSCMR); mining and $\Delta$,
-    a margin to grow with semantic distance and to fall below every similarity for relatives, are ours. "semi-hard" and "all" hold N x B numbers.
+    a margin to grow with semantic distance and to fall below every similarity for relatives, are ours. "semi-hard" and
+    "all" hold N x B numbers.
 
     Args: sketch and photo (B, D), row i of both of class label[i]; label (B,); margin m in cosine; class_margin
     $\Delta$ (K, K), row the anchor's class and column the negative's; None adds nothing. Returns a

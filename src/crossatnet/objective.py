@@ -1,6 +1,7 @@
 """What training minimises: the weighted terms of one batch, and the parts of the model that only training needs.
 
-Shapes: `B` pairs in a batch, `R` lone sketches, `T` lone photos, `K` classes, `C h w` the backbone's map, `D` the shared space.
+Shapes: `B` pairs in a batch, `R` lone sketches, `T` lone photos, `K` classes, `C h w` the backbone's map, `D` the
+shared space.
 """
 
 import copy

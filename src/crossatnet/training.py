@@ -11,7 +11,7 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, save_checkpoint
+from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, locate, read_record, save_checkpoint
 from crossatnet.config import Config
 from crossatnet.data.batches import BalancedPairs, Pairs, Source
 from crossatnet.data.extra import seen_catalog
 from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
-from crossatnet.data.names import ALIASES
+from crossatnet.data.names import ALIASES, are_related
+from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
 from crossatnet.model.hashing import directions_of, itq, learned
 from crossatnet.model.interface import MODALITIES
@@ -188,7 +189,8 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     """Train by `config` and write the checkpoint folder `output`; a killed run is resumed by the same call.
 
     1. Hold `data.validation_classes` SEEN classes out and record their mAP@all after every epoch.
-    2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs.
+    2. Take the best epoch; with `train.refit`, train afresh on all seen classes for that many epochs. Without classes
+       held out there is one run, on all seen classes, for `train.epochs`.
     3. Whiten the space and fit the hash codes, both on the training embeddings, and save, with a record of every
        picture and class it had.
 
@@ -199,20 +201,21 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         shutil.rmtree(output / "run", ignore_errors=True)  # left by a kill between saving and tidying up
         return output
     catalog, split, seen = seen_catalog(config.data, quiet)
-    _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
+    check_start(config, split)
+    held_out = split.hold_out(config.data.validation_classes, config.train.seed)[1]
     features = seen_features(config, catalog, quiet)
     pictures = fingerprints(catalog, quiet)
     _begin(config, output)
 
-    chosen_on = tuple(name for name in seen if name not in held_out)
-    network, selection = fit(config, features, chosen_on, held_out, output / "run" / "selection", quiet=quiet)
-    best = max(selection, key=lambda record: record["validation_map"])
+    chosen_on = tuple(name for name in seen if name not in held_out and not is_kin(name, split.seen_set, held_out))
+    history: list[dict[str, Any]]
+    network, history = fit(config, features, chosen_on, held_out, output / "run" / "selection", quiet=quiet)
+    best = max(history, key=lambda record: record.get("validation_map", record["epoch"]))
     epochs, training_classes = int(best["epoch"]), chosen_on
-    history: list[dict[str, Any]] = [*selection]
-    if config.train.refit:
+    if config.train.refit and held_out:
         training_classes = seen
         network, refit = fit(config, features, seen, (), output / "run" / "refit", epochs, quiet)
-        history = [{"phase": "selection", **record} for record in selection]
+        history = [{"phase": "selection", **record} for record in history]
         history += [{"phase": "refit", **record} for record in refit]
     embeddings, labels = training_embeddings(network, config, class_features(features, training_classes))
     embeddings = whiten(network, config, embeddings, labels)
@@ -226,12 +229,31 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         validation_classes=held_out,
         seed=config.train.seed,
         epochs=epochs,
-        validation_map=best["validation_map"],
+        validation_map=best.get("validation_map"),
     )
     record = training_record(config, pictures, training_classes, held_out)
     save_checkpoint(output, network, config.name, provenance, history, record)
     shutil.rmtree(output / "run")
     return output
+
+
+def is_kin(name: str, own: Collection[str], held_out: Collection[str]) -> bool:
+    """Whether a class that is none of the split's own would give away a held-out one."""
+    return name not in own and any(are_related(name, other) for other in held_out)
+
+
+def check_start(config: Config, split: Split) -> None:
+    """Raise `UserError` if the checkpoint to start from has seen a class that the split keeps unseen."""
+    if not config.train.start:
+        return
+    folder = locate(config.train.start)
+    record = read_record(folder)
+    if record is None:
+        raise UserError(
+            f"train.start {config.train.start} has no {folder / 'record.json'}: nobody knows what it has seen"
+        )
+    if seen := sorted(split.unseen_set & {*record.pictures}):
+        raise UserError(f"train.start {config.train.start} has seen {', '.join(seen)}, unseen in {split.name}")
 
 
 def training_record(
@@ -240,7 +262,7 @@ def training_record(
     """What `train` has read: all `pictures`, to train a network on these `classes` and to choose the epoch."""
     semantic = config.semantics.prototypes == "graph" or config.loss.semantic_margin > 0
     other_names = {name: tuple(alias for alias, of in ALIASES.items() if of == name) for name in pictures}
-    return TrainingRecord(
+    record = TrainingRecord(
         pictures={**pictures},
         training_classes=classes,
         selection_classes=held_out,
@@ -250,6 +272,8 @@ def training_record(
         hash_code_classes=classes,
         aliases={name: other for name, other in other_names.items() if other},
     )
+    before = read_record(locate(config.train.start)) if config.train.start else None
+    return record if before is None else record.after(before)
 
 
 def fit(
@@ -277,8 +301,9 @@ def fit(
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
     passed = passed_units(network, config)
-    for modality in MODALITIES:
-        network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
+    if not config.train.start:
+        for modality in MODALITIES:
+            network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
     module = Training(network.train(), config, classes, training, validation)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet)

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -79,15 +79,6 @@ class Catalog:
         ]
         return Catalog(
             tuple(self.items[index] for index in keep), tuple(self.hashes[index] for index in keep), root=self.root
-        )
-
-    def without(self, places: Container[str]) -> "Catalog":
-        """The part without the pictures at these places (`Item.place`)."""
-        keep = [index for index, item in enumerate(self.items) if item.place(self.root) not in places]
-        return replace(
-            self,
-            items=tuple(self.items[index] for index in keep),
-            hashes=tuple(self.hashes[index] for index in keep),
         )
 
     def joined(self, other: "Catalog") -> "Catalog":

@@ -1,11 +1,14 @@
 """The training catalog: the split's seen classes, and what may be added to them from further data sets."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from crossatnet.config import DataConfig
-from crossatnet.data.catalog import Catalog
+from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.layouts import list_classes, read_catalog
 from crossatnet.data.names import are_related, canonical
 from crossatnet.data.splits import EVERYTHING, Split, load_split
@@ -42,12 +45,13 @@ def seen_catalog(config: DataConfig, quiet: bool) -> tuple[Catalog, Split, tuple
     and for a further data set that has nothing to add.
     """
     left_out = LeftOut.read(config.leave_out)
+    read = partial(read_catalog, quiet=quiet, choose=partial(chosen, left_out=left_out, most=config.most_pictures))
     if config.split == EVERYTHING:
-        catalog = read_catalog(config.root, config.layout, quiet).without(left_out.places)
+        catalog = read(config.root, config.layout)
         split = Split(EVERYTHING, tuple(name for name in _with_both(catalog) if name not in left_out.classes), ())
     else:
         split = load_split(config.split)
-        catalog = read_catalog(config.root, config.layout, quiet, classes=split.seen).without(left_out.places)
+        catalog = read(config.root, config.layout, classes=split.seen)
         catalog.require(split.seen, "training")
     forbidden = {*split.unseen, *left_out.classes}
     for extra in config.extra:
@@ -58,11 +62,28 @@ def seen_catalog(config: DataConfig, quiet: bool) -> tuple[Catalog, Split, tuple
                 f"{extra.root}: every class is unseen in the split {split.name}, or related to an unseen one; take this"
                 " data set out of data.extra"
             )
-        more = read_catalog(extra.root, extra.layout, quiet, classes=allowed).without(left_out.places)
-        catalog = catalog.joined(more)
+        catalog = catalog.joined(read(extra.root, extra.layout, classes=allowed))
     offer: Callable[[Catalog], Collection[str]] = Catalog.counts if config.one_sided else _with_both
     seen = (*split.seen, *(name for name in offer(catalog) if name not in split.seen_set | left_out.classes))
     return catalog.select(seen), split, seen
+
+
+def chosen(items: list[Item], root: Path, left_out: LeftOut, most: int | None) -> list[Item]:
+    """The pictures under a root that training reads: none left out, and at most `most` of a class and modality.
+
+    Which ones, the digest of their places decides.
+    """
+    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in items:
+        if item.place(root) not in left_out.places:
+            groups[canonical(item.class_name), item.modality].append(item)
+    ordered = (sorted(group, key=lambda item: _digest(item.place(root))) for group in groups.values())
+    kept = {item for group in ordered for item in group[:most]}
+    return [item for item in items if item in kept]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _with_both(catalog: Catalog) -> list[str]:

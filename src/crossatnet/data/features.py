@@ -19,9 +19,9 @@ from torch import Tensor
 
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, open_item
+from crossatnet.data.hands import vary
 from crossatnet.data.images import prepare
 from crossatnet.data.prefetch import read_ahead
-from crossatnet.data.transforms import augment
 from crossatnet.progress import track
 
 RECIPE = 3  # raise it whenever the same settings would give other features, so that stale caches are not used
@@ -38,6 +38,7 @@ class ViewSettings:
     views: int
     units: int  # of the backbone, its first ones, that make the map
     precision: str = "32-true"  # of the computation
+    hands: float = 0.0  # share of the augmented versions that are drawn, or taken, in another way
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class LivePictures:
         item = self.items[number]
         image = open_item(item)
         if seed is not None:
-            image = augment(image, item.modality, np.random.default_rng(seed))
+            image = vary(image, item.modality, np.random.default_rng(seed), self.settings.hands)
         return prepare(image, item.modality, self.settings.image_size, self.settings.fit_strokes)
 
 
@@ -132,7 +133,7 @@ def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
     views = [image]
     for view in range(1, settings.views):
         seed = hashlib.sha256(f"{view}/{digest}".encode()).digest()
-        views.append(augment(image, item.modality, np.random.default_rng(list(seed))))
+        views.append(vary(image, item.modality, np.random.default_rng(list(seed)), settings.hands))
     return np.stack([prepare(view, item.modality, settings.image_size, settings.fit_strokes) for view in views])
 
 

@@ -14,8 +14,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from crossatnet.data.images import PAPER
+from crossatnet.data.images import PAPER, Modality
+from crossatnet.data.snapshots import snapshot
 from crossatnet.data.tracing import resampled, thin, trace
+from crossatnet.data.transforms import augment
 
 Stroke = NDArray[np.float32]
 
@@ -39,6 +41,16 @@ FAINT = 0.5  # which goes on where it is at least so steep, as a share,
 FAINTEST = 12.0  # and in grey levels
 LENGTH_KEPT = (0.4, 1.0)  # of the length of all edges, the longest strokes first
 SHORTEST_EDGE = 0.05  # as a share of the side
+
+
+def vary(image: Image.Image, modality: Modality, random: Generator, hands: float = 0.0) -> Image.Image:
+    """A version of an RGB picture to train on: `augment`, and before it, for a share `hands`, more.
+
+    These sketches are drawn again by another hand, and these photos taken another way.
+    """
+    if hands and random.random() < hands:
+        image = redraw(image, random) if modality == "sketch" else snapshot(image, random)
+    return augment(image, modality, random)
 
 
 def redraw(image: Image.Image, random: Generator) -> Image.Image:

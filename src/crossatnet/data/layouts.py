@@ -96,9 +96,15 @@ def list_classes(root: Path, layout: str) -> set[str]:
 
 
 def read_catalog(
-    root: Path | None, layout: str, quiet: bool = False, classes: Collection[str] | None = None
+    root: Path | None,
+    layout: str,
+    quiet: bool = False,
+    classes: Collection[str] | None = None,
+    choose: Callable[[list[Item], Path], list[Item]] | None = None,
 ) -> Catalog:
     """List and check the pictures of a data set; with `classes` (canonical names), only theirs are opened.
+
+    With `choose` only what it gives, of the pictures listed and their root, is opened.
 
     Without a root the quickstart set is built in the cache directory; other layouts need one. Raises `UserError` for
     a missing, empty or differently laid-out root.
@@ -109,6 +115,8 @@ def read_catalog(
     listed = list(LAYOUTS[layout](root))
     wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
     items = [drawing for item in wanted for drawing in _drawings(item)]
+    if choose is not None:
+        items = choose(items, root)
     if listed and not wanted:
         raise UserError(f"'{root}' has none of the classes asked for; is it the data set that the split was made for?")
     if not items:
