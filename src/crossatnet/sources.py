@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from crossatnet.allocator import keep_freed_memory
-from crossatnet.checkpoint import load_checkpoint
 from crossatnet.config import Config
 from crossatnet.data.batches import CachedViews, Source
 from crossatnet.data.catalog import Catalog
@@ -26,7 +25,6 @@ from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet, digest
 
 BATCH = 128  # pictures that tell statistics at a time
-STATISTICS = ("running_mean", "running_var")
 ADAPTED = 1280  # pictures that tell batch-norm statistics
 
 
@@ -45,8 +43,6 @@ NamedFeatures = Mapping[Modality, NamedViews]
 
 def start_network(config: Config) -> CrossATNet:
     """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
-
-    With `train.start` all of it is that checkpoint's. Raises `UserError` for one of another network.
     What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
     """
     keep_freed_memory()
@@ -59,15 +55,8 @@ def start_network(config: Config) -> CrossATNet:
         loaded = TransformersBackbone.load(config.model.backbone)
         stored = {"backbone": Path(config.model.backbone).name, "backbone_config": loaded.config}
         network, pretrained = CrossATNet(config.model.model_copy(update=stored)), loaded
-    if config.train.start:
-        state = load_checkpoint(config.train.start).distinct_state()
-        try:
-            network.load_distinct_state(state)
-        except RuntimeError as error:
-            raise UserError(f"train.start {config.train.start} has another network than the config's model") from error
     for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
-        if not config.train.start:
-            backbone.load_state_dict(pretrained.state_dict())
+        backbone.load_state_dict(pretrained.state_dict())
         for unit in backbone.chain()[: frozen_units(network, config)]:
             unit.requires_grad_(False)
     return network
@@ -101,14 +90,13 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
         pictures = LivePictures(part.items, settings)
         views: Tensor | LivePictures = pictures
         statistics = {}
-        if config.train.start:
-            statistics = statistics_of(network.encoder(modality))
-        elif modality == "sketch" and config.model.sketch_statistics:
+        if modality == "sketch" and config.model.sketch_statistics:
             statistics = own_statistics(network.encoder(modality), pictures, config.model.sketch_statistics)
             network.encoder(modality).load_state_dict(statistics, strict=False)
         if config.train.views:
             backbone = network.encoder(modality)
-            fingerprint = digest(backbone, json.dumps(backbone.config, sort_keys=True))
+            passed = nn.ModuleList(backbone.chain()[: settings.units])
+            fingerprint = digest(passed, json.dumps(backbone.config, sort_keys=True))
             early = torch.autocast(best_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
                 partial(backbone.early, units=settings.units)
             )
@@ -124,11 +112,6 @@ def origins(catalog: Catalog, config: Config) -> list[int]:
         next((number for number, root in enumerate(roots, 1) if item.path.is_relative_to(root)), 0)
         for item in catalog.items
     ]
-
-
-def statistics_of(backbone: Backbone) -> dict[str, Tensor]:
-    """What batch normalisation has, by name."""
-    return {name: value.cpu() for name, value in backbone.named_buffers() if name.endswith(STATISTICS)}
 
 
 @torch.no_grad()
@@ -157,7 +140,7 @@ def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> 
     return {
         name: torch.lerp(had, own[name], share).cpu()
         for name, had in backbone.named_buffers()
-        if name.endswith(STATISTICS)
+        if name.endswith(("running_mean", "running_var"))
     }
 
 

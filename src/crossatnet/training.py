@@ -25,14 +25,13 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, locate, read_record, save_checkpoint
+from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, save_checkpoint
 from crossatnet.config import Config
 from crossatnet.data.batches import BalancedPairs, Pairs, Source
 from crossatnet.data.extra import seen_catalog
 from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES, are_related
-from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
 from crossatnet.model.hashing import directions_of, itq, learned
 from crossatnet.model.interface import MODALITIES
@@ -201,7 +200,6 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         shutil.rmtree(output / "run", ignore_errors=True)  # left by a kill between saving and tidying up
         return output
     catalog, split, seen = seen_catalog(config.data, quiet)
-    check_start(config, split)
     held_out = split.hold_out(config.data.validation_classes, config.train.seed)[1]
     features = seen_features(config, catalog, quiet)
     pictures = fingerprints(catalog, quiet)
@@ -242,27 +240,13 @@ def is_kin(name: str, own: Collection[str], held_out: Collection[str]) -> bool:
     return name not in own and any(are_related(name, other) for other in held_out)
 
 
-def check_start(config: Config, split: Split) -> None:
-    """Raise `UserError` if the checkpoint to start from has seen a class that the split keeps unseen."""
-    if not config.train.start:
-        return
-    folder = locate(config.train.start)
-    record = read_record(folder)
-    if record is None:
-        raise UserError(
-            f"train.start {config.train.start} has no {folder / 'record.json'}: nobody knows what it has seen"
-        )
-    if seen := sorted(split.unseen_set & {*record.pictures}):
-        raise UserError(f"train.start {config.train.start} has seen {', '.join(seen)}, unseen in {split.name}")
-
-
 def training_record(
     config: Config, pictures: Mapping[str, ClassPictures], classes: tuple[str, ...], held_out: tuple[str, ...]
 ) -> TrainingRecord:
     """What `train` has read: all `pictures`, to train a network on these `classes` and to choose the epoch."""
     semantic = config.semantics.prototypes == "graph" or config.loss.semantic_margin > 0
     other_names = {name: tuple(alias for alias, of in ALIASES.items() if of == name) for name in pictures}
-    record = TrainingRecord(
+    return TrainingRecord(
         pictures={**pictures},
         training_classes=classes,
         selection_classes=held_out,
@@ -272,8 +256,6 @@ def training_record(
         hash_code_classes=classes,
         aliases={name: other for name, other in other_names.items() if other},
     )
-    before = read_record(locate(config.train.start)) if config.train.start else None
-    return record if before is None else record.after(before)
 
 
 def fit(
@@ -301,9 +283,8 @@ def fit(
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
     passed = passed_units(network, config)
-    if not config.train.start:
-        for modality in MODALITIES:
-            network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
+    for modality in MODALITIES:
+        network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
     module = Training(network.train(), config, classes, training, validation)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet)
