@@ -21,7 +21,7 @@ from crossatnet.model.attention import CrossModalAttention, Pooled
 from crossatnet.model.backbone import Backbone, ImageNetClassifier
 from crossatnet.model.network import MODALITIES, CrossATNet
 from crossatnet.model.prototypes import FreePrototypes, GraphPrototypes
-from crossatnet.objective import Objective, Teacher, agreement, hardest_rival
+from crossatnet.objective import Objective, Teacher, agreement, hardest_rival, relatives
 from crossatnet.semantics.graph import class_graph
 from crossatnet.semantics.vectors import class_vectors
 from crossatnet.sources import start_network
@@ -630,3 +630,42 @@ def test_a_seed_settles_the_loss() -> None:
 
     assert loss(0) == loss(0)
     assert loss(0) != loss(1)
+
+
+def test_lone_pictures_count_in_the_classification_alone() -> None:
+    """A sketch and a photo without a counterpart: the classification is the mean over all six and them."""
+    network, objective = build(loss_config(classification=1.0, triplet=2.0, guided=0.5, agreement=0.5))
+    batch = batch_of(network, FORMS["plain"])
+    extended = Pairs(
+        torch.cat([batch.sketch, batch.sketch[:1].flip(3)]),
+        torch.cat([batch.photo, batch.photo[1:2].flip(3)]),
+        batch.label,
+        torch.tensor([0]),
+        torch.tensor([1]),
+    )
+    plain, more = objective(network, batch), objective(network, extended)
+    for name in ("triplet", "guided", "agreement"):
+        torch.testing.assert_close(more[name], plain[name])
+    parts = [
+        losses.classification(
+            network.embed_map(network.encoder(modality).late(pictures, 0), modality),
+            objective.prototypes(),
+            labels,
+            objective.weights.temperature,
+        )
+        for modality, pictures, labels in (
+            ("sketch", extended.sketch, torch.cat([batch.label, torch.tensor([0])])),
+            ("photo", extended.photo, torch.cat([batch.label, torch.tensor([1])])),
+        )
+    ]
+    torch.testing.assert_close(more["classification"], torch.stack(parts).mean())
+
+
+def test_relatives_by_name() -> None:
+    table = relatives(["bear", "panda", "airplane", "teddy_bear"])
+    assert table.tolist() == [
+        [False, True, False, True],
+        [True, False, False, True],
+        [False, False, False, False],
+        [True, True, False, False],
+    ]

@@ -152,3 +152,34 @@ def test_pairs_of_live_pictures_repeat(live_pairs: BalancedPairs, workers: int) 
         assert all(torch.equal(one, other) for one, other in zip(batch, same, strict=True))
     live_pairs.start += 1
     assert not torch.equal(next(iter(live_pairs)).photo, first[0].photo)
+
+
+def test_one_sided_classes_come_alone() -> None:
+    """Classes 0 and 1 have both, class 2 sketches only, class 3 photos only."""
+    source = batches([3, 1, 2, 0], [2, 1, 0, 4], classes=2, pairs=5)
+    alone = Counter[int]()
+    for batch in [*source, *source, *batches([3, 1, 2, 0], [2, 1, 0, 4], classes=2, pairs=5, epoch=1)]:
+        assert sorted(batch.label.tolist()) == [0] * 5 + [1] * 5
+        own = [batch.lone_sketch_label.tolist(), batch.lone_photo_label.tolist()]
+        assert own in ([[2] * 5, []], [[], [3] * 5])  # one for every two classes with both
+        for side, lone in zip(codes(batch), own, strict=True):
+            assert [code // 100 for code in side] == batch.label.tolist() + lone
+        alone.update(own[0] + own[1])
+    assert set(alone) <= {2, 3}
+
+
+def test_data_sets_come_equally_often_within_a_class() -> None:
+    sketches, photos = cached([100], 1), cached([100], -1)
+    origin = (sketches.maps[:, 0, 0, 0, 0] > 900).long()  # 90 pictures of one data set, 10 of the other
+    assert int(origin.sum()) == 10
+    source = BalancedPairs(sketches._replace(origin=origin), photos, 1, 1000, 0, 0)
+    drawn, _ = codes(next(iter(source)))
+    share = sum(code >= 900 for code in drawn) / len(drawn)
+    assert 0.45 < share < 0.55
+    (plain, _) = codes(next(iter(BalancedPairs(sketches, photos, 1, 1000, 0, 0))))
+    assert sum(code >= 900 for code in plain) / len(plain) < 0.15
+
+
+def test_a_number_of_batches_can_be_set() -> None:
+    source = BalancedPairs(cached([5, 5], 1), cached([5, 5], -1), 2, 1, 0, 0, batches=7)
+    assert len(source) == len(list(source)) == 7

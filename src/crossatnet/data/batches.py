@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+LONE_SHARE = 0.5  # classes with only sketches or only photos, for each class with both
 NONE = torch.empty(0, dtype=torch.long)
 
 
@@ -62,10 +63,11 @@ class CachedViews(NamedTuple):
 class BalancedPairs(IterableDataset[Pairs]):
     """One epoch of batches, each with `classes_per_batch` classes and `pairs_per_class` pairs of each.
 
-    Every class comes equally often, whatever its number of pictures; of one that has only sketches, or only photos, so
-    many of these come. Within a class every data set that has it comes equally often; its pictures and their views are
-    drawn at random with replacement. The order depends on `seed` and `epoch` alone, so a resumed run repeats it.
-    There are `batches` of them, by default what shows as many pairs as the larger modality has pictures.
+    For every two of them comes one class that has only sketches or only photos, if there are such, with as many of
+    these. Every class comes as often as others of its kind, whatever its number of pictures. Within a class every data
+    set that has it comes equally often; its pictures and their views are drawn at random with replacement. The order
+    depends on `seed` and `epoch` alone, so a resumed run repeats it. There are `batches` of them, by default what shows
+    as many pairs as the larger modality has pictures.
     """
 
     def __init__(
@@ -79,15 +81,15 @@ class BalancedPairs(IterableDataset[Pairs]):
         batches: int | None = None,
     ) -> None:
         self.sketches, self.photos = sketches, photos
-        self.classes = int(max(sketches.label.max(), photos.label.max())) + 1
-        self.classes_per_batch = min(classes_per_batch, self.classes)
+        self.members = [_members(modality) for modality in (sketches, photos)]
+        self.paired = sorted(self.members[0].keys() & self.members[1].keys())
+        self.lone = sorted(self.members[0].keys() ^ self.members[1].keys())
+        self.classes_per_batch = min(classes_per_batch, len(self.paired))
+        self.lone_per_batch = min(round(LONE_SHARE * self.classes_per_batch), len(self.lone))
         self.pairs_per_class = pairs_per_class
         self.start = 1_000_003 * seed + epoch
         self.batches = batches
         self.generator = torch.Generator()
-        self.members = [
-            [_by_origin(modality, number) for number in range(self.classes)] for modality in (sketches, photos)
-        ]
 
     def __len__(self) -> int:
         if self.batches is not None:
@@ -97,25 +99,27 @@ class BalancedPairs(IterableDataset[Pairs]):
 
     def __iter__(self) -> Iterator[Pairs]:
         self.generator.manual_seed(self.start)
-        waiting = torch.empty(0, dtype=torch.long)
+        paired = self._in_turn(self.paired, self.classes_per_batch)
+        lone = self._in_turn(self.lone, self.lone_per_batch)
         for _ in range(len(self)):
-            if len(waiting) < self.classes_per_batch:
-                fresh = torch.randperm(self.classes, generator=self.generator)
+            yield self._batch(next(paired), next(lone))
+
+    def _in_turn(self, classes: list[int], number: int) -> Iterator[list[int]]:
+        """So many of the classes at a time, without end: each as often as the others, none twice at a time."""
+        waiting = torch.empty(0, dtype=torch.long)
+        while True:
+            if len(waiting) < number:
+                fresh = torch.randperm(len(classes), generator=self.generator)
                 again = torch.isin(fresh, waiting)  # these come last, so that no class is twice in a batch
                 waiting = torch.cat([waiting, fresh[~again], fresh[again]])
-            chosen, waiting = waiting[: self.classes_per_batch], waiting[self.classes_per_batch :]
-            yield self._batch(chosen.tolist())
+            chosen, waiting = waiting[:number], waiting[number:]
+            yield [classes[place] for place in chosen.tolist()]
 
-    def _batch(self, chosen: list[int]) -> Pairs:
-        has = [[bool(members[number]) for number in chosen] for members in self.members]
-        pairs = [number for number, *both in zip(chosen, *has, strict=True) if all(both)]
-        lone = [
-            [number for number, own, other in zip(chosen, has[side], has[1 - side], strict=True) if own and not other]
-            for side in (0, 1)
-        ]
+    def _batch(self, paired: list[int], lone: list[int]) -> Pairs:
+        alone = [[number for number in lone if number in members] for members in self.members]
         label, *lone_labels = (
             torch.tensor(numbers, dtype=torch.long).repeat_interleave(self.pairs_per_class)
-            for numbers in (pairs, *lone)
+            for numbers in (paired, *alone)
         )  # (B,), (R,), (T,)
         sketch, photo = (self._draw(side, torch.cat([label, lone_labels[side]])) for side in (0, 1))
         return Pairs(sketch, photo, label, *lone_labels)
@@ -133,7 +137,10 @@ class BalancedPairs(IterableDataset[Pairs]):
         return int(torch.randint(end, (), generator=self.generator))
 
 
-def _by_origin(source: Source, number: int) -> list[Tensor]:
-    """The pictures of one class, one tensor of rows for each data set that has some."""
-    rows = torch.nonzero(source.label == number).flatten()
-    return [rows[source.origin[rows] == origin] for origin in source.origin[rows].unique()]
+def _members(source: Source) -> dict[int, list[Tensor]]:
+    """The pictures of each class that has some: one tensor of rows for each data set."""
+    members = {}
+    for number in source.label.unique().tolist():
+        rows = torch.nonzero(source.label == number).flatten()
+        members[number] = [rows[source.origin[rows] == origin] for origin in source.origin[rows].unique()]
+    return members
