@@ -77,7 +77,8 @@ class Cuts:
     @cached_property
     def whole(self) -> dict[Cut, frozenset[str]]:
         """The classes that are held out whole, by cut: those with drawings first, relatives together."""
-        photos, hands = defaultdict(int), defaultdict(set)
+        photos: dict[str, int] = defaultdict(int)
+        hands: dict[str, set[str]] = defaultdict(set)
         for picture in self.pictures:
             photos[picture.class_name] += picture.hand is None
             hands[picture.class_name] |= {picture.hand} if picture.hand else set()

@@ -96,6 +96,7 @@ class TrainingRecord(BaseModel):
     centring_classes: tuple[str, ...]  # whose pictures' mean feature is taken away
     statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
     hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes, and whitening, were fitted on
+    one_sided_classes: tuple[str, ...] = ()  # that had only sketches, or only photos
     aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
 
 

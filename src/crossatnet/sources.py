@@ -153,8 +153,10 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
         labels = torch.tensor([number[names[row]] for row in rows])
         origin = torch.tensor([origin_of[row] if origin_of else 0 for row in rows])
         chosen = views[rows]
-        kind = LiveViews if isinstance(chosen, LivePictures) else CachedViews
-        selected[modality] = kind(chosen, labels, origin)
+        if isinstance(chosen, LivePictures):
+            selected[modality] = LiveViews(chosen, labels, origin)
+        else:
+            selected[modality] = CachedViews(chosen, labels, origin)
     return selected
 
 

@@ -254,6 +254,7 @@ def training_record(
         centring_classes=classes,
         statistics_classes=tuple(pictures) if config.model.sketch_statistics else (),
         hash_code_classes=classes,
+        one_sided_classes=tuple(name for name in classes if not (pictures[name].sketch and pictures[name].photo)),
         aliases={name: other for name, other in other_names.items() if other},
     )
 

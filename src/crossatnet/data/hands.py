@@ -108,8 +108,8 @@ def draw(strokes: Sequence[Stroke], random: Generator) -> Image.Image:
     straight = random.random() < STRAIGHT_SHARE
     drawn = []
     for stroke in _kept(strokes, random):
-        coarse = resampled(stroke, step, random)
-        coarse = coarse + random.normal(0, TREMOR * SIDE * skill, coarse.shape)
+        even = resampled(stroke, step, random)
+        coarse = even + random.normal(0, TREMOR * SIDE * skill, even.shape)
         middle = coarse.mean(0)
         size = math.exp(random.normal(0, RESIZED * skill))
         coarse = (coarse - middle) * size + middle + random.normal(0, MISPLACED * SIDE * skill, 2)
@@ -134,8 +134,9 @@ def smooth(stroke: NDArray[np.float64]) -> NDArray[np.float64]:
 def bend(stroke: NDArray[np.float64], waves: NDArray[np.float64]) -> NDArray[np.float64]:
     """A stroke (P, 2) where long waves and an uneven scale move each place of the paper."""
     stretch, amplitude, phase = waves[0], waves[1], waves[2]  # each (2,)
-    moved = stroke * np.exp(stretch)
-    return moved + amplitude * np.sin(stroke[:, ::-1] / SIDE * 2 * math.pi + phase)
+    moved: NDArray[np.float64] = stroke * np.exp(stretch)
+    moved += amplitude * np.sin(stroke[:, ::-1] / SIDE * 2 * math.pi + phase)
+    return moved
 
 
 def pen(strokes: Sequence[NDArray[np.float64]], width: float) -> Image.Image:
