@@ -60,6 +60,30 @@ def figure(row: dict[str, Any], name: str) -> str:
     return f"{row['mean'][name]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
+def folder_table(report: dict[str, Any]) -> str:
+    """Success of drawings by each kind of hand in a folder of photos, one pair of columns a checkpoint."""
+    models = report["models"]
+    heads = " | ".join(f"{name} @1 | @10 | mAP" for name in models)
+    lines = [f"| things | drawn by | things, drawings | {heads} |", "|---|---|---|" + "---|" * (3 * len(models))]
+    for rows in zip(*(model["rows"] for model in models.values()), strict=True):
+        first = rows[0]
+        cells = [
+            f"{row['success@1']:.2f} | {row['success@10']:.2f}"
+            f" ({row['interval']['success@10'][0]:.2f} to {row['interval']['success@10'][1]:.2f}) | {row['mAP']:.2f}"
+            for row in rows
+        ]
+        lines.append(
+            f"| {'met' if first['met'] else 'never met'} | {first['hand']} | {first['things']}, {first['drawings']:,}"
+            f" | {' | '.join(cells)} |"
+        )
+    note = (
+        f"{report['photos']:,} photos of {report['things']} things, {len(report['whole'])} of them in no training."
+        " Means over things, with the middle 95% of means over things drawn again."
+    )
+    commands = "\n\n".join(f"`{model['command']}`, {model['date']}" for model in models.values())
+    return "\n".join([*lines, "", note, "", commands])
+
+
 def search_table(record: dict[str, Any]) -> str:
     """Two-stage search beside exact search, and what a gallery takes."""
     lines = [
@@ -312,6 +336,8 @@ def page_table(record: dict[str, Any]) -> str:
 
 
 KINDS = {
+    "folder-choosing": folder_table,
+    "folder-test": folder_table,
     "embed": embed_table,
     "latency": latency_table,
     "startup": startup_table,
