@@ -99,6 +99,27 @@ class TrainingRecord(BaseModel):
     one_sided_classes: tuple[str, ...] = ()  # that had only sketches, or only photos
     aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
 
+    def after(self, before: "TrainingRecord") -> "TrainingRecord":
+        """This record with all that the checkpoint from which training went on had read before.
+
+        Its classes are among those that centring, statistics and the graph know of; `training_classes` and
+        `selection_classes` stay those of this run.
+        """
+        none = ClassPictures()
+        names = sorted({*before.pictures, *self.pictures})
+        had = (*before.training_classes, *before.selection_classes)
+        return self.model_copy(
+            update={
+                "pictures": {
+                    name: before.pictures.get(name, none).joined(self.pictures.get(name, none)) for name in names
+                },
+                "aliases": before.aliases | self.aliases,
+                "graph_classes": tuple(dict.fromkeys((*self.graph_classes, *before.graph_classes))),
+                "centring_classes": tuple(dict.fromkeys((*self.centring_classes, *before.centring_classes, *had))),
+                "statistics_classes": tuple(dict.fromkeys((*self.statistics_classes, *before.statistics_classes))),
+            }
+        )
+
 
 class CheckpointConfig(BaseModel):
     """The contents of config.json."""

@@ -137,6 +137,9 @@ class TrainConfig(Settings):
     """Optimisation."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    start: str | None = Field(
+        default=None, description="a checkpoint to go on from, of the same network; the ImageNet weights by default"
+    )
     trainable_units: int = Field(
         default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossatnet.allocator import keep_freed_memory
+from crossatnet.checkpoint import load_checkpoint
 from crossatnet.config import Config
 from crossatnet.data.batches import CachedViews, Source
 from crossatnet.data.catalog import Catalog
@@ -60,6 +61,21 @@ def start_network(config: Config) -> CrossATNet:
         for unit in backbone.chain()[: frozen_units(network, config)]:
             unit.requires_grad_(False)
     return network
+
+
+def go_on_from(network: CrossATNet, source: str, frozen: int) -> None:
+    """Give a network all that a checkpoint has but its `frozen` first units, which are as they were in both.
+
+    Raises `UserError` for a checkpoint of another network.
+    """
+    units = [unit for modality in MODALITIES for unit in network.encoder(modality).chain()[:frozen]]
+    kept = {id(tensor) for unit in units for tensor in (*unit.parameters(), *unit.buffers())}
+    own = {name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if id(tensor) in kept}
+    state, given = network.distinct_state(), load_checkpoint(source).distinct_state()
+    try:
+        network.load_distinct_state({**given, **{name: state[name] for name in own & state.keys()}})
+    except RuntimeError as error:
+        raise UserError(f"train.start: {source} has another network than this config's") from error
 
 
 def frozen_units(network: CrossATNet, config: Config) -> int:

@@ -25,13 +25,14 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, save_checkpoint
+from crossatnet.checkpoint import Provenance, TrainingRecord, is_checkpoint, locate, read_record, save_checkpoint
 from crossatnet.config import Config
 from crossatnet.data.batches import BalancedPairs, Pairs, Source
 from crossatnet.data.extra import seen_catalog
 from crossatnet.data.fingerprints import ClassPictures, fingerprints
 from crossatnet.data.images import Modality
 from crossatnet.data.names import ALIASES, are_related
+from crossatnet.data.splits import Split
 from crossatnet.errors import UserError
 from crossatnet.model.hashing import directions_of, itq, learned
 from crossatnet.model.interface import MODALITIES
@@ -44,6 +45,8 @@ from crossatnet.sources import (
     best_device,
     by_another_hand,
     class_features,
+    frozen_units,
+    go_on_from,
     passed_units,
     seen_features,
     start_network,
@@ -201,6 +204,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         shutil.rmtree(output / "run", ignore_errors=True)  # left by a kill between saving and tidying up
         return output
     catalog, split, seen = seen_catalog(config.data, quiet)
+    before = record_before(config, split)
     held_out = split.hold_out(config.data.validation_classes, config.train.seed)[1]
     features = seen_features(config, catalog, quiet)
     pictures = fingerprints(catalog, quiet)
@@ -231,6 +235,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
         validation_map=best.get("validation_map"),
     )
     record = training_record(config, pictures, training_classes, held_out)
+    record = record.after(before) if before else record
     save_checkpoint(output, network, config.name, provenance, history, record)
     shutil.rmtree(output / "run")
     return output
@@ -239,6 +244,18 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 def is_kin(name: str, own: Collection[str], held_out: Collection[str]) -> bool:
     """Whether a class that is none of the split's own would give away a held-out one."""
     return name not in own and any(are_related(name, other) for other in held_out)
+
+
+def record_before(config: Config, split: Split) -> TrainingRecord | None:
+    """What the checkpoint to go on from has read; raises `UserError` if some of it is unseen in the split."""
+    if not config.train.start:
+        return None
+    record = read_record(locate(config.train.start))
+    if record is None:
+        raise UserError(f"train.start: {config.train.start} has no record.json, so nobody knows what it has read")
+    if seen := sorted(split.unseen_set & {*record.pictures}):
+        raise UserError(f"train.start: {config.train.start} has read {', '.join(seen)}, unseen in {split.name}")
+    return record
 
 
 def training_record(
@@ -278,6 +295,8 @@ def fit(
     network = start_network(config)
     for modality in MODALITIES:
         network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
+    if config.train.start:
+        go_on_from(network, config.train.start, frozen_units(network, config))
     network.to(best_device())
     training = class_features(features, classes)
     validation = None
@@ -285,7 +304,7 @@ def fit(
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
     passed = passed_units(network, config)
-    for modality in MODALITIES:
+    for modality in MODALITIES if not config.train.start else ():
         network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
     module = Training(network.train(), config, classes, training, validation)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
