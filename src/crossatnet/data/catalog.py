@@ -32,6 +32,11 @@ class Item:
     instance: str | None = None
     row: int | None = None
 
+    def place(self, root: Path) -> str:
+        """Where this picture lies, with the folder of its data set: `sketchy-mini/256x256/photo/...`, and its row."""
+        path = f"{root.name}/{self.path.relative_to(root).as_posix()}"
+        return path if self.row is None else f"{path}:{self.row + 1}"
+
     @property
     def label(self) -> str:
         """How messages name this picture."""

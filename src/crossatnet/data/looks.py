@@ -39,6 +39,16 @@ class ClassPictures(BaseModel):
     photo: tuple[Hexadecimal, ...] = ()
     look: tuple[Hexadecimal, ...] = ()
 
+    def joined(self, other: "ClassPictures") -> "ClassPictures":
+        """The pictures of both, each once."""
+        known = {*self.photo}
+        new = [(photo, look) for photo, look in zip(other.photo, other.look, strict=True) if photo not in known]
+        return ClassPictures(
+            sketch=tuple(dict.fromkeys((*self.sketch, *other.sketch))),
+            photo=(*self.photo, *(photo for photo, _ in new)),
+            look=(*self.look, *(look for _, look in new)),
+        )
+
 
 class Near(NamedTuple):
     """Pairs of photos that look alike, the most alike first: row numbers and Hamming distances, (P,) each."""
