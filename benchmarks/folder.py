@@ -110,7 +110,10 @@ def measure(options: argparse.Namespace) -> None:
         [picture.class_name for picture in folder.photos],
     )
     rows = summary(folder, figures)
-    words = [word.replace(str(options.data), "DATA") for word in sys.argv]
+    where = {str(options.data): "DATA", options.model: f"runs/{Path(options.model).name}"}  # nobody else's concern
+    if model.source == options.model:  # a packaged one
+        del where[options.model]
+    words = [where.get(word, word) for word in sys.argv]
     path = options.output or RESULTS / f"folder-{options.cut}.json"
     report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"models": {}}
     report |= {

@@ -104,12 +104,13 @@ def test_the_choosing_cut_shows_nothing_of_unseen_classes(rule: dict[str, Any], 
     assert {photo.class_name for photo in rule["Cuts"](places).folder("test").photos} >= {"camel", "songbird"}
 
 
-def test_the_table_sets_checkpoints_side_by_side() -> None:
+def test_the_table_sets_checkpoints_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     row = {"met": False, "hand": "children", "things": 3, "drawings": 1200, "success@1": 0.1, "success@10": 0.25}
     row |= {"mAP": 0.2, "interval": {"success@10": [0.2, 0.3]}}
     model = {"command": "python x", "date": "2026-01-02", "rows": [row]}
     report = {"photos": 2000, "things": 200, "whole": ["a"] * 40, "models": {"before": model, "after": model}}
-    lines = runpy.run_path(str(BENCHMARKS / "tables.py"))["folder_table"](report).splitlines()
+    lines = runpy.run_path(str(BENCHMARKS / "tables.py"))["rendered"]("folder-test", report).splitlines()
     cells = "0.10 | 0.25 (0.20 to 0.30) | 0.20"
     assert lines[2] == f"| never met | children | 3, 1,200 | {cells} | {cells} |"
     assert "2,000 photos of 200 things, 40 of them in no training" in lines[4]

@@ -1,4 +1,4 @@
-"""Drawing again, as another hand would: strokes found in a sketch, or in a photo, drawn anew.
+"""Drawing again, as another hand would: strokes found in a sketch, and drawn with other habits.
 
 Hands differ in how wide their lines are, how smooth, how far apart their points, how they tremble, where they leave
 gaps and stop early, what they leave out and how well they place one stroke beside the other.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from crossatnet.data.images import PAPER, Modality
 from crossatnet.data.snapshots import snapshot
@@ -35,12 +35,6 @@ BENT = 0.03  # amplitude of the waves that bend the whole drawing, as a share of
 DROPPED_SHARE, STOPPED_SHARE, GAP_SHARE = 0.08, 0.15, 0.1  # of the strokes, at most
 SHORTEST = 0.02  # strokes shorter than this share of the side are kept one time in two
 TEXTURED_SHARE = 0.2  # of the drawings: crayon or pencil
-PHOTO_BLURS = (0.006, 0.02)  # radius before edges are sought, as a share of the side
-EDGE_SHARES = (0.02, 0.08)  # of the pixels, the steepest ones, begin an edge,
-FAINT = 0.5  # which goes on where it is at least so steep, as a share,
-FAINTEST = 12.0  # and in grey levels
-LENGTH_KEPT = (0.4, 1.0)  # of the length of all edges, the longest strokes first
-SHORTEST_EDGE = 0.05  # as a share of the side
 
 
 def vary(image: Image.Image, modality: Modality, random: Generator, hands: float = 0.0) -> Image.Image:
@@ -59,15 +53,6 @@ def redraw(image: Image.Image, random: Generator) -> Image.Image:
     return draw(strokes, random) if strokes else image
 
 
-def sketch_photo(image: Image.Image, random: Generator) -> Image.Image:
-    """A drawing made from a photo: its edges at some level of detail, drawn by some hand: RGB, `SIDE` pixels square.
-
-    A photo without edges gives white paper.
-    """
-    strokes = edges_of(image, random)
-    return draw(strokes, random) if strokes else Image.new("RGB", (SIDE, SIDE), PAPER)
-
-
 def strokes_of(image: Image.Image) -> list[Stroke]:
     """The strokes of a dark-on-white sketch, in pixels of a square of `SIDE` that its longer side fills."""
     grey = np.asarray(_squared(image.convert("L"), 255), dtype=np.float32)
@@ -75,30 +60,6 @@ def strokes_of(image: Image.Image) -> list[Stroke]:
     if darkest > 200:
         return []
     return trace(thin(grey < 255 - FAINT_INK * (255 - darkest)))
-
-
-def edges_of(image: Image.Image, random: Generator) -> list[Stroke]:
-    """Strokes along the steepest edges of a photo, in pixels of a square of `SIDE` that its longer side fills."""
-    blur = ImageFilter.GaussianBlur(SIDE * random.uniform(*PHOTO_BLURS))
-    picture = _fitted(image.convert("RGB")).filter(blur)
-    pixels = np.pad(np.asarray(picture, dtype=np.float32), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    across, down = pixels[1:-1, 2:] - pixels[1:-1, :-2], pixels[2:, 1:-1] - pixels[:-2, 1:-1]  # (H, W, 3)
-    strength = np.sqrt((across**2 + down**2).max(2))  # (H, W)
-    flat = np.abs(across).max(2) > np.abs(down).max(2)
-    padded = np.pad(strength, 1)
-    crest = np.where(
-        flat,
-        (strength >= padded[1:-1, 2:]) & (strength > padded[1:-1, :-2]),
-        (strength >= padded[2:, 1:-1]) & (strength > padded[:-2, 1:-1]),
-    )
-    share = math.exp(random.uniform(*np.log(EDGE_SHARES)))
-    limit = max(FAINT * float(np.quantile(strength, 1 - share)), FAINTEST)
-    offset = ((SIDE - np.array(strength.shape[::-1])) / 2).astype(np.float32)
-    strokes = sorted(trace(thin(crest & (strength > limit))), key=_length, reverse=True)
-    lengths = np.array([_length(stroke) for stroke in strokes])
-    long = int((lengths >= SHORTEST_EDGE * SIDE).sum())
-    enough = np.searchsorted(np.cumsum(lengths[:long]), random.uniform(*LENGTH_KEPT) * lengths[:long].sum())
-    return [stroke + offset for stroke in strokes[: min(int(enough) + 1, long)]]
 
 
 def draw(strokes: Sequence[Stroke], random: Generator) -> Image.Image:

@@ -124,6 +124,13 @@ def list_items(root: Path, layout: str) -> list[Item]:
     """Every picture under a root as it is listed, none opened; of a file of strokes, every drawing.
 
     Raises `UserError` for an unknown layout or a missing root.
+
+    Example:
+        >>> from crossatnet.data.layouts import list_items
+        >>> (tmp_path / "photos" / "owl").mkdir(parents=True)
+        >>> photo.save("photos/owl/1.jpg")
+        >>> [(item.class_name, item.modality) for item in list_items(tmp_path, "folder")]
+        [('owl', 'photo')]
     """
     return [drawing for item in LAYOUTS[layout](_checked(root, layout)) for drawing in _drawings(item)]
 

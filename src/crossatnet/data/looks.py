@@ -40,7 +40,14 @@ class ClassPictures(BaseModel):
     look: tuple[Hexadecimal, ...] = ()
 
     def joined(self, other: "ClassPictures") -> "ClassPictures":
-        """The pictures of both, each once."""
+        """The pictures of both, each once.
+
+        Example:
+            >>> from crossatnet.data.looks import ClassPictures
+            >>> one, other = ClassPictures(sketch=("a" * 16,)), ClassPictures(sketch=("b" * 16, "a" * 16))
+            >>> len(one.joined(other).sketch)
+            2
+        """
         known = {*self.photo}
         new = [(photo, look) for photo, look in zip(other.photo, other.look, strict=True) if photo not in known]
         return ClassPictures(

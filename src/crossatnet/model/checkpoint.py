@@ -99,6 +99,13 @@ class TrainingRecord(BaseModel):
 
         Its classes are among those that centring, statistics and the graph know of; `training_classes` and
         `selection_classes` stay those of this run.
+
+        Example:
+            >>> from crossatnet.model.checkpoint import locate, read_record
+            >>> before, record = (read_record(locate(f"crossatnet-{name}")) for name in ("quickstart", "sketchy"))
+            >>> both = record.after(before)
+            >>> len(both.pictures) > len(record.pictures), both.training_classes == record.training_classes
+            (True, True)
         """
         none = ClassPictures()
         names = sorted({*before.pictures, *self.pictures})
