@@ -102,7 +102,7 @@ class TrainingRecord(BaseModel):
 
         Example:
             >>> from crossatnet.model.checkpoint import locate, read_record
-            >>> before, record = (read_record(locate(f"crossatnet-{name}")) for name in ("quickstart", "sketchy"))
+            >>> before, record = (read_record(locate(f"crossatnet-{name}")) for name in ("open", "sketchy"))
             >>> both = record.after(before)
             >>> len(both.pictures) > len(record.pictures), both.training_classes == record.training_classes
             (True, True)
