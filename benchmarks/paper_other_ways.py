@@ -1,4 +1,8 @@
-"""More ways a drawing arrives, with other faults and other parameters than `paper_ways`: measured, never tuned on."""
+"""More ways a drawing arrives, with other faults and other parameters than `paper_ways`.
+
+No number of the reading was fitted to them. They were looked at, twice: that the shadow of a hand was read as ink, and
+that the margin and the ends of tilted printed lines stayed, was seen here and mended as a kind.
+"""
 
 import math
 
