@@ -1,7 +1,8 @@
 """More ways a drawing arrives, with other faults and other parameters than `paper_ways`.
 
-No number of the reading was fitted to them. They were looked at, twice: that the shadow of a hand was read as ink, and
-that the margin and the ends of tilted printed lines stayed, was seen here and mended as a kind.
+They were kept apart while reading was written, but not wholly: all were looked at and measured once along the way. That
+the shadow of a hand was read as ink, and that a margin and the ends of tilted lines stayed, was seen here and mended as
+a kind; while the grain of crayon was worked on, smudged pencil, chalk on kraft paper and the notebook were measured too.
 """
 
 import math
