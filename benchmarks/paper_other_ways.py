@@ -1,8 +1,8 @@
 """More ways a drawing arrives, with other faults and other parameters than `paper_ways`.
 
-They were kept apart while reading was written, but not wholly: all were looked at and measured once along the way. That
+They were kept apart while reading was written, but not wholly: all were looked at and measured on the way. That
 the shadow of a hand was read as ink, and that a margin and the ends of tilted lines stayed, was seen here and mended as
-a kind; while the grain of crayon was worked on, smudged pencil, chalk on kraft paper and the notebook were measured too.
+the shadow of a hand was read as ink, and that a margin and the ends of tilted lines stayed, was seen here and mended
 """
 
 import math
