@@ -258,6 +258,13 @@ class Gallery:
         """What is searched for when drawings are asked, (Q, S, S, 3): white on black, as the network takes them.
 
         Raises `ImageError` for one that cannot be read, `NothingDrawnError` where nothing is drawn.
+
+        Example:
+            >>> from crossatnet import CrossATNet, Gallery
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> with Gallery.create(tmp_path / "read.gallery", model) as gallery:
+            ...     gallery.as_read(sketch).shape
+            (1, 224, 224, 3)
         """
         return self._pixels(drawing, "sketch")
 
