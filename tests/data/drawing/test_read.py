@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from crossatnet.data.drawing import read as drawing
 from crossatnet.data.drawing.read import NothingDrawnError, read_drawing
-from crossatnet.data.drawing.read import read as drawing
 from crossatnet.data.images import load_image, prepare
 from data.drawing.drawn import Ink, house, laid, overlap, picture
 
