@@ -112,6 +112,19 @@ def embed_facts(record: Record) -> Record:
     return {"ceilings": ceilings, "accuracy": found.format_map(record["map"]) if record["map"] else ""}
 
 
+def paper_rows(kind: str) -> Callable[[Record], Iterator[Record]]:
+    """The ways of one kind that a drawing arrives, and their mean."""
+
+    def rows(record: Record) -> Iterator[Record]:
+        ways = record["rows"][kind]
+        for way, figures in ways.items():
+            yield {"way": way, "before": figures["before"]["kept"], "now": figures["now"]["kept"]}
+        means = {when: sum(each[when]["kept"] for each in ways.values()) / len(ways) for when in ("before", "now")}
+        yield {"way": "**mean**", **means}
+
+    return rows
+
+
 def kills_facts(record: Record) -> Record:
     during = Counter(row["during"] for row in record["rounds"])
     return {
@@ -286,7 +299,20 @@ STARTUP_TABLE = Table(
     startup_rows,
 )
 
+PAPER_TABLES = tuple(
+    Table({heading: "{way}", "before": "{before:.2f}", "now": "{now:.2f}"}, paper_rows(kind))
+    for kind, heading in (("ways", "a drawing arrives"), ("other ways", "other ways, seen on the way"))
+)
+
+
 SECTIONS: dict[str, tuple[Section, ...]] = {
+    "paper": (
+        Section(
+            "Share of the {clean} drawings that find a right photo among the first ten of {photos:,} when they are clean"
+            " ({tried} were tried). One drawing is 3 points. {machine}; {date}.",
+            PAPER_TABLES,
+        ),
+    ),
     ZERO_SHOT: (
         Section(
             "{direction}, {setting}: {queries} queries, gallery of {gallery}, {classes} classes. Mean and standard"
