@@ -308,8 +308,8 @@ PAPER_TABLES = tuple(
 SECTIONS: dict[str, tuple[Section, ...]] = {
     "paper": (
         Section(
-            "Share of the {clean} drawings that find a right photo among the first ten of {photos:,} when they are clean"
-            " ({tried} were tried). One drawing is 3 points. {machine}; {date}.",
+            "Share kept of the {clean} drawings, of {tried}, that find a right photo among the first ten of {photos:,}"
+            " when they are clean. One drawing is 3 points. {machine}; {date}.",
             PAPER_TABLES,
         ),
     ),
