@@ -380,7 +380,7 @@ def test_a_stored_picture_finds_others_like_it(gallery: Gallery) -> None:
     with pytest.raises(CannotGuideError, match="needs a drawing"):
         gallery.find(stored, ranking="guided")
     gallery.store.remove([stored.facts.path])
-    with pytest.raises(PictureGoneError, match=r"02\.png: not in .*my\.gallery any more; search again"):
+    with pytest.raises(PictureGoneError, match=r"02\.png: no longer in .*my\.gallery; search again"):
         gallery.find(stored)
 
 
@@ -422,7 +422,7 @@ def test_attention_is_that_of_the_drawing_in_the_photo(gallery: Gallery, model: 
 
 
 def test_a_page_before_the_first_is_refused(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="offset is -1; pass over 0 hits or more"):
+    with pytest.raises(UserError, match="offset is -1; skip 0 hits or more"):
         gallery.find(sketch, 5, -1)
 
 
@@ -553,7 +553,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match=r"fake-0, which was not saved then; pass it to Gallery\.open"):
+    with pytest.raises(UserError, match=r"fake-0, which was not saved; pass it to Gallery\.open"):
         Gallery.open(gallery.store.name).search(np.zeros((8, 8), np.uint8))
 
 

@@ -77,7 +77,7 @@ def test_a_server_that_comes_back_costs_nothing_but_time(
 @pytest.mark.parametrize(
     ("code", "message", "told"),
     [
-        (100, "collection not found", "the gallery was deleted meanwhile; make it anew"),
+        (100, "collection not found", "the gallery was deleted meanwhile; make it again"),
         (1100, "the length (5000) of 0th string exceeds max length", r"Milvus fails: the length \(5000\).*; look into"),
         (
             65535,
