@@ -59,7 +59,7 @@ def _create_collection(connection: Connection, collection: str, schema: Any, vec
     from pymilvus import MilvusClient
 
     index = MilvusClient.prepare_index_params()
-    index.add_index(vector, index_type="BIN_FLAT", metric_type="HAMMING")  # exact; Milvus loads nothing without an index
+    index.add_index(vector, index_type="BIN_FLAT", metric_type="HAMMING")  # exact; Milvus loads none without index
     settings = {"schema": schema, "index_params": index, "consistency_level": "Strong", "num_shards": SHARDS}
     connection.call("create_collection", collection, **settings)
 
