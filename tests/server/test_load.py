@@ -218,7 +218,7 @@ def connected(clients: int) -> list[int]:
 
 
 def test_a_worker_that_has_a_connection_leaves_the_next_to_one_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SHYNESS_S", 3600.0)  # an hour: nobody takes a second one
+    monkeypatch.setattr(loop, "DELAY_S", 3600.0)  # an hour: nobody takes a second one
     monkeypatch.setattr(loop, "MOST_S", 3600.0)
     assert connected(2) == [1, 1]
 
