@@ -24,7 +24,7 @@ COOKIE = "crossatnet"
 COOKIE_SECONDS = 30 * 24 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/api/v1/health", "/login", "/plain.css"})  # all that needs no token
-PAGES = frozenset({"/", "/docs"})  # where people are sent to the login page; programs are refused everywhere
+PAGES = frozenset({"/", "/docs"})  # without the token, these send a browser to the login page instead of refusing it
 
 CONTENT_POLICY = "; ".join(
     (

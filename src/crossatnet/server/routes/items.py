@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/galleries", tags=["galleries and pictures"])
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "The picture."}}
 KEPT_SECONDS = 7 * 24 * 3600  # by browsers, for pictures with their version in the address
 
-Version = Annotated[str, Query(max_length=64, description="As in the item's addresses: lets browsers keep the picture.")]
+Version = Annotated[str, Query(max_length=64, description="As in the item's addresses: browsers may keep the picture.")]
 FileName = Annotated[str, Query(max_length=200, description="What to call the file; made safe.")]
 NewClass = Annotated[str | None, Query(min_length=1, max_length=100, description="The picture's class, if it has one.")]
 
