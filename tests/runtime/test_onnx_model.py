@@ -178,9 +178,9 @@ def own_operators(model: onnx.ModelProto) -> None:
         (lambda folder: rewrite_form(folder, files={}), r"has no photo.onnx; make it: crossatnet export$"),
         (foreign_weights, r"onnx.json: belongs to other weights or settings"),
         (other_settings, r"onnx.json: belongs to other weights or settings"),
-        (lambda folder: rewrite_graph(folder, foreign_graph), r"refused, for it is of another checkpoint"),
-        (lambda folder: rewrite_graph(folder, leave_folder), r"refused, for it takes weights from other files"),
-        (lambda folder: rewrite_graph(folder, own_operators), r"refused, for its operators are not those of ONNX 20"),
+        (lambda folder: rewrite_graph(folder, foreign_graph), r"refused, as it is of another checkpoint"),
+        (lambda folder: rewrite_graph(folder, leave_folder), r"refused, as it takes weights from other files"),
+        (lambda folder: rewrite_graph(folder, own_operators), r"refused, as its operators are not those of ONNX 20"),
         (lambda folder: rewrite_graph(folder, past_the_end), r"photo.onnx: ONNX Runtime cannot load it"),
     ],
 )
