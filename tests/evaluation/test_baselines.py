@@ -1,4 +1,4 @@
-"""Baselines are the untouched backbone, taken by hand."""
+"""Baselines are the original backbone, compared with the same steps by hand."""
 
 from pathlib import Path
 
