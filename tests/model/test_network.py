@@ -237,7 +237,7 @@ def test_encode_gives_codes_of_every_length(network: CrossATNet, pictures: list[
     assert len(np.unique(codes, axis=0)) > 1
 
 
-def test_codes_are_of_the_longest_length_unless_another_is_given(network: CrossATNet, pictures: list[Image.Image]) -> None:
+def test_codes_are_of_the_longest_length_by_default(network: CrossATNet, pictures: list[Image.Image]) -> None:
     embeddings = network.encode(pictures, "photo")
     assert network.code_bits == max(LENGTHS) == 32
     assert np.array_equal(network.hash(embeddings), network.hash(embeddings, 32))
