@@ -1,7 +1,7 @@
 """What cells and notes of `sections.py` need that the results do not hold as it is shown: rows, columns, facts."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Record = dict[str, Any]
@@ -103,6 +103,19 @@ def embed_facts(record: Record) -> Record:
     ceilings = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in record["ceilings_gflops"].items())
     found = "\n\nmAP@all on unseen classes: {onnx:.4f}, with photos in 8 bits {onnx-int8:.4f}."
     return {"ceilings": ceilings, "accuracy": found.format_map(record["map"]) if record["map"] else ""}
+
+
+def paper_rows(kind: str) -> Callable[[Record], Iterator[Record]]:
+    """The ways of one kind that a drawing arrives, and their mean."""
+
+    def rows(record: Record) -> Iterator[Record]:
+        ways = record["rows"][kind]
+        for way, figures in ways.items():
+            yield {"way": way, "before": figures["before"]["kept"], "now": figures["now"]["kept"]}
+        means = {when: sum(each[when]["kept"] for each in ways.values()) / len(ways) for when in ("before", "now")}
+        yield {"way": "**mean**", **means}
+
+    return rows
 
 
 def kills_facts(record: Record) -> Record:

@@ -1,4 +1,9 @@
-"""More ways a drawing arrives, with other faults and other parameters than `paper_ways`: measured, never tuned on."""
+"""More ways a drawing arrives, with other faults and other parameters than `paper_ways`.
+
+They were kept apart while reading was written, but not wholly: all were looked at and measured on the way. Two faults
+were seen here and mended as kinds: the shadow of a hand was read as ink, and a margin and the ends of tilted lines
+stayed. While the grain of crayon was worked on, smudged pencil, chalk on kraft and the notebook were measured too.
+"""
 
 import math
 

@@ -1,8 +1,8 @@
 """Ways a drawing arrives, made by code from a clean one: paper, light, desks, printed lines, pens and file formats.
 
 Letters: `H W` the sides of a picture. A clean drawing is an array (H, W) of ink, 0 paper to 1 black. Every way takes
-ink and a random generator and gives a picture. `WAYS` were looked at while reading was written. `OTHER_WAYS` have
-other parameters and other faults, and were only measured: nothing was tuned on them.
+ink and a random generator and gives a picture. `WAYS` were looked at while reading was written. `OTHER_WAYS`, of
+`paper_other_ways`, have other parameters and other faults.
 """
 
 import io

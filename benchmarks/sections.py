@@ -21,6 +21,7 @@ from facts import (
     latency_rows,
     load_rows,
     milvus_rows,
+    paper_rows,
     search_rows,
     serve_facts,
     shortlist_rows,
@@ -211,6 +212,11 @@ STARTUP_TABLE = Table(
     startup_rows,
 )
 
+PAPER_TABLES = tuple(
+    Table({heading: "{way}", "before": "{before:.2f}", "now": "{now:.2f}"}, paper_rows(kind))
+    for kind, heading in (("ways", "a drawing arrives"), ("other ways", "other ways, seen on the way"))
+)
+
 FOLDER_SECTION = Section(
     "{photos:,} photos of {things} things, {unknown} of them in no training. Means over things, with the middle 95% of"
     " means over things drawn again.",
@@ -220,6 +226,13 @@ FOLDER_SECTION = Section(
 )
 
 SECTIONS: dict[str, tuple[Section, ...]] = {
+    "paper": (
+        Section(
+            "Share kept of the {clean} drawings, of {tried}, that find a right photo among the first ten of {photos:,}"
+            " when they are clean. One drawing is 3 points. {machine}; {date}.",
+            PAPER_TABLES,
+        ),
+    ),
     ZERO_SHOT: (
         Section(
             "{direction}, {setting}: {queries} queries, gallery of {gallery}, {classes} classes. Mean and standard"

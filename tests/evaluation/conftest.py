@@ -1,4 +1,4 @@
-"""A small data set of drawn shapes, its split, and a network that is away from where it starts."""
+"""A small data set of drawn shapes, its split, and a network whose weights differ from their initial values."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def split(root: Path) -> Split:
 
 @pytest.fixture(scope="module")
 def network() -> CrossATNet:
-    """A network whose centres, hyperplanes and attention are away from where they start; maps of 2 x 2."""
+    """A network whose centres, hyperplanes and attention differ from their initial values; maps of 2 x 2."""
     torch.manual_seed(0)
     network = CrossATNet(ModelConfig(image_size=64, dimension=16, code_lengths=LENGTHS)).eval()
     network.backbone.load_imagenet_weights()

@@ -1,4 +1,4 @@
-"""The audit: a clean run passes, and whoever breaks the zero-shot rule is named."""
+"""The audit: a clean run passes, and all that breaks the zero-shot rule is named."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from crossatnet.system.errors import UserError
 from crossatnet.training.train import train, training_record
 from tiny_data import SEEN, UNSEEN, write_tiny
 
-LISTS = {  # in the record -> how the audit calls it
+LISTS = {  # field of the record -> its name in the audit
     "training_classes": "trained on",
     "selection_classes": "choice of the epoch",
     "graph_classes": "class graph",
@@ -55,7 +55,7 @@ def trained(base: Path) -> Path:
 
 @pytest.fixture
 def base(clean: Path, tmp_path: Path) -> Path:
-    """A copy that a test may doctor."""
+    """A copy that a test may change."""
     for part in ("data", "run"):
         shutil.copytree(clean / part, tmp_path / part)
     return tmp_path
@@ -97,13 +97,13 @@ def test_the_record_tells_what_was_read_and_nothing_of_the_machine(clean: Path) 
     record = read_record(clean / "run")
     assert record is not None
     catalog = read_catalog(clean / "data", "folder", quiet=True, classes=SEEN)
-    told = {
+    recorded = {
         (name, modality, content)
         for name, pictures in record.pictures.items()
         for modality in ("sketch", "photo")
         for content in getattr(pictures, modality)
     }
-    assert told == {
+    assert recorded == {
         (item.class_name, item.modality, short_hash(digest))
         for item, digest in zip(catalog.items, catalog.hashes, strict=True)
     }
@@ -172,7 +172,7 @@ def with_car(base: Path) -> Split:
 
 
 def test_an_alias_of_an_unseen_class_is_named(base: Path) -> None:
-    """By today's table of names."""
+    """The alias comes from today's table of names."""
     split = with_car(base)
     assert audited(base, split).passed
     doctor(base, lambda record: record["graph_classes"].append("Car"))
@@ -212,7 +212,7 @@ def test_a_training_picture_under_an_unseen_class_is_named(base: Path, folder: s
     assert found(result, "failure") == [("unseen picture", str(copy))]
     modality = {"photos": "photo", "sketches": "sketch"}[folder]
     assert f"(circle, {modality}) is a picture that training read as a {modality} of star" in result.findings[0].message
-    assert not any(finding.offender == str(copy) for finding in result.findings[1:])  # and not near it, besides
+    assert not any(finding.offender == str(copy) for finding in result.findings[1:])  # not as near-duplicate too
 
 
 def test_an_unseen_picture_in_training_is_named_with_all_its_classes(base: Path) -> None:
@@ -231,9 +231,9 @@ def test_an_unseen_picture_in_training_is_named_with_all_its_classes(base: Path)
 
 
 @pytest.mark.parametrize("name", ["aaa.png", "zzz.png"])
-@pytest.mark.parametrize("seen", ["arrow", "star"])  # before the unseen class in the alphabet, and after it
+@pytest.mark.parametrize("seen", ["arrow", "star"])  # a class before the unseen one in the alphabet, and one after it
 def test_training_on_a_doctored_data_set_is_found_out(clean: Path, tmp_path: Path, seen: str, name: str) -> None:
-    """When training begins, a test photo lies among its photos under another name: nobody edits the record."""
+    """A test photo lies among the training photos under another name before training; the record is not edited."""
     shutil.copytree(clean / "data", tmp_path / "data")
     photos = tmp_path / "data" / "photos"
     shutil.copyfile(photos / "circle" / "2.png", photos / seen / name)
@@ -261,15 +261,15 @@ def test_near_duplicates_are_warnings_the_most_alike_first(base: Path) -> None:
     assert "training read as star: 0 of 64 bits differ" in near[0].message
     assert any(finding.offender.endswith("resized.jpg") for finding in near)
     assert {finding.level for finding in near} == {"warning"}
-    told = str(result.facts["test photos that look like a training photo"])
-    assert sum(int(part.split(" at ")[0]) for part in told.split(", ")) == len(near)
-    assert told.startswith("1 at 0 of 64 bits")
+    fact = str(result.facts["test photos that look like a training photo"])
+    assert sum(int(part.split(" at ")[0]) for part in fact.split(", ")) == len(near)
+    assert fact.startswith("1 at 0 of 64 bits")
 
 
 def test_what_the_gallery_has_twice_and_what_nobody_can_read_are_warnings(base: Path) -> None:
     photos = base / "data" / "photos"
     shutil.copyfile(photos / "circle" / "0.png", photos / "circle" / "again.png")
-    shutil.copyfile(photos / "star" / "0.png", photos / "star" / "again.png")  # of a seen class: none of our business
+    shutil.copyfile(photos / "star" / "0.png", photos / "star" / "again.png")  # of a seen class: not checked
     (photos / "circle" / "broken.png").write_bytes(b"no picture")
     (photos / "star" / "broken.png").write_bytes(b"no picture")
     result = audited(base)
@@ -298,7 +298,7 @@ def test_without_a_record_nothing_is_proven(base: Path) -> None:
     assert "train it again" in result.findings[0].advice
     assert result.facts["photos that training read"] == "unknown"
     doctor(base, lambda config: config["provenance"]["training_classes"].append("circle"), CONFIG)
-    assert found(audited(base), "failure") == [("unseen class", "circle")]  # what there is is compared all the same
+    assert found(audited(base), "failure") == [("unseen class", "circle")]  # what is recorded is still compared
 
 
 def test_a_class_with_one_side_is_proven_where_the_record_says_so(base: Path) -> None:
@@ -333,7 +333,7 @@ def test_the_record_of_other_classes_fails(base: Path) -> None:
 @pytest.mark.parametrize("part", ["sketch", "photo", "look"])
 @pytest.mark.parametrize("content", ["/home/me/star.png", "F" * 16, "0" * 15, 7])
 def test_a_damaged_record_is_an_error(base: Path, part: str, content: object) -> None:
-    """Such as one that names files."""
+    """Such as a record with a file name in place of a hash."""
     doctor(base, lambda record: record["pictures"]["star"][part].append(content))
     with pytest.raises(UserError, match=r"record\.json: damaged"):
         audited(base)
@@ -348,7 +348,7 @@ def test_the_split_that_was_chosen_for_it_has_no_class_of_imagenet() -> None:
     assert "unseen classes: not in: bat, cabin, cow, dolphin (killer whale), door (sliding door)," in finding.message
 
 
-def test_classes_of_imagenet_are_told_with_its_names() -> None:
+def test_classes_of_imagenet_are_reported_with_its_names() -> None:
     finding = imagenet_finding(load_split("sketchy-sake25"))
     assert finding.offender == "21 of 25 unseen classes"
     assert "in: airplane (airliner), bell (chime), butterfly (admiral, cabbage butterfly and 4 more)" in finding.message

@@ -1,4 +1,4 @@
-"""Baselines are the untouched backbone, taken by hand."""
+"""Baselines are the original backbone, compared with the same steps by hand."""
 
 from pathlib import Path
 
@@ -39,5 +39,7 @@ def test_frozen_baselines_refuse_another_backbone(network: CrossATNet) -> None:
     other = CrossATNet(network.config)
     other.name = "large"
     other.config = network.config.model_copy(update={"backbone": "owner/vision-transformer"})
-    with pytest.raises(UserError, match=r"no baseline for large: the untouched owner/vision-transformer is not"):
+    with pytest.raises(
+        UserError, match=r"no baseline for large: it does not hold the original weights of owner/vision-transformer"
+    ):
         frozen_baselines(other)

@@ -1,4 +1,4 @@
-"""Files of embeddings of any origin are read without trust, and scored as by the functions."""
+"""Files of embeddings are read safely, from any origin, and scored as the functions score them."""
 
 from pathlib import Path
 from typing import Any

@@ -51,7 +51,7 @@ def test_precision_at_k_divides_by_k_even_if_the_gallery_is_shorter() -> None:
 
 
 def test_every_definition_by_hand() -> None:
-    """Hits at ranks 1, 4 and 5 of 5: precision 1, 1/2 and 3/5, of which the last is the best from rank 4 on."""
+    """Hits at ranks 1, 4 and 5 of 5: precision 1, 1/2 and 3/5; the last is the best from rank 4 on."""
     ranks = relevant_ranks(np.array([[1, 0, 0, 1, 1]], dtype=bool))
     assert ranks.tolist() == [[1, 4, 5]]
     assert interpolated_average_precision(ranks) == pytest.approx([(1 + 3 / 5 + 3 / 5) / 3])
@@ -64,7 +64,7 @@ def test_every_definition_by_hand() -> None:
 
 
 def test_the_denominators_of_map_at_k_differ_widely() -> None:
-    """One hit at rank 1 of a class of 1,000: perfect, nearly nothing of 200, or of 1,000."""
+    """One hit at rank 1, of a class of 1,000: perfect by hits, almost 0 if divided by 200 or by 1,000."""
     relevant = np.zeros((1, 2000), dtype=bool)
     relevant[0, [0, *range(1001, 2000)]] = True
     assert {name: value[0] for name, value in average_precision_at(relevant_ranks(relevant), 200).items()} == (

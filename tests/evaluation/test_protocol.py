@@ -1,4 +1,4 @@
-"""Trials: who asks, who is searched, and which tests are refused."""
+"""Trials: their queries and galleries, and which tests are refused."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from crossatnet.system.errors import UserError
 
 
 def listed(**counts: tuple[int, int]) -> Catalog:
-    """A catalog of so many sketches and photos of each class, which no test opens."""
+    """A catalog of so many sketches and photos of each class; no test opens the files."""
     items = [
         Item(Path(f"{modality}/{name}/{index}"), name, modality)
         for name, numbers in counts.items()
@@ -64,7 +64,7 @@ def test_zero_shot_has_no_seen_picture() -> None:
     assert {item.class_name for item in (*trial.query, *trial.gallery)} == {"a", "b"}
 
 
-def test_a_query_with_nothing_to_find_is_told() -> None:
+def test_a_query_with_nothing_to_find_is_reported() -> None:
     split = Split("listed", ("a",), ("c", "d"))
     with pytest.raises(UserError, match=r"photo/d/0 is the only photo of class 'd', so that photo-to-photo"):
         make_trial(LISTED, split, "photo-to-photo", "zero-shot")

@@ -31,7 +31,7 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
 
 
 def rows_at_once(rows: int, items: int = 61) -> int:
-    """The memory with which so many queries are ranked at once by each thread."""
+    """The memory with which each thread ranks so many queries at once."""
     return 4 * ranking.THREADS * rows * items * ranking.STRIP_BYTES
 
 
@@ -59,7 +59,7 @@ def test_evaluate_equals_scikit_learn(seed: int) -> None:
 
 
 def test_scores_by_hand() -> None:
-    """The gallery stands at 10, 20 and 60 degrees; queries at 0 and 90 see it from either end, as a b a."""
+    """The gallery is at 10, 20 and 60 degrees; queries at 0 and 90 degrees both rank it as a b a."""
     angles = np.radians([10, 20, 60])
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1) * [[3.0], [0.5], [1.0]]  # lengths do not matter
     scores = evaluate([[2, 0], [0, 0.1]], ["a", "a"], gallery, ["a", "b", "a"], at=(2,))
@@ -70,7 +70,7 @@ def test_scores_by_hand() -> None:
 
 def test_means_and_classes() -> None:
     scores = evaluate(np.eye(3), ["a", "b", "a"], np.eye(3), ["b", "b", "a"], at=(1,))
-    # every query finds its own item first and the others tied: b b a for the first two queries, a b b for the last
+    # # every query finds its own item first; the others tie: b b a for the first two queries, a b b for the last
     assert scores.average_precision == pytest.approx([1 / 3, 1.0, 1.0])
     assert scores.per_class() == pytest.approx({"a": (1 / 3 + 1) / 2, "b": 1.0})
     assert scores.means() == pytest.approx({"mAP@all": (1 / 3 + 1 + 1) / 3, "P@1": 2 / 3})
@@ -88,7 +88,7 @@ def test_equal_similarities_keep_the_gallerys_order() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_equal_the_loop(seed: int) -> None:
-    """A long gallery of three embeddings at right angles: hundreds of ties, in which only the order decides."""
+    """A long gallery of three embeddings at right angles: hundreds of ties, which only the gallery's order decides."""
     random = np.random.default_rng(seed)
     gallery, gallery_class = np.eye(3)[random.integers(3, size=300)], random.integers(4, size=300)
     scores = evaluate(np.eye(3), [0, 1, 2], gallery, gallery_class, at=(50,))
@@ -102,7 +102,7 @@ def test_ties_equal_the_loop(seed: int) -> None:
 @pytest.mark.parametrize("copies", [5, 7, 101])
 @pytest.mark.parametrize("queries", [1, 3])
 def test_copies_of_one_embedding_tie_wherever_they_stand(copies: int, queries: int, precision: type) -> None:
-    """In float32, matrix products round the last columns in another way than the first."""
+    """In float32, matrix products round the last columns differently from the first."""
     random = np.random.default_rng(0)
     classes = ["x"] + ["y"] * (copies - 1)
     for _ in range(50):
@@ -114,7 +114,7 @@ def test_copies_of_one_embedding_tie_wherever_they_stand(copies: int, queries: i
 
 
 def test_float32_ranks_as_scikit_learn_sees_it_and_scores_as_float64() -> None:
-    """Embeddings as networks give them: where float32 orders a pair otherwise, they differ in the eighth decimal."""
+    """Embeddings like those of networks: a pair that float32 orders differently differs only in the eighth decimal."""
     random = np.random.default_rng(0)
     centres, numbers = random.standard_normal((10, 64)), random.integers(10, size=3000)
     rows = (0.4 * centres[numbers] + random.standard_normal((3000, 64))).astype(np.float32)
@@ -145,7 +145,7 @@ def test_float16_scores_as_the_float32_it_is() -> None:
 def test_many_near_ties_are_ranked_as_by_a_stable_sort(
     step: float, block: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few values or many, in cells with dozens of items or one, in the gallery's order where they are equal."""
+    """Few or many values, in cells with dozens of items or one; equal values keep the gallery's order."""
     monkeypatch.setattr(ranking, "BLOCK", block)
     monkeypatch.setattr(ranking, "STRIP", strip * 900)
     random = np.random.default_rng(0)
@@ -186,7 +186,7 @@ def test_does_not_depend_on_the_block(block: int) -> None:
 
 @pytest.mark.parametrize("queries", [1, 9, 1000])
 def test_does_not_depend_on_the_cores(queries: int) -> None:
-    """To the last bit, although float32 rounds otherwise in products of other shapes."""
+    """To the last bit, although float32 rounds differently in products of other shapes."""
     random = np.random.default_rng(0)
     query, gallery = (random.standard_normal((rows, 64)).astype(np.float32) for rows in (queries, 500))
     codes = [np.packbits(rows > 0, axis=1) for rows in (query, gallery)]
@@ -212,7 +212,7 @@ def test_classes_may_be_numbers_but_a_number_is_not_a_name() -> None:
 @pytest.mark.parametrize("queries", [1, 600])
 @pytest.mark.parametrize("memory", [2**22, 2**25])
 def test_blocks_take_the_memory_they_may(memory: int, queries: int, relevant: int) -> None:
-    """Never the whole matrix: 600 queries x 4,000 items would take 19 MB a copy. Names are ranked as numbers."""
+    """Without the whole matrix: 600 queries x 4,000 items take 19 MB a copy. Names are ranked as numbers."""
     query, gallery = np.random.default_rng(0).standard_normal((2, 4000, 2))
     names = ["a very long class name, " * 10 + str(number % (4000 // relevant)) for number in range(4000)]
     codes = np.packbits(gallery > 0, axis=1).repeat(16, 1)
@@ -223,7 +223,7 @@ def test_blocks_take_the_memory_they_may(memory: int, queries: int, relevant: in
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        returned = queries * (101 + 140) * 8 * 8  # curves and counts, and what is computed of them
+        returned = queries * (101 + 140) * 8 * 8  # curves and counts, and values computed from them
         assert peak < memory + returned + 8_000_000  # for the names
 
 
@@ -263,7 +263,7 @@ DENOMINATORS = ("hits", "min(k, R)", "R")
 
 
 def test_all_means_by_hand() -> None:
-    """One query finds b a a, and misses nothing; the other, of a class with one item, a a b."""
+    """One query finds b a a, all relevant items included; the other, of a class with one item, finds a a b."""
     scores = evaluate_similarity([[3, 2, 1], [1, 2, 3]], ["a", "b"], list("baa"), at=(2,))
     assert scores.means() == pytest.approx({"mAP@all": (7 / 12 + 1 / 3) / 2, "P@2": 1 / 4})
     assert scores.all_means() == pytest.approx(
@@ -282,7 +282,7 @@ def test_all_means_by_hand() -> None:
 
 
 def test_a_small_class_is_scored_and_can_reach_one_where_k_is_not_the_divisor() -> None:
-    """A class of two photos is neither left out nor judged by what it cannot have."""
+    """A class of two photos is scored too, with a best possible value of 1."""
     similarity = np.arange(300.0, 0, -1)[None].repeat(2, 0)
     scores = evaluate_similarity(similarity, ["rare", "common"], ["rare"] * 2 + ["common"] * 298, at=(200,))
     assert len(scores.average_precision) == 2
@@ -300,7 +300,7 @@ def test_similarities_of_zero_and_below_count() -> None:
 
 
 def test_a_gallery_that_holds_its_images_twice_scores_otherwise() -> None:
-    """The evaluator counts what it is given, so that a fault in the list of files shows: it removes no duplicates."""
+    """The evaluator counts every item given and removes no duplicates, so that errors in a list of files show."""
     once = evaluate([[1, 0]], ["a"], [[0, 1], [1, 0]], list("ba"), at=(1, 2))
     twice = evaluate([[1, 0]], ["a"], [[0, 1], [1, 0]] * 2, list("ba") * 2, at=(1, 2))
     assert (once.gallery_size, twice.gallery_size) == (2, 4)
@@ -337,7 +337,7 @@ def single_rankings(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bo
 @settings(max_examples=100, deadline=None, database=None)
 @given(single_rankings())
 def test_any_ranking_equals_the_loops_and_scikit_learn(drawn: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
-    """Scikit-learn takes a tie as one rank, so it is given the order that ties are told to keep."""
+    """Scikit-learn takes a tie as one rank, so it gets distinct values in the order that ties must keep."""
     similarity, relevant = drawn
     scores = evaluate_similarity(similarity[None], [True], relevant, at=(1, 7, 50))
     order = sorted(range(len(similarity)), key=lambda item: -similarity[item])
@@ -378,7 +378,7 @@ def test_queries_of_one_block_have_their_own_numbers_of_relevant_items() -> None
 
 @pytest.mark.parametrize("factor", [1.0, 1e5, 1e12, -1e9])
 def test_similarities_of_any_size_keep_order_and_ties(factor: float) -> None:
-    """Whether or not they can be counted in steps of the seventh decimal."""
+    """For similarities that can be counted in steps of the seventh decimal, and for others."""
     similarity, relevant = random_rankings(8)
     similarity = similarity * np.sign(factor) + (np.arange(similarity.shape[1]) % 7 == 0) * factor  # some are masked
     scores = evaluate_similarity(similarity, [True] * 10, relevant[0])
@@ -408,7 +408,7 @@ def test_euclidean_equals_the_loop(seed: int, scale: float) -> None:
 
 
 def test_euclidean_by_hand() -> None:
-    """Seen from 1, items at 5, 2 and 0.5 stand as c b a; by cosine all tie."""
+    """From 1, items at 5, 2 and 0.5 are ranked c b a; by cosine all tie."""
     gallery, names = [[5.0], [2.0], [0.5]], list("abc")
     near = evaluate([[1.0]] * 3, names, gallery, names, distance="euclidean")
     assert near.average_precision == pytest.approx([1 / 3, 1 / 2, 1])
@@ -428,7 +428,7 @@ def test_refuses_another_distance() -> None:
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("seed", range(5))
 def test_self_matches_are_left_out(seed: int, distance: str) -> None:
-    """As if each query were asked of a gallery without it."""
+    """The same as if each query searched a gallery without itself."""
     _, _, gallery, names = problem(seed)
     names[-5:] = names[:5]  # every class is there twice
     same = np.where(np.arange(61) % 3 == 0, -1, np.arange(61))
@@ -461,7 +461,7 @@ def test_self_matches_of_codes_are_left_out(seed: int) -> None:
 
 
 def test_self_matches_by_hand() -> None:
-    """Without itself, each photo finds b a or a b."""
+    """Without itself, each photo ranks b a or a b."""
     rows, names = [[1, 0], [1, 0.1], [0, 1]], list("aba")
     scores = evaluate(rows, names, rows, names, at=(1,), same=np.array([0, -1, 2]))
     assert scores.average_precision == pytest.approx([1 / 2, 1.0, 1 / 2])
@@ -593,7 +593,7 @@ def test_codes_average_over_all_orders_within_ties(drawn: FewDistances) -> None:
 @pytest.mark.parametrize("free_bits", [0, 1, 3, 8, 24])
 @pytest.mark.parametrize("seed", range(4))
 def test_codes_equal_the_loop(seed: int, free_bits: int) -> None:
-    """Random codes of 24 bits, of which only some are not zero: the fewer, the longer the ties."""
+    """Random codes of 24 bits; only some bits may be set, and fewer such bits give longer ties."""
     _, query_class, _, gallery_class = problem(seed)
     free = np.packbits(np.random.default_rng(seed).permutation(24) < free_bits)
     query, gallery = (np.random.default_rng(seed + n).integers(256, size=(n, 3)) & free for n in (23, 61))
@@ -626,7 +626,7 @@ def test_codes_without_ties_score_as_plain_rankings(seed: int) -> None:
 
 
 def test_codes_by_hand() -> None:
-    """Items at distance 0, 1, 1, 2: the rankings b [a b] a are b a b a and b b a a, each as likely."""
+    """Items at distance 0, 1, 1, 2: b [a b] a stands for b a b a and b b a a, which are equally likely."""
     scores = evaluate_codes(codes_at([0], 1), ["a"], codes_at([2, 1, 0, 1], 1), list("aabb"), at=(1, 2, 3, 4, 8))
     assert scores.average_precision == pytest.approx([((1 / 2 + 2 / 4) / 2 + (1 / 3 + 2 / 4) / 2) / 2])
     assert {k: values.tolist() for k, values in scores.precision_at.items()} == {
@@ -718,7 +718,7 @@ def test_scores_of_codes_take_bounded_memory_however_many_queries() -> None:
 
 
 def test_long_codes_may_differ_in_every_bit() -> None:
-    """A distance of 512 does not fit into the bytes that it is counted from."""
+    """A distance of 512 does not fit into one byte, the type of the codes."""
     gallery = codes_at([512, 256, 1], 64)
     scores = evaluate_codes(codes_at([0], 64), ["a"], gallery, list("aba"), at=(1,))
     assert scores.average_precision == pytest.approx([(1 + 2 / 3) / 2])

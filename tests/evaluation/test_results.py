@@ -27,7 +27,7 @@ def drawn(**changes: Any) -> dict[str, NDArray[Any]]:
 
 def test_the_interval_is_that_of_a_loop_over_drawn_classes() -> None:
     random = np.random.default_rng(3)
-    names = random.choice(list("abcdefg"), 60)  # classes of uneven size, mixed up
+    names = random.choice(list("abcdefg"), 60)  # classes of different sizes, in random order
     precision = random.uniform(size=60)
     generator, every, means = np.random.default_rng(SEED), sorted(set(names)), []
     for _ in range(RESAMPLES):

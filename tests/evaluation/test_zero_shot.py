@@ -1,4 +1,4 @@
-"""Zero-shot evaluation against the same steps taken by hand."""
+"""Zero-shot evaluation against the same steps by hand."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ LENGTHS = (64, 16, 24)
 
 @pytest.fixture
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several batches and an incomplete last one, even for a few pictures."""
+    """Small batches, so that even a few pictures need several, the last one incomplete."""
     monkeypatch.setattr(evaluation, "EMBEDDED_AT_ONCE", 4)
 
 
@@ -131,7 +131,7 @@ def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog,
             at_4.append(oracle.tie_averaged_precision_at(distances, relevant, 4))
         assert row.metrics["mAP@all"] == pytest.approx(np.mean(precisions))
         assert row.metrics["P@4"] == pytest.approx(np.mean(at_4))
-        assert row.per_class["circle"] == pytest.approx(np.mean(precisions[:PICTURES]))  # classes in turn
+        assert row.per_class["circle"] == pytest.approx(np.mean(precisions[:PICTURES]))  # sorted by class
 
 
 def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Found]:
@@ -169,7 +169,7 @@ def test_guided_re_orders_the_first_hits_only(
     monkeypatch: pytest.MonkeyPatch,
     reranked: int,
 ) -> None:
-    """With eyes that see something else in every pair of pictures, -1..1, the rankings change a lot."""
+    """The guided similarity is a pseudo-random number in -1..1 for each pair, so the rankings change a lot."""
 
     def digest(feature_map: Tensor, start: int = 0) -> int:
         return zlib.crc32((feature_map.numpy().round(2) + 0.0).tobytes(), start)  # 0.0: there are two zeros
@@ -185,7 +185,7 @@ def test_guided_re_orders_the_first_hits_only(
     assert results.rows[-1].metrics == pytest.approx(metrics)
     assert results.rows[-1].per_class == pytest.approx(per_class)
     others = [guided_by_hand(network, root, number) for number in (1, 4, 5, 6) if number != min(reranked, 6)]
-    assert all(metrics != loop_scores(other, (1, 2, 4))[0] for other in others)  # or too many would go unnoticed
+    assert all(metrics != loop_scores(other, (1, 2, 4))[0] for other in others)  # else too many would not be noticed
 
 
 def test_only_the_checkpoint_is_scored_in_other_ways(network: CrossATNet, catalog: Catalog, split: Split) -> None:
@@ -327,7 +327,7 @@ def test_all_trials_share_one_embedding_of_every_picture(
 
 
 def test_nothing_is_fitted_on_the_test(network: CrossATNet, catalog: Catalog, split: Split) -> None:
-    """Neither hash codes nor centring nor batch-norm statistics: the network is the same before and after."""
+    """The evaluation fits nothing to the test pictures: the network is the same before and after."""
     before = network.fingerprint
     arguments = ({"ours": network}, provenance(), catalog, split, (1,), True, True)
     evaluate_trials(*arguments, directions=list(DIRECTIONS), settings=SETTINGS)

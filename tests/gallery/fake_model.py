@@ -1,4 +1,4 @@
-"""A model small enough to reason about: a fixed random projection of the pixels."""
+"""A very simple model: a fixed random projection of the pixels."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ BATCH_SIZE = 8
 class FakeModel:
     """Embeds by projection; codes are the signs of a second one. A picture's last bits depend on its batch.
 
-    The real network's do too (matrix products round by shape), and only so can a test see that a resumed run forms
-    the same batches.
+    So do the real network's, as matrix products round by shape. Only so can a test show that a resumed run forms the
+    same batches.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FakeModel:
     def guide(
         self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the sketch draws white is all that it sees of a photo."""
+        """The sketch sees a photo only where the sketch is white."""
         self.guided_batch_sizes.append(len(photos))
         attention = (1.0 + sketch.mean(2)) / (1.0 + sketch.mean(2)).sum()  # (S, S)
         seen = (photos / 127.5 - 1.0) * attention[..., None]  # (N, S, S, 3)
@@ -66,7 +66,7 @@ class FakeModel:
         return similarity.astype(np.float32), maps.astype(np.float32)
 
     def hash(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-        if self._batches_left == 0:  # here, for a batch is hashed when those before it are stored
+        if self._batches_left == 0:  # here, as a batch is hashed after those before it are stored
             os.kill(os.getpid(), signal.SIGKILL)
         self._batches_left -= 1
         return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)

@@ -1,10 +1,10 @@
-"""Kill a process that works on a gallery, at random moments, and look whether anything it had acknowledged is lost.
+"""Kill a process that works on a gallery at random moments, and check that no acknowledged change is lost.
 
     python tests/gallery/kills.py --moments 50
 
-A worker indexes a folder, forgets pictures and compacts the gallery, for ever, and says before each step what it is
-about to do and afterwards that it is done. It is killed with SIGKILL, so that it can put nothing in order. Then the
-gallery is opened and every picture looked for. The next worker goes on with the same gallery.
+A worker indexes a folder, removes pictures and compacts the gallery, for ever. It reports each step before and after
+it. It is killed with SIGKILL, so that it cannot clean up. Then the gallery is opened and every picture is searched for.
+The next worker continues with the same gallery.
 
 Prints a table and writes `benchmarks/results/kills.json`; `test_faults.py` runs a few moments.
 """
@@ -42,7 +42,7 @@ TESTS = Path(__file__).parents[1]
 RESULTS = TESTS.parent / "benchmarks" / "results" / "kills.json"
 PICTURES = 240
 STEPS = ("index", "remove", "compact")
-MOST_SECONDS = 0.5  # after the first sign of life; a worker goes through all steps about five times a second
+MOST_SECONDS = 0.5  # after the first report; a worker does all steps about five times a second
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def killed_rounds(scratch: Path, moments: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Kill a worker again and again; raises `AssertionError` as soon as the gallery is not what it must be."""
+    """Kill a worker again and again; raises `AssertionError` as soon as the gallery is not as it must be."""
     folder, path = scratch / "pictures", scratch / "my.gallery"
     files = drawn(folder)
     Gallery.create(path, FakeModel()).close()
@@ -84,7 +84,7 @@ def killed_rounds(scratch: Path, moments: int, seed: int) -> Iterator[dict[str, 
 
 
 def killed(command: list[str], seconds: float) -> list[list[Any]]:
-    """What a worker said until it was killed, so many seconds after it had begun."""
+    """The reports of a worker until it was killed, so many seconds after its first one."""
     paths = os.pathsep.join([str(TESTS), *sys.path])
     said: list[list[Any]] = []
     began = threading.Event()
@@ -92,7 +92,7 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
     def listen() -> None:
         assert worker.stdout is not None
         for line in worker.stdout:
-            if line.endswith("\n"):  # the last one may be cut short, and was then not heard
+            if line.endswith("\n"):  # the last line may be cut short; then it does not count
                 said.append(json.loads(line))
                 began.set()
         began.set()
@@ -112,7 +112,7 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
 
 
 def work(path: Path, folder: Path, first: str, seed: int) -> None:
-    """What the worker does, for ever."""
+    """The worker: all steps again and again."""
     store.UNFLUSHED, ingest.PICTURES_A_BATCH = 20, 8  # side files and many commits for a small gallery
     chance, files = random.Random(seed), sorted(map(str, folder.rglob("*.png")))
     with Gallery.open(path, FakeModel()) as gallery:
@@ -143,7 +143,7 @@ def say(*words: object) -> None:
 
 
 def followed(expected: dict[str, bool | None], files: list[str], said: list[list[Any]]) -> tuple[str, int]:
-    """Bring `expected` up to what was said; returns what was last begun and how many changes were acknowledged."""
+    """Update `expected` by the reports; returns the last step begun and the number of acknowledged changes."""
     acknowledged = 0
     for word, *rest in said:
         if word == "indexing":
@@ -160,7 +160,7 @@ def followed(expected: dict[str, bool | None], files: list[str], said: list[list
 
 
 def checked(path: Path, expected: dict[str, bool | None]) -> None:
-    """Whether the gallery opens, is sound, and holds what was acknowledged once; settles what was not answered."""
+    """Check that the gallery opens, is undamaged, and holds each acknowledged picture once; update open cases."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         stored = [row[0] for row in connection.execute("SELECT path FROM items")]

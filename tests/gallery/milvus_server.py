@@ -1,7 +1,7 @@
-"""A real Milvus server for tests and benchmarks, which nothing but this machine can reach.
+"""A real Milvus server for tests and benchmarks, which only this machine can reach.
 
-Milvus listens on every interface, whatever its settings say. So it runs in a network namespace of its own that has only
-a loopback interface. A Unix socket leads out of it, and a port of 127.0.0.1 to that socket.
+Milvus listens on every network interface; no setting changes that. So it runs in a network namespace of its own that
+has only a loopback interface. A Unix socket leads out of it, and a port of 127.0.0.1 leads to that socket.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ def missing() -> str:
 
 
 def count_rows(place: str, suffix: str = "") -> int:
-    """The rows of a gallery's collection, without the help of the backend under test.
+    """The rows of a gallery's collection, read without the backend under test.
 
-    Milvus's strong query was measured to count too many while rows are replaced; one that comes after it does not.
+    While rows are replaced, Milvus's strong query sometimes counts too many; a second query after it does not.
     """
     from crossatnet.gallery.milvus.calls import Address, Connection
 
@@ -65,7 +65,7 @@ class MilvusServer:
         self.port: int = listening.result().sockets[0].getsockname()[1]
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         command = [*ISOLATED, sys.executable, __file__, str(self.folder), str(self._socket)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd=self.folder
@@ -81,14 +81,14 @@ class MilvusServer:
             raise RuntimeError(f"Milvus did not start: see {self.folder / 'logs'}")
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a power cut would."""
+        """Kill the server with SIGKILL, like a power cut."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def close(self) -> None:
-        """End it for good."""
+        """End the server for good."""
         self.kill()
         asyncio.run_coroutine_threadsafe(_hang_up(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -104,7 +104,7 @@ async def _hang_up() -> None:
 async def _bridge(
     dial: Callable[[], Awaitable[Streams]], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Carry bytes between one caller and what `dial` reaches, until either hangs up."""
+    """Forward bytes between one caller and the connection of `dial`, until one of them closes."""
     try:
         far_reader, far_writer = await dial()
     except OSError:
@@ -125,7 +125,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def _run(folder: str, socket_path: str) -> None:
-    """Inside the namespace: start the server, then carry until the other end of standard input is gone."""
+    """Inside the namespace: start the server, then forward bytes until standard input is closed."""
     from milvus import MilvusServer as PackagedServer
     from milvus import MilvusServerConfig
 

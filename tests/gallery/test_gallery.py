@@ -1,4 +1,4 @@
-"""Search against a loop anyone can check by eye, and what another process's changes do to it."""
+"""Search against a loop that is easy to check, also while another process changes the gallery."""
 
 import shutil
 import threading
@@ -37,7 +37,7 @@ def put(gallery: Gallery, model: FakeModel, embeddings: NDArray[np.float32], pre
 
 
 def oracle(gallery: NDArray[np.float32], query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-    """(id, cosine) of the k best, ties by id, one pair at a time; ids count from 1 and halves are what is stored."""
+    """(id, cosine) of the k best, ties by id, one pair at a time; ids count from 1, halves are what is stored."""
     scored = []
     for number, row in enumerate(gallery.astype(np.float16).astype(np.float64), start=1):
         cosine = float(row @ query) / float(np.linalg.norm(row) * np.linalg.norm(query))
@@ -158,7 +158,7 @@ def sketch() -> NDArray[np.uint8]:
 def guided_oracle(
     gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8], looked_at: int
 ) -> list[tuple[str, float]]:
-    """(path, score) of the first plain hits, each looked at alone."""
+    """(path, score) of the first plain hits, each guided alone."""
     scored = []
     for hit in gallery.search(sketch, k=looked_at):
         photo = model.preprocess(hit.path, "photo")
@@ -337,7 +337,7 @@ def test_queries_that_cannot_be_combined(gallery: Gallery, sketch: NDArray[np.ui
         gallery.search([sketch, sketch], combine="both")  # type: ignore[arg-type]
 
 
-# Pages, and other ways to ask
+# # Pages, and other kinds of queries
 
 
 @pytest.mark.usefixtures("photos")
@@ -380,7 +380,7 @@ def test_a_stored_picture_finds_others_like_it(gallery: Gallery) -> None:
     with pytest.raises(CannotGuideError, match="needs a drawing"):
         gallery.find(stored, ranking="guided")
     gallery.store.remove([stored.facts.path])
-    with pytest.raises(PictureGoneError, match=r"02\.png: not in .*my\.gallery any more; search again"):
+    with pytest.raises(PictureGoneError, match=r"02\.png: no longer in .*my\.gallery; search again"):
         gallery.find(stored)
 
 
@@ -398,7 +398,7 @@ def test_what_is_looked_at_again_is_what_read_gives(gallery: Gallery, sketch: ND
     assert {hit.id: hit.score for hit in page.hits} == pytest.approx(expected)
 
 
-def test_the_time_of_a_search_is_told_by_its_parts(
+def test_the_time_of_a_search_is_reported_by_its_parts(
     gallery: Gallery, model: FakeModel, sketch: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(gallery, model, random_embeddings(3))
@@ -422,11 +422,11 @@ def test_attention_is_that_of_the_drawing_in_the_photo(gallery: Gallery, model: 
 
 
 def test_a_page_before_the_first_is_refused(gallery: Gallery, sketch: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="offset is -1; pass over 0 hits or more"):
+    with pytest.raises(UserError, match="offset is -1; skip 0 hits or more"):
         gallery.find(sketch, 5, -1)
 
 
-# Forgetting
+# # Removing
 
 
 def test_pictures_and_folders_are_forgotten(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,7 +553,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match=r"fake-0, which was not saved then; pass it to Gallery\.open"):
+    with pytest.raises(UserError, match=r"fake-0, which was not saved; pass it to Gallery\.open"):
         Gallery.open(gallery.store.name).search(np.zeros((8, 8), np.uint8))
 
 

@@ -20,7 +20,7 @@ def noise(*shape: int, seed: int) -> Tensor:
 
 
 def attention_with(heads: int, channels: int = CHANNELS, seed: int = 0) -> CrossModalAttention:
-    """An attention that looks somewhere: its queries are away from their start at zero."""
+    """An attention that is not uniform: its queries are not zero, their initial value."""
     pooler = CrossModalAttention(channels, heads).double()
     with torch.no_grad():
         pooler.key.weight.copy_(noise(heads * KEY_CHANNELS, channels, seed=seed))
@@ -30,14 +30,14 @@ def attention_with(heads: int, channels: int = CHANNELS, seed: int = 0) -> Cross
 
 
 def looking_at_first_channel(sharpness: float) -> CrossModalAttention:
-    """One head on two channels whose logit at a position is `sharpness` times its first channel, either way."""
+    """One head on two channels; with either query its logit at a position is `sharpness` times the first channel."""
     pooler = CrossModalAttention(2, 1)
     with torch.no_grad():
         for weights in (pooler.key.weight, pooler.sketch_query.weight):
             weights.zero_()
         pooler.key.weight[0, 0] = sharpness * KEY_CHANNELS**0.5
         pooler.gallery_query[0, 0, 0] = 1
-        pooler.sketch_query.weight[0, 1] = 1  # a sketch of (any, 1) asks the same
+        pooler.sketch_query.weight[0, 1] = 1  # a sketch's feature (any, 1) gives the same query
     return pooler
 
 
@@ -178,7 +178,7 @@ def test_a_sketch_that_asks_otherwise_looks_elsewhere() -> None:
 
 
 def test_each_head_takes_its_own_channels_where_it_looks() -> None:
-    """Head 0 looks where channel 0 is high and takes channels 0 and 1, head 1 by channel 3 takes 2 and 3."""
+    """Head 0 attends where channel 0 is high and pools channels 0 and 1; head 1 attends by channel 3 and pools 2, 3."""
     pooler = CrossModalAttention(4, 2)
     with torch.no_grad():
         pooler.key.weight.zero_()

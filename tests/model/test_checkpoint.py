@@ -1,4 +1,4 @@
-"""Checkpoints: a round trip, and everything that can be wrong with a folder."""
+"""Checkpoints: saving and loading, and all errors of a folder."""
 
 import hashlib
 import json
@@ -138,7 +138,7 @@ def test_the_card_tells_further_data_and_codes(network: CrossATNet) -> None:
     provenance = PROVENANCE.model_copy(update={"extra_data": ("clocks", "birds"), "split": "all"})
     text = card(CheckpointConfig(name="shapes", model=network.config, provenance=provenance))
     assert "| data | shapes and clocks and birds (layout `folder`) |" in text
-    assert "| split | all: 3 classes trained on |" in text  # no others that would be unseen
+    assert "| split | all: 3 classes trained on |" in text  # no other classes, so none is unseen
     assert "| hash codes | 16, 32 bits, itq |" in text
     assert "16-d shared space, 8 attention heads |" in text
     assert "Classes trained on: star, bar, plus.\n" in text
@@ -177,7 +177,7 @@ def test_separate_encoders_come_back(tmp_path: Path) -> None:
     for modality in MODALITIES:
         embeddings[modality] = loaded.encode(pictures(), modality)
         cosine = (embeddings[modality] * network.encode(pictures(), modality)).sum(1)
-        np.testing.assert_allclose(cosine, 1, atol=5e-4)  # two encoders in half precision, one shaken
+        np.testing.assert_allclose(cosine, 1, atol=5e-4)  # two encoders in half precision, one changed
     assert (embeddings["sketch"] * embeddings["photo"]).sum(1).max() < 0.9
 
 
@@ -392,7 +392,7 @@ def test_a_local_folder_comes_before_the_hub(folder: Path, monkeypatch: pytest.M
     assert network.source == str(folder.resolve())
 
 
-# Those that ship
+# # Packaged checkpoints
 
 
 @pytest.mark.parametrize(

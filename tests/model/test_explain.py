@@ -1,4 +1,4 @@
-"""Explanations: where the colour falls on a photo, and the order of the photos."""
+"""Explanations: the place of the colour on a photo, and the order of the photos."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def one_hot(shape: tuple[int, int], *peaks: tuple[int, int]) -> NDArray[np.float32]:
-    """A map for each peak, where all attention is."""
+    """One map for each peak, with all attention at the peak."""
     attention = np.zeros((len(peaks), *shape), dtype=np.float32)
     for head, peak in enumerate(peaks):
         attention[(head, *peak)] = 1
@@ -67,7 +67,7 @@ def one_hot(shape: tuple[int, int], *peaks: tuple[int, int]) -> NDArray[np.float
 
 
 def changes(photo: Image.Image, attention: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The overlay's colours less those of the photo, (H, W, 3)."""
+    """The overlay's colours minus the photo's, (H, W, 3)."""
     return np.asarray(attention_overlay(photo, attention)).astype(int) - np.asarray(photo)
 
 
@@ -77,7 +77,7 @@ def changes(photo: Image.Image, attention: NDArray[np.float32]) -> NDArray[np.in
 @pytest.mark.parametrize("heads", [1, 3, 8])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (4, 5), (7, 7), (5, 2), (12, 12), (16, 16)])
 def test_a_uniform_map_leaves_the_photo_as_it_is(heads: int, shape: tuple[int, int]) -> None:
-    """In some of these sizes, heads of 1 / positions have a mean that is above it by the last bit."""
+    """In some of these sizes, heads of 1 / positions have a mean that is larger in the last bit."""
     uniform = np.full((heads, *shape), 1 / (shape[0] * shape[1]), dtype=np.float32)
     assert not changes(noise(64, 48), uniform).any()
 
@@ -102,7 +102,7 @@ def test_a_peak_colours_just_its_region(peak: tuple[int, int]) -> None:
 
 
 def test_colour_is_the_mean_of_the_heads() -> None:
-    """Two heads look at either end, and of two others nobody looks at the middle."""
+    """Two heads attend to each end, and no head to the middle."""
     changed = changes(noise(200, 40), one_hot((2, 10), (0, 0), (1, 0), (0, 9), (1, 9)))
     assert changed[:, :20].any()
     assert changed[:, 180:].any()
@@ -114,7 +114,7 @@ def test_colour_is_the_mean_of_the_heads() -> None:
 def test_a_map_that_is_nearly_uniform_is_not_exaggerated() -> None:
     nearly = np.full((1, 4, 4), 1 / 16, dtype=np.float32)
     nearly[0, 1, 1], nearly[0, 2, 2] = 1.1 / 16, 0.9 / 16
-    assert 0 < abs(changes(noise(64, 64), nearly)).max() <= 0.13 * STRENGTH * 255  # the curve swings a little above
+    assert 0 < abs(changes(noise(64, 64), nearly)).max() <= 0.13 * STRENGTH * 255  # bicubic scaling overshoots a little
 
 
 @pytest.mark.parametrize(("paper", "lowest", "highest"), [(0, 0, STRENGTH * 255), (255, (1 - STRENGTH) * 255, 255)])
@@ -173,7 +173,7 @@ def test_the_best_match_comes_first(
     drawn = network.preprocess(sketch, "sketch")
     alone = {path: network.guide(drawn, network.preprocess(path, "photo")[None]) for path in photos}
     order = sorted(photos, key=lambda path: -alone[path].similarity[0])
-    assert order != photos  # or nothing would be seen
+    assert order != photos  # else the test would show nothing
     assert [len(row.cells) for row in shown] == [COLUMNS, len(photos) - COLUMNS]
     assert all(row.query == load_image(sketch) for row in shown)
     cells = [cell for row in shown for cell in row.cells]
@@ -183,14 +183,14 @@ def test_the_best_match_comes_first(
     assert not any(cell.is_right for cell in cells)
     for cell, path in zip(cells, order, strict=True):
         expected = np.asarray(attention_overlay(load_image(path), alone[path].attention[0])).astype(int)
-        np.testing.assert_allclose(np.asarray(cell.picture), expected, atol=2)  # batches round otherwise
+        np.testing.assert_allclose(np.asarray(cell.picture), expected, atol=2)  # batches round differently
         assert (expected != np.asarray(load_image(path))).any()
     assert picture.width > (1 + COLUMNS) * CELL
     assert 2 * CELL < picture.height < 3 * CELL
 
 
 def test_huge_photos_are_made_smaller_first(network: CrossATNet, sketch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An overlay takes many bytes a pixel, and the grid shows thumbnails."""
+    """An overlay takes many bytes for each pixel, and the grid shows only thumbnails."""
     sizes = []
 
     def overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Image.Image:

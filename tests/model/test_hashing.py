@@ -81,7 +81,7 @@ def test_hyperplanes_are_saved_with_the_weights() -> None:
     assert not torch.equal(twin(embeddings, 32), module(embeddings, 32))
     twin.load_state_dict(module.state_dict())
     assert all(torch.equal(twin(embeddings, bits), module(embeddings, bits)) for bits in module.lengths)
-    assert not list(module.parameters())  # no optimiser of the network's may move them
+    assert not list(module.parameters())  # no optimiser may change them
 
 
 def test_an_embedding_that_is_missing_has_no_bit_set() -> None:

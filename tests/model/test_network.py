@@ -1,4 +1,4 @@
-"""The network's public face against the same steps taken one by one."""
+"""The network's public methods against the same steps one by one."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ SIZE, DIMENSION, HEADS, LENGTHS = 64, 16, 8, (16, 32, 24)
 
 
 def make_network(heads: int = HEADS, shared_encoder: bool = True) -> CrossATNet:
-    """A network whose centres, planes and, with heads, attention are away from where they start."""
+    """A network whose centres, hyperplanes and, with heads, attention differ from their initial values."""
     torch.manual_seed(0)
     config = ModelConfig(
         image_size=SIZE,
@@ -63,7 +63,7 @@ def network() -> CrossATNet:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["shared", "separate"])
 def either(request: pytest.FixtureRequest) -> CrossATNet:
-    """A network of each form; with its own weights for sketches these are away from the photos'."""
+    """A network of each form; weights of their own for sketches differ from those for photos."""
     network = make_network(shared_encoder=request.param)
     for part in (network.sketch_backbone, network.sketch_projection):
         if part is not None:
@@ -139,7 +139,7 @@ def test_encode_equals_the_steps_one_by_one(
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     expected = np.stack([step_by_step(either, picture, modality) for picture in pictures])
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
-    assert np.abs(expected - expected[0]).max() > 0.1  # the pictures are told apart
+    assert np.abs(expected - expected[0]).max() > 0.1  # the pictures have different embeddings
 
 
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
@@ -154,7 +154,7 @@ def test_without_attention_both_modalities_are_pooled_by_their_mean(
 
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_a_fresh_network_embeds_as_without_attention(pictures: list[Image.Image], modality: Modality) -> None:
-    """The attention starts as mean pooling, so a pretrained backbone gives what it did."""
+    """The attention starts as mean pooling, so a pretrained backbone gives the same embeddings as before."""
     plain = make_network(heads=0)
     fresh = CrossATNet(plain.config.model_copy(update={"attention_heads": HEADS})).eval()
     fresh.load_state_dict(plain.state_dict(), strict=False)
@@ -237,7 +237,7 @@ def test_encode_gives_codes_of_every_length(network: CrossATNet, pictures: list[
     assert len(np.unique(codes, axis=0)) > 1
 
 
-def test_codes_are_of_the_longest_length_unless_told(network: CrossATNet, pictures: list[Image.Image]) -> None:
+def test_codes_are_of_the_longest_length_by_default(network: CrossATNet, pictures: list[Image.Image]) -> None:
     embeddings = network.encode(pictures, "photo")
     assert network.code_bits == max(LENGTHS) == 32
     assert np.array_equal(network.hash(embeddings), network.hash(embeddings, 32))
@@ -275,7 +275,7 @@ def test_hash_refuses_other_code_lengths_too(network: CrossATNet, bits: int) -> 
 
 
 def test_guide_equals_the_steps_one_by_one(either: CrossATNet, pictures: list[Image.Image]) -> None:
-    """The sketch's pooled feature, centred, asks; each photo's guided feature is embedded like any photo's."""
+    """The query is the sketch's centred pooled feature; a photo's guided feature is embedded like any photo's."""
     guided = either.guide(either.preprocess(pictures[2], "sketch"), pixels_of(either, pictures, "photo"))
     assert (guided.similarity.dtype, guided.similarity.shape) == (np.float32, (len(pictures),))
     assert (guided.attention.dtype, guided.attention.shape) == (np.float32, (len(pictures), HEADS, 2, 2))
@@ -423,7 +423,7 @@ def test_two_threads_at_once_get_what_one_gets(network: CrossATNet, pictures: li
             assert np.array_equal(ours, expected)
 
 
-# What it refuses, and what it leaves alone
+# # What it refuses, and what it does not change
 
 
 def test_refuses_one_picture_in_place_of_a_list(network: CrossATNet, pictures: list[Image.Image]) -> None:

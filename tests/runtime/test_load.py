@@ -1,4 +1,4 @@
-"""The choice of what computes a model: by name, and by measurement that is remembered."""
+"""The choice of a runtime: by name, or by a measurement that is remembered."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def without_int8(folder: Path) -> None:
 
 
 def with_result(monkeypatch: pytest.MonkeyPatch, **result: float) -> list[OnnxModel]:
-    """Replace the measurement; returns the list of those asked for."""
+    """Replace the measurement; returns a list of the measurements made."""
     asked: list[OnnxModel] = []
 
     def fake(model: OnnxModel) -> dict[str, float]:
@@ -72,7 +72,7 @@ def test_the_compiled_network_is_the_network(tiny_export: Path, monkeypatch: pyt
     np.testing.assert_array_equal(model.embed(probes(1, 96), "photo"), plain.embed(probes(1, 96), "photo"))
 
 
-def test_a_machine_that_cannot_compile_is_told(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_is_reported(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compile(function: object, dynamic: bool) -> object:
         raise RuntimeError("no compiler\nhere")
 
@@ -113,7 +113,7 @@ def test_auto_takes_eight_bits_only_if_fast_and_true(
     expected: str,
 ) -> None:
     with_result(monkeypatch, **speeds, cosine=cosine)
-    monkeypatch.setattr(runtime, "MIN_COSINE", 0.97)  # the tiny one's photos are small
+    monkeypatch.setattr(runtime, "MIN_COSINE", 0.97)  # the tiny network's photos are small
     model = OnnxModel(tiny_export, faster_photo_part)
     assert model.photo_part == expected
     monkeypatch.setattr(runtime, "MIN_COSINE", 0.999999)
@@ -210,8 +210,8 @@ def test_everyday_commands_need_no_torch(tiny_export: Path, tmp_path: Path) -> N
         done = without_torch(*arguments)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "explained.png").is_file()
-    told = without_torch("info", gallery).stdout
-    assert "31 pictures" in told
+    output = without_torch("info", gallery).stdout
+    assert "31 pictures" in output
 
 
 def test_what_needs_torch_says_so(tiny_export: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ONNX form at work, and all that is refused before it is."""
+"""The ONNX form in use, and all files that are refused."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def test_it_travels_to_machines_without_the_checkpoint(exported: Path) -> None:
     expected = model.embed(pixels, "photo")
     shutil.rmtree(exported)
     there = pickle.loads(sent)
-    assert there.photo_part == "photo-int8"  # chosen once, so that all compute alike
+    assert there.photo_part == "photo-int8"  # chosen once, so that all compute the same
     np.testing.assert_array_equal(there.embed(pixels, "photo"), expected)
     np.testing.assert_array_equal(there.hash(expected), model.hash(expected))
     np.testing.assert_array_equal(there.guide(sketch(), pixels).similarity, model.guide(sketch(), pixels).similarity)
@@ -108,7 +108,7 @@ def rewrite_form(folder: Path, **changes: object) -> None:
 
 
 def rewrite_graph(folder: Path, change: Callable[[onnx.ModelProto], object]) -> None:
-    """Change a graph and record its new digest, as one who means harm would."""
+    """Change a graph and record its new digest, like an attacker."""
     path = folder / "photo.onnx"
     model = onnx.load(path, load_external_data=False)
     change(model)
@@ -178,9 +178,9 @@ def own_operators(model: onnx.ModelProto) -> None:
         (lambda folder: rewrite_form(folder, files={}), r"has no photo.onnx; make it: crossatnet export$"),
         (foreign_weights, r"onnx.json: belongs to other weights or settings"),
         (other_settings, r"onnx.json: belongs to other weights or settings"),
-        (lambda folder: rewrite_graph(folder, foreign_graph), r"refused, for it is of another checkpoint"),
-        (lambda folder: rewrite_graph(folder, leave_folder), r"refused, for it takes weights from other files"),
-        (lambda folder: rewrite_graph(folder, own_operators), r"refused, for its operators are not those of ONNX 20"),
+        (lambda folder: rewrite_graph(folder, foreign_graph), r"refused, as it is of another checkpoint"),
+        (lambda folder: rewrite_graph(folder, leave_folder), r"refused, as it takes weights from other files"),
+        (lambda folder: rewrite_graph(folder, own_operators), r"refused, as its operators are not those of ONNX 20"),
         (lambda folder: rewrite_graph(folder, past_the_end), r"photo.onnx: ONNX Runtime cannot load it"),
     ],
 )

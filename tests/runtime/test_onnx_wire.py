@@ -1,4 +1,4 @@
-"""What an ONNX file declares, read from its bytes: against the library onnx, and on bytes that are none."""
+"""The declarations of an ONNX file, read from its bytes: against the library onnx, and from bytes of other files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A small gallery behind the whole server, in this process."""
+"""A small gallery and the complete server, in this process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,7 +42,7 @@ def gallery(tmp_path: Path, folder: Path, model: FakeModel) -> Iterator[Gallery]
 
 @pytest.fixture
 def serve(gallery: Gallery, model: FakeModel) -> Iterator[Client]:
-    """Starts a server of the gallery with the settings given, and gives a client of it."""
+    """Starts a server of the gallery with these settings, and returns its client."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> TestClient:
@@ -55,5 +55,5 @@ def serve(gallery: Gallery, model: FakeModel) -> Iterator[Client]:
 
 @pytest.fixture
 def client(serve: Client, tmp_path: Path) -> TestClient:
-    """A client of a server that takes uploads."""
+    """A client of a server that accepts uploads."""
     return serve(uploads=tmp_path / "uploads")

@@ -1,4 +1,4 @@
-"""What the tests of the server share: drawings, picture files, the shape of every error, requests no client sends."""
+"""Shared by the tests of the server: drawings, picture files, the form of errors, and requests that no client sends."""
 
 import asyncio
 import io
@@ -26,7 +26,7 @@ def picture(seed: int, form: str = "PNG") -> bytes:
 
 
 def assert_refused(response: Response, status: int, code: str, *parts: str) -> None:
-    """The one shape of every error."""
+    """The one form of all errors."""
     assert response.status_code == status, response.text
     body = response.json()
     assert [*body] == ["error"]
@@ -37,7 +37,7 @@ def assert_refused(response: Response, status: int, code: str, *parts: str) -> N
 
 
 class Answer(NamedTuple):
-    """What an app sent."""
+    """The answer of an app."""
 
     status: int
     headers: dict[str, str]
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body: Iterable[bytes] = (b"",)) -> Answer:
-    """Send a request as it is, its path not made tidy, its body in the pieces given; read no more than is asked for."""
+    """Send a request with its path unchanged and its body in these pieces, which the app reads one by one."""
     pieces, given = iter(body), {"host": "localhost", **headers}
     sent: list[dict[str, Any]] = []
     is_over = False
@@ -77,5 +77,5 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
 
     asyncio.run(app(scope, receive, send))
     start = sent[0]
-    told = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], told, b"".join(message.get("body", b"") for message in sent[1:]))
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answer(start["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))

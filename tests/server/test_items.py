@@ -1,4 +1,4 @@
-"""Pictures through the server: only what was indexed is sent, and nothing of a file but its pixels."""
+"""Pictures through the server: it sends only indexed pictures, and of their files only the pixels."""
 
 import io
 import json
@@ -33,8 +33,8 @@ def opened(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
 
-def test_galleries_and_their_statistics_are_told(client: TestClient, gallery: Gallery) -> None:
-    told = {
+def test_galleries_and_their_statistics_are_returned(client: TestClient, gallery: Gallery) -> None:
+    expected = {
         "name": "my-pets",
         "title": "My pets!",
         "pictures": PICTURES,
@@ -44,9 +44,9 @@ def test_galleries_and_their_statistics_are_told(client: TestClient, gallery: Ga
         "uploads": True,
         "credits": None,
     }
-    assert client.get("/api/v1/galleries").json() == {"galleries": [told]}
+    assert client.get("/api/v1/galleries").json() == {"galleries": [expected]}
     statistics = client.get(BASE).json()
-    assert told.items() <= statistics.items()
+    assert expected.items() <= statistics.items()
     assert statistics["class_counts"] == {"cat": 20, "dog": 20}
     assert statistics["fingerprint"] == gallery.store.made_with.fingerprint
     assert statistics["bytes"] >= Path(gallery.store.name).stat().st_size
@@ -78,7 +78,7 @@ def test_facts_have_no_path(client: TestClient, gallery: Gallery, folder: Path) 
     assert str(folder) not in answer.text
 
 
-def test_the_image_is_encoded_anew(client: TestClient, gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+def test_the_image_is_encoded_again(client: TestClient, gallery: Gallery, folder: Path, tmp_path: Path) -> None:
     text = PngInfo()
     text.add_text("Comment", "<script>alert(1)</script>")
     path = folder / "cat" / "large.png"
@@ -217,7 +217,7 @@ def test_a_file_that_is_not_what_was_indexed_is_never_sent(
         assert str(folder) not in answer.text
     assert client.get(item).status_code == 200
     guided = client.post(f"{BASE}/search/strokes", json={"strokes": HOUSE, "k": 50, "ranking": "guided"})
-    assert len(guided.json()["hits"]) == 50  # that picture keeps its score
+    assert len(guided.json()["hits"]) == 50  # the missing picture keeps its score
 
 
 def test_a_link_to_the_very_bytes_is_served(client: TestClient, gallery: Gallery, folder: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_gallery_that_fails_is_one_plain_answer(
 def test_only_the_thumbnails_used_last_are_kept(gallery: Gallery, folder: Path) -> None:
     items = [*gallery.store.pictures([1, 2, 3]).values()]
     thumbnails = Thumbnails(most=2)
-    made = [thumbnails.get(items[number]) for number in (0, 1, 0, 2)]  # the second goes
+    made = [thumbnails.get(items[number]) for number in (0, 1, 0, 2)]  # the second is dropped
     for item in items:
         Path(item.facts.path).unlink()
     assert [thumbnails.get(items[0]), thumbnails.get(items[2])] == [made[0], made[3]]

@@ -1,4 +1,4 @@
-"""A flood is refused at once and service goes on; what takes too long is answered in time."""
+"""A flood of requests is refused at once and the service goes on; slow jobs are answered in time."""
 
 import asyncio
 import contextlib
@@ -71,7 +71,7 @@ def test_no_more_jobs_run_at_once_than_allowed() -> None:
 
 
 async def answered(gate: Gate) -> int:
-    """What a job gives once there is room for it and a thread is free."""
+    """The result of a job, once there is room for it and a free thread."""
     while True:
         with contextlib.suppress(ApiError):
             return await gate.run(lambda: 7)
@@ -85,11 +85,11 @@ def test_a_job_that_takes_too_long_is_answered_and_keeps_its_place() -> None:
             with pytest.raises(ApiError) as caught:
                 await gate.run(lambda: release.wait(60))
             assert refused(caught.value) == (503, "timeout", "1")
-        gate.require_room()  # the one that waited is dropped
+        gate.require_room()  # the waiting job is dropped
         waiting = asyncio.create_task(gate.run(lambda: 8))
         await asyncio.sleep(0)
         with pytest.raises(ApiError):
-            gate.require_room()  # the one that runs keeps its place
+            gate.require_room()  # the running job keeps its place
         with pytest.raises(ApiError):
             await waiting
         release.set()
@@ -99,7 +99,7 @@ def test_a_job_that_takes_too_long_is_answered_and_keeps_its_place() -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("error", [ValueError, TimeoutError])  # a job may run out of a time of its own
+@pytest.mark.parametrize("error", [ValueError, TimeoutError])  # a job may have a time limit of its own
 def test_errors_of_jobs_come_out_and_free_their_place(error: type[Exception]) -> None:
     def fail() -> None:
         raise error("no")
@@ -152,7 +152,7 @@ def test_an_overloaded_server_says_so_and_keeps_serving(
             assert_refused(answer, 503, "overloaded", "try again")  # type: ignore[arg-type]
             assert answer.headers["retry-after"] == "1"  # type: ignore[attr-defined]
         unread = client.post(f"{BASE}/search/strokes", content=b"{", headers={"content-type": "application/json"})
-        assert_refused(unread, 503, "overloaded")  # not looked into: that would cost more than the refusal
+        assert_refused(unread, 503, "overloaded")  # the body is not parsed, which would cost more than the refusal
         assert client.get("/api/v1/health").status_code == 200
         assert client.get("/api/v1/ready").status_code == 200
         assert client.get(f"{BASE}/items/1/thumbnail").status_code == 200

@@ -1,4 +1,4 @@
-"""The server as processes of its own under load: what it refuses when full, and what a killed worker takes with it."""
+"""The server in its own processes under load: what it refuses when it is full, and the effect of a killed worker."""
 
 import asyncio
 import contextlib
@@ -33,17 +33,17 @@ SEARCH = "/api/v1/galleries/made/search/strokes"
 BODY = json.dumps({"strokes": [[[0, 0], [50, 90], [100, 0], [0, 0]]], "k": 5}).encode()
 JSON = {"Content-Type": "application/json"}
 WORKERS = 2
-PATIENCE_S = 120.0  # never waited out on a machine that is not overloaded
+PATIENCE_S = 120.0  # reached only on an overloaded machine
 
 
 @dataclass
 class Running:
-    """A server with two workers. Its access log, read by a thread, tells which worker answered."""
+    """A server with two workers. A thread reads its access log to find which worker answered."""
 
     process: "subprocess.Popen[str]"
     host: str = ""
     port: int = 0
-    workers: list[int] = field(default_factory=list)  # that answered so far, in order
+    workers: list[int] = field(default_factory=list)  # the workers of the answers so far, in order
 
     def ask(self, path: str) -> int:
         """The status of an answer over a connection of its own."""
@@ -59,7 +59,7 @@ class Running:
         deadline = time.monotonic() + PATIENCE_S
         while len(set(self.workers)) < workers:
             assert time.monotonic() < deadline, f"{len(set(self.workers))} workers answered, not {workers}"
-            with contextlib.suppress(OSError, http.client.HTTPException):  # it may have met the killed one
+            with contextlib.suppress(OSError, http.client.HTTPException):  # it may reach the killed worker
                 self.ask("/api/v1/health")
             time.sleep(0.05)
 
@@ -120,15 +120,15 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(server: Running)
         return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
 
     async def held() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection that a worker has taken already: a fast server would be done with the first before the last.
+        """A connection that a worker has taken already: a fast server would answer the first before the last is open.
 
-        Its search has begun to be asked, or it would be closed for idleness before the last is there on a busy machine.
+        It has sent the start of its search. Else a busy machine might close it as idle before the last one is open.
         """
         while True:
             reader, writer = await asyncio.open_connection(server.host, server.port)
             writer.write(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             _, headers, _ = await received(reader)
-            if headers.get("connection") != "close":  # as every so many answers say
+            if headers.get("connection") != "close":  # which some answers say
                 head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n"
                 writer.write(head.encode())
                 return reader, writer
@@ -156,7 +156,7 @@ def test_a_killed_worker_takes_only_its_own_requests(server: Running) -> None:
                 answered[post(connection)] += 1
             except (OSError, http.client.HTTPException) as error:
                 failed.append(error)
-                connection.close()  # and opened anew with the next request
+                connection.close()  # and opened again with the next request
         connection.close()
 
     threads = [threading.Thread(target=trickle) for _ in range(connections)]
@@ -177,17 +177,17 @@ def test_a_killed_worker_takes_only_its_own_requests(server: Running) -> None:
 
 
 def test_a_worker_that_dies_while_it_is_asked_for_a_sign_of_life_is_noticed_at_once() -> None:
-    worker = Process(uvicorn.Config("none:app"), [])  # never started: nobody else holds its end of the pipe
+    worker = Process(uvicorn.Config("none:app"), [])  # never started, so no other process holds its end of the pipe
     supervisor = run.Supervisor.__new__(run.Supervisor)
     supervisor.processes, supervisor.should_exit = [worker], threading.Event()
-    supervisor.should_exit.set()  # nothing is to be started anew
+    supervisor.should_exit.set()  # no worker may be started again
     supervisor.keep_subprocess_alive()
     assert worker.child_conn.closed
     assert not worker.ping(PATIENCE_S)
 
 
 def connected(clients: int) -> list[int]:
-    """How many of so many connections each of two servers took: two of one loop on one socket, in place of workers."""
+    """How many connections each of two servers took; two servers of one loop on one socket replace two workers."""
     counts = [0, 0]
 
     class Counting(asyncio.Protocol):
@@ -218,7 +218,7 @@ def connected(clients: int) -> list[int]:
 
 
 def test_a_worker_that_has_a_connection_leaves_the_next_to_one_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SHYNESS_S", 3600.0)  # an hour: nobody takes a second one
+    monkeypatch.setattr(loop, "DELAY_S", 3600.0)  # an hour: no server takes a second connection
     monkeypatch.setattr(loop, "MOST_S", 3600.0)
     assert connected(2) == [1, 1]
 
@@ -235,10 +235,10 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers() -> No
 
 
 def test_collections_of_garbage_pass_over_what_was_there_at_the_start(serve: Callable[..., TestClient]) -> None:
-    gc.unfreeze()  # the page's tests may have a server in this process
+    gc.unfreeze()  # the page's tests may run a server in this process
     assert not gc.get_freeze_count()
     serve()
-    assert gc.get_freeze_count() > len(gc.get_objects())  # all that was imported, torch with it, is put aside
+    assert gc.get_freeze_count() > len(gc.get_objects())  # all imported objects are frozen, also torch's
 
 
 def post(connection: http.client.HTTPConnection) -> int:

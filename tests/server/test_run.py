@@ -1,4 +1,4 @@
-"""`crossatnet serve`: mistakes in one line, and workers that are replaced when one is killed."""
+"""`crossatnet serve`: errors in one line, and killed workers that are replaced."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PATIENCE = 120  # seconds, for machines that are busy
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What would be served, in place of serving it."""
+    """Records what would be served instead of serving it."""
     kept: list[Settings] = []
     monkeypatch.setattr(run, "serve", lambda settings, announce, open_browser: kept.append(settings))
     monkeypatch.delenv("CROSSATNET_TOKEN", raising=False)
@@ -38,7 +38,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs `crossatnet serve` in this process: exit code and what the error stream says."""
+    """Runs `crossatnet serve` in this process; returns the exit code and the text of the error stream."""
 
     def call(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["crossatnet", "serve", *map(str, arguments)])
@@ -115,7 +115,7 @@ def test_the_quickstart_gallery_is_made_once(tmp_path: Path, monkeypatch: pytest
             ("teapot", "teapot.png"),
         ]
         assert gallery.store.thumbnail(1)
-        assert len(gallery) == 2  # nothing by the hand that drew the sketches
+        assert len(gallery) == 2  # no pictures by the artists of the sketches
     assert "Twemoji" in (place.credits or "")
     before = Path(place.place).stat().st_mtime_ns
     assert quickstart.quickstart_place(quiet=True) == place
@@ -148,7 +148,7 @@ class Server:
         return Counter(line["worker"] for line in lines)
 
     def stop(self, how: signal.Signals) -> int:
-        """Ask it to end; its exit code."""
+        """Stop the server; returns its exit code."""
         self.process.send_signal(how)
         return self.process.wait(PATIENCE)
 
@@ -166,7 +166,7 @@ def pets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers, and ends what is left of them."""
+    """Starts servers, and ends those that still run."""
     started: list[Server] = []
 
     def start(*arguments: object) -> Server:
@@ -197,7 +197,7 @@ def test_a_killed_worker_is_replaced(pets: Path, servers: Callable[..., Server])
     while not {*server.workers()} - {first, second}:
         try:
             assert server.search() == 200
-        except httpx2.TransportError:  # on a connection that the dead one had taken
+        except httpx2.TransportError:  # on a connection of the killed worker
             assert time.monotonic() < deadline
         assert time.monotonic() < deadline
     assert server.stop(signal.SIGTERM) == 0
@@ -211,7 +211,7 @@ def test_the_address_of_any_host_can_be_opened() -> None:
 
 def test_an_uploads_folder_is_made(tmp_path: Path, gallery: Gallery) -> None:
     settings = Settings((Place(gallery.store.name), Place(gallery.store.name)), uploads=tmp_path / "a" / "b")
-    with pytest.raises(UserError):  # the gallery, twice, of a model that was not saved
+    with pytest.raises(UserError):  # the same gallery twice, of a model that was not saved
         run.open_at(settings)
     assert (tmp_path / "a" / "b").is_dir()
 

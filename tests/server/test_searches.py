@@ -1,4 +1,4 @@
-"""Searches through the server: the hits are those of the gallery itself, whatever the way to ask."""
+"""Searches through the server: every kind of query gives the same hits as the gallery itself."""
 
 import io
 import json
@@ -113,14 +113,14 @@ def test_similar_pictures_leave_out_the_picture_itself(
     assert ([hit["id"] for hit in last["hits"]], last["next_offset"]) == (others, None)
 
 
-def test_times_are_told_and_counted(client: TestClient) -> None:
+def test_times_are_reported_and_counted(client: TestClient) -> None:
     times = client.post(f"{BASE}/search/strokes", json={"strokes": HOUSE}).json()["milliseconds"]
     assert 0 < times["network"] + times["search"] <= times["total"]
     text = client.get("/metrics").text
     assert 'crossatnet_search_part_seconds_count{part="network"} 1.0' in text
     route = "/api/v1/galleries/{gallery}/search/strokes"
     assert f'crossatnet_requests_total{{method="POST",route="{route}",status="200"}} 1.0' in text
-    assert "crossatnet_requests_in_flight 1.0" in text  # that for the metrics themselves
+    assert "crossatnet_requests_in_flight 1.0" in text  # the request for the metrics itself
 
 
 def test_a_picture_removed_while_others_like_it_are_searched_for(

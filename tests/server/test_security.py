@@ -1,4 +1,4 @@
-"""Who may ask: no route without the token, no foreign host or page, and nothing secret in logs, pages or cookies."""
+"""Access: no route without the token, no other host or site, and nothing secret in logs, pages or cookies."""
 
 import json
 import logging
@@ -21,13 +21,13 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture
 def guarded(serve: object) -> TestClient:
-    """A client, without the token, of a server that asks for one."""
+    """A client without the token, of a server that requires one."""
     client: TestClient = serve(token=TOKEN)  # type: ignore[operator]
     return client
 
 
 def addresses(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(method, path) of every route of an app, whatever it is made of."""
+    """(method, path) of every route of an app, also of mounted ones."""
     for route in routes:
         path = prefix + getattr(route, "path", "")
         inner = getattr(route, "routes", None) or getattr(getattr(route, "original_router", None), "routes", None)
@@ -39,7 +39,7 @@ def addresses(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, 
 
 
 class Parameters(dict[str, str]):
-    """Something that is there for each parameter of a path."""
+    """An existing value for each parameter of a path."""
 
     def __missing__(self, name: str) -> str:
         return {"gallery": "my-pets", "item_id": "1", "path": "index.html"}.get(name.partition(":")[0], "x")
@@ -53,7 +53,7 @@ def test_no_route_can_be_had_without_the_token(guarded: TestClient) -> None:
         for path, operations in app.openapi()["paths"].items()
         for method in operations
     }
-    assert documented - routes == {("GET", "/api/v1/health")}  # the walk has seen them all
+    assert documented - routes == {("GET", "/api/v1/health")}  # all routes were found
     assert len(routes) >= 17
     extra = {
         ("GET", path) for path in ("/static", "/static/", "/static/index.html", "/nowhere", "/api/v1/health/", "//")
@@ -96,7 +96,7 @@ def test_the_login_page_gives_a_cookie_that_is_not_the_token(guarded: TestClient
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
-    assert "Secure" not in cookie  # over http no browser would send it back
+    assert "Secure" not in cookie  # over http no browser would send a secure cookie back
     assert TOKEN not in cookie
     guarded.cookies.set(COOKIE, cookie.partition(";")[0].partition("=")[2])
     assert guarded.get("/").status_code == 200
@@ -253,7 +253,7 @@ def test_methods_that_are_none_are_not_counted_one_by_one(guarded: TestClient) -
     assert "MADEUP" not in counted
 
 
-def test_parts_of_the_page_are_asked_for_anew_so_that_those_of_two_versions_never_mix(client: TestClient) -> None:
+def test_parts_of_the_page_are_asked_for_again_so_that_those_of_two_versions_never_mix(client: TestClient) -> None:
     first = client.get("/static/js/page.js")
     again = client.get("/static/js/page.js", headers={"if-none-match": first.headers["etag"]})
     assert [answer.status_code for answer in (first, again)] == [200, 304]

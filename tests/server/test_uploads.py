@@ -1,4 +1,4 @@
-"""Pictures that are sent: kept whole or not at all, and whatever is no picture is refused in one line."""
+"""Uploads: kept completely or not at all, and files that are no pictures are refused in one line."""
 
 import io
 import json
@@ -138,7 +138,7 @@ def test_an_upload_can_be_found_and_deleted(client: TestClient, gallery: Gallery
     assert answer.status_code == 201
     item = answer.json()
     assert item["file_name"].startswith("My-bird-")
-    assert item["file_name"].endswith(".jpg")  # what it is, not what it was called
+    assert item["file_name"].endswith(".jpg")  # the real format, not the one in its name
     assert (item["class_name"], item["size"]) == ("bird", len(content))
     (file,) = files(tmp_path)
     assert file == tmp_path / "uploads" / "my-pets" / "bird" / item["file_name"]

@@ -1,7 +1,7 @@
 """The audit: whether a checkpoint may be tested on a split's unseen classes, from what its training recorded.
 
 Every class and picture that training read is compared with the unseen classes and their pictures. What was not
-recorded is not proven, and the audit says so; it never takes a claim for a fact.
+recorded is not proven, and the audit says so. It compares; it trusts no claim.
 
 Shapes: `N` test photos.
 """
@@ -34,7 +34,7 @@ from crossatnet.model.checkpoint import (
     weights_hash,
 )
 
-ALIKE = 4  # of 64 bits differ at most in near-duplicates; from 8 on in sketchy-mini, seen against unseen photos
+ALIKE = 4  # near-duplicates differ in at most so many of 64 bits; photos of seen and unseen classes differ in 8 or more
 Level = Literal["failure", "unproven", "warning", "note"]
 Kind = Literal[
     "unseen class",  # a class, or an alias of one
@@ -49,22 +49,22 @@ Kind = Literal[
     "imagenet",  # what the pretrained backbone may have seen
 ]
 COPY_AGAIN = "copy the whole checkpoint again, or train it again"
-MEANING: dict[Kind, tuple[Level, str]] = {  # how grave it is, and what to do about it
+MEANING: dict[Kind, tuple[Level, str]] = {  # how serious it is, and what to do
     "unseen class": ("failure", "train it again without it: `crossatnet train` takes no unseen class of its split"),
     "relative": ("warning", "keep it if it is a seen class of the split itself, and say so beside the scores"),
     "unseen picture": (
         "failure",
-        "take the file out of the one class or the other; if training had it, train again without it",
+        "remove the file from one of the two classes; if it was in the training data, train again without it",
     ),
     "near-duplicate": (
         "warning",
-        "look at both; if they are the same picture, take one out, and train again if need be",
+        "look at both; if they are the same picture, remove one; train again if it was in the training data",
     ),
     "gallery duplicate": (
         "warning",
-        "nothing if both are of one class: it counts once; else take out the one in the wrong class",
+        "if both are of one class, do nothing: it counts once; else remove the one in the wrong class",
     ),
-    "unreadable": ("warning", "mend the file or take it out"),
+    "unreadable": ("warning", "repair the file or remove it"),
     "no record": ("unproven", "train it again with this version of crossatnet, which writes the record"),
     "incomplete record": ("unproven", COPY_AGAIN),
     "other record": ("failure", COPY_AGAIN),
@@ -73,7 +73,7 @@ MEANING: dict[Kind, tuple[Level, str]] = {  # how grave it is, and what to do ab
 
 
 class Finding(BaseModel):
-    """One thing the audit found: who is the offender, and what to do about it."""
+    """One thing that the audit found: the class or file it is about (`offender`), and what to do."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -98,7 +98,7 @@ class Finding(BaseModel):
 
 
 class Audit(BaseModel):
-    """What was compared (`facts`, for a table) and what was found, the gravest first."""
+    """What was compared (`facts`, for a table) and what was found, the most serious first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -111,16 +111,16 @@ class Audit(BaseModel):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's own way; mypy does not know it
     @property
     def passed(self) -> bool:
-        """Whether the zero-shot rule is proven: nothing was found that breaks it, and nothing is unproven."""
+        """Whether the zero-shot rule is proven: no finding breaks it or leaves it open."""
         return not any(finding.level in ("failure", "unproven") for finding in self.findings)
 
 
 def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> Audit:
     """Compare what a checkpoint's training read with a split's unseen classes and their pictures in `catalog`.
 
-    Of the catalog only unseen classes matter; the checkpoint may have been trained by another split. Raises
-    `UserError` for a folder that is no checkpoint, a damaged record, and a catalog that lacks sketches or photos of an
-    unseen class: what is not there cannot be compared.
+    Only the catalog's unseen classes matter; the checkpoint may have been trained on another split. Raises `UserError`
+    for a folder that is no checkpoint, a damaged record, and a catalog that lacks sketches or photos of an unseen
+    class, as missing pictures cannot be compared.
 
     Example:
         >>> from crossatnet.data.layouts import read_catalog
@@ -145,7 +145,7 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
             Finding.of(
                 "no record",
                 RECORD,
-                f"{folder} has no record of the pictures it was trained on, so that only the classes named in {CONFIG}"
+                f"{folder} has no record of the pictures it was trained on, so only the classes named in {CONFIG}"
                 " were compared",
             )
         )
@@ -170,7 +170,7 @@ def audit(folder: Path, catalog: Catalog, split: Split, quiet: bool = False) -> 
 
 
 def tested(catalog: Catalog, split: Split) -> Catalog:
-    """The pictures of unseen classes, also those that a scan left out because a seen class has the same ones."""
+    """The pictures of unseen classes, with those that the scan left out because a seen class has them too."""
     unseen, hashes = catalog.select(split.unseen), dict(zip(catalog.items, catalog.hashes, strict=True))
     copies = {
         copy: hashes[kept]
@@ -181,7 +181,7 @@ def tested(catalog: Catalog, split: Split) -> Catalog:
 
 
 def classes_by_use(provenance: Provenance, record: TrainingRecord | None) -> dict[str, set[str]]:
-    """The classes that each part of training had, as far as is recorded."""
+    """The classes that each part of training used, as far as they are recorded."""
     uses = {
         "trained on": {*provenance.training_classes},
         "choice of the epoch": {*provenance.validation_classes},
@@ -204,7 +204,7 @@ def class_findings(uses: Mapping[str, set[str]], aliases: Mapping[str, tuple[str
     found = []
     for name in sorted(set().union(*uses.values())):
         purposes = ", ".join(use for use, names in uses.items() if name in names)
-        ours = {canonical(known): known for known in (*aliases.get(name, ()), name)}  # by form; the name itself wins
+        ours = {canonical(known): known for known in (*aliases.get(name, ()), name)}  # its own name last
         forbidden = sorted(split.unseen_set & set(ours))
         for unseen in forbidden:
             known = "" if name == unseen else f", another name of the unseen class '{unseen}',"
@@ -255,7 +255,7 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
 
 
 def picture_findings(record: TrainingRecord, unseen: Catalog) -> list[Finding]:
-    """Test pictures whose content training read, under whatever class and modality."""
+    """Test pictures whose content training read, under any class and modality."""
     known = _known(record)
     return [
         Finding.of(
@@ -272,7 +272,7 @@ def picture_findings(record: TrainingRecord, unseen: Catalog) -> list[Finding]:
 def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list[Finding]:
     """Test photos, with looks `shown` (N,), that nearly equal a training photo; the most alike first.
 
-    Photos of equal content are left to `picture_findings`.
+    `picture_findings` reports photos of equal content.
     """
     known = _known(record)
     trained = [(name, look) for name, pictures in record.pictures.items() for look in pictures.look]
@@ -295,7 +295,7 @@ def look_findings(record: TrainingRecord, unseen: Catalog, shown: Looks) -> list
 
 
 def gallery_findings(catalog: Catalog, split: Split) -> list[Finding]:
-    """Test pictures that the data set has twice, or that nobody can read."""
+    """Test pictures that the data set has twice, or that cannot be read."""
     found = [
         Finding.of(
             "gallery duplicate",
@@ -348,7 +348,7 @@ def _known(record: TrainingRecord) -> dict[str, list[str]]:
 def _facts(
     config: CheckpointConfig, record: TrainingRecord | None, unseen: Catalog, split: Split
 ) -> dict[str, str | int]:
-    """How much was compared with how much."""
+    """How many classes and pictures were compared."""
     uses = classes_by_use(config.provenance, record)
     tested = Counter(item.modality for item in unseen.items)
     facts: dict[str, str | int] = {

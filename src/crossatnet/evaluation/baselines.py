@@ -1,4 +1,4 @@
-"""What a checkpoint is compared with: the backbone it started from, untouched, as a retrieval model."""
+"""The baselines of a checkpoint: the backbone it started from, not trained further, as a retrieval model."""
 
 import torch
 
@@ -10,14 +10,16 @@ from crossatnet.system.errors import UserError
 
 
 def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
-    """The untouched ImageNet backbone as a retrieval model, raw and with the checkpoint's centring.
+    """The original ImageNet backbone as a retrieval model, raw and with the checkpoint's centring.
 
     Both are the same network with mean pooling and an identity for a projection, so every other step is shared. The
     centred one has the sketches' own statistics too, where the checkpoint has them. Raises `UserError` for another
-    backbone than EfficientNet-Lite0: a checkpoint does not hold what it started from.
+    backbone than EfficientNet-Lite0, as a checkpoint does not hold its original weights.
     """
     if network.config.backbone != EfficientNetLite0.name:
-        raise UserError(f"no baseline for {network.name}: the untouched {network.config.backbone} is not at hand")
+        raise UserError(
+            f"no baseline for {network.name}: it does not hold the original weights of {network.config.backbone}"
+        )
     plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True}
     pretrained = EfficientNetLite0().load_imagenet_weights().state_dict()
     baselines = {}

@@ -1,4 +1,4 @@
-"""Two results side by side, if they answer the same question."""
+"""Two results side by side, if they were measured in the same way."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from crossatnet.evaluation.results import Results, Row, load_results
 from crossatnet.system.errors import UserError
 
 PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
-MOST = 5  # classes that gain, and that lose, to be named
+MOST = 5  # classes to name that gain most, and as many that lose most
 
 
 class Change(BaseModel):
-    """A figure of both, and the second less the first."""
+    """One figure of both results, and the difference: the second minus the first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,7 +22,7 @@ class Change(BaseModel):
 
 
 class Pair(BaseModel):
-    """A model of the first results and the one of the second that it is compared with."""
+    """One model of the first results, and the model of the second results that it is compared with."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ def compare_files(first: Path, second: Path) -> list[Comparison]:
 
 
 def compare(first: Results, second: Results) -> Comparison:
-    """Pair the rows: first rows, unless the other side has a row of that name, and all rows of equal names.
+    """Pair the rows of equal names, and the two first rows if the other results have no row of their name.
 
     Raises `UserError` for results of different data, splits, directions, settings, sizes or definitions.
     """

@@ -32,7 +32,7 @@ class EmbeddingFile:
 
     @property
     def task_hash(self) -> str:
-        """Hash of the classes of queries and gallery in their order: equal for two models put to one task."""
+        """Hash of the classes of queries and gallery in their order: equal for two models with the same task."""
         lists = [
             np.asarray(classes).astype(str).tolist() for classes in (self.task.query_class, self.task.gallery_class)
         ]
@@ -42,8 +42,8 @@ class EmbeddingFile:
 def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     """Score a file of embeddings or codes of any model, as `read_embeddings` takes it.
 
-    Nothing says which data it is made from: `data` is a hash of the classes of queries and gallery, so that only
-    files with the same task can be compared. Raises `UserError` for whatever cannot be scored.
+    The file does not name its data. So `data` is a hash of the classes of queries and gallery, and only files with the
+    same task can be compared. Raises `UserError` for a file that cannot be scored.
 
     Example:
         >>> import numpy as np

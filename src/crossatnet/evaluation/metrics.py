@@ -1,8 +1,8 @@
-r"""Retrieval metrics: what the places of a query's relevant items, or counts at each distance, are worth.
+r"""Retrieval metrics: scores from the ranks of a query's relevant items, or from the counts at each distance.
 
 Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let `R` be the number of relevant
-gallery items of a query, and `ranks` (Q, R) the ranks, counted from 1, at which they stand, ascending. Queries with
-fewer than others are padded with infinity, where precision is 0. How rankings are made is said in `ranking.py`.
+gallery items of a query, and `ranks` (Q, R) their ranks, counted from 1, ascending. Queries with fewer relevant items
+than others are padded with infinity, where precision is 0. `ranking.py` makes the rankings.
 """
 
 from collections.abc import Sequence
@@ -56,11 +56,12 @@ class RetrievalScores:
         return {name: means[name] for name in ("mAP@all", *(f"P@{k}" for k in self.at))}
 
     def all_means(self) -> dict[str, float]:
-        """Means over all queries of every definition; what is in brackets distinguishes those of one name.
+        """Means over all queries of every definition; the brackets distinguish definitions of one name.
 
         `mAP@all`, `P@k`; `mAP@k (hits)`, `mAP@k (min(k, R))`, `mAP@k (R)` (see `average_precision_at`);
-        `P@k (min(k, R))`; `R-precision`. Of embeddings also `mAP@all (VOC)`. Hash codes have expectations within ties
-        instead, hence neither `(VOC)` nor `(hits)`, and `mAP@all (optimistic)` and `mAP@all (pessimistic)`.
+        `P@k (min(k, R))`; `R-precision`. Embeddings also have `mAP@all (VOC)`. Hash codes tie, so their values are
+        expectations over the orders within ties: they have no `(VOC)` and no `(hits)`, but `mAP@all (optimistic)` and
+        `mAP@all (pessimistic)`.
         """
         return {name: float(values.mean()) for name, values in self.values.items()}
 
@@ -73,7 +74,7 @@ class RetrievalScores:
 
 
 def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
-    """The scores of queries that were ranked in the same gallery part by part, in the parts' order.
+    """One set of scores from several: those of queries that were ranked in the same gallery, in the order of the parts.
 
     Example:
         >>> import numpy as np
@@ -97,7 +98,7 @@ def joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
 
 
 def relevant_ranks(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The `ranks` (Q, R) of the relevant items of rankings (Q, N), which are given from the best rank on.
+    """The `ranks` (Q, R) of the relevant items of rankings (Q, N), the best rank first.
 
     Example:
         >>> import numpy as np
@@ -112,7 +113,7 @@ def relevant_ranks(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def average_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    r"""Plain average precision of rankings, given as relevance from the best rank on, (Q, N).
+    r"""Plain average precision of rankings, given as the relevance (Q, N) of each rank, the best first.
 
     $AP = \frac{1}{R} \sum_{i: r_i = 1} \frac{1}{i} \sum_{j \le i} r_j$, the mean of precision at each relevant rank, as
     scikit-learn computes it. Returns (Q,); NaN for a ranking without a relevant item.
@@ -127,12 +128,12 @@ def average_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def average_precision_at(ranks: NDArray[np.float64], k: int) -> Values:
-    r"""AP@k of `ranks` (Q, R) with each denominator in use: name -> (Q,). They agree on no ranking but a perfect one.
+    r"""AP@k of `ranks` (Q, R) with each denominator in use: name -> (Q,). They agree only for a perfect ranking.
 
     $AP@k = \frac{1}{d} \sum_{i: rank_i \le k} \frac{i}{rank_i}$, where d is `hits`, the number of relevant items among
-    the first k (lenient: 1 for a single hit at rank 1; 0 without any hit); `min(k, R)`, the most there could be
-    (strict); or `R`, all there are, with which a gallery of many relevant items cannot reach 1.
-    Published figures seldom say which. NaN, except for `hits`, without a relevant item.
+    the first k (lenient: 1 for a single hit at rank 1; 0 without any hit); `min(k, R)`, the most that k ranks can hold
+    (strict); or `R`, all relevant items, where no ranking reaches 1 if R > k. Published figures seldom say which they
+    use. Without a relevant item the value is NaN, for `hits` 0.
 
     Example:
         >>> import numpy as np
@@ -172,8 +173,8 @@ def interpolated_average_precision(ranks: NDArray[np.float64]) -> NDArray[np.flo
 def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Relevant items among the first k, a number or (Q,): `ranks` (Q, R) -> (Q,).
 
-    Divided by k they are P@k; by min(k, R), the other P@k in use, which can reach 1 if R < k; and of the first R,
-    divided by R, R-precision (Manning, Raghavan and Schütze 2008, 8.4).
+    Divided by k this is P@k. Divided by min(k, R) it is the other P@k in use, which can reach 1 if R < k. With k = R,
+    divided by R, it is R-precision (Manning, Raghavan and Schütze 2008, 8.4).
 
     Example:
         >>> import numpy as np
@@ -201,8 +202,8 @@ def interpolated_precision(hits: NDArray[np.int64], precision: NDArray[np.float6
     r"""Curves of precision at the recalls 0, 0.01, ..., 1: (Q, LEVELS).
 
     Args: the points (Q, P) of each query's curve, as the number of `hits` up to it, ascending to R, and the precision
-    there. At recall r stands the best precision at any recall of at least r,
-    $p(r) = \max_{r' \ge r} p(r')$ (Manning, Raghavan and Schütze 2008, 8.4).
+    there. The value at recall r is the best precision at any recall of at least r, $p(r) = \max_{r' \ge r} p(r')$
+    (Manning, Raghavan and Schütze 2008, 8.4).
 
     Example:
         >>> import numpy as np
@@ -227,14 +228,14 @@ def expected_average_precision(
     r"""Expectation of average precision over random orders within ties: (Q, T), (Q, T) -> (Q,).
 
     At distance t there are $n_t$ `items`, $r_t$ of them relevant `hits`, after $N_t$ nearer items with $R_t$ hits. The
-    i-th of the tie is relevant with probability $r_t / n_t$, and then $(i - 1) (r_t - 1) / (n_t - 1)$ hits of the tie
-    are expected before it:
+    i-th item of the tie is relevant with probability $r_t / n_t$; if it is, $(i - 1) (r_t - 1) / (n_t - 1)$ hits of the
+    tie are expected before it:
 
     $AP = \frac{1}{R} \sum_t \frac{r_t}{n_t} \sum_{i=1}^{m_t}
     \frac{R_t + 1 + (i - 1) \frac{r_t - 1}{n_t - 1}}{N_t + i}$ (McSherry and Najork 2008)
 
-    with $m_t = n_t$, or for AP@k with denominator R as many of the tie as are among the first k.
-    The inner sums are differences of harmonic numbers.
+    with $m_t = n_t$. For AP@k with denominator R, $m_t$ is the number of items of the tie among the first k. The inner
+    sums are differences of harmonic numbers.
 
     Example:
         >>> import numpy as np
@@ -260,8 +261,8 @@ def extreme_average_precision(
     r"""Optimistic and pessimistic average precision: (Q, T), (Q, T) -> (Q,), (Q,).
 
     The hits of each tie stand first or last in it, at ranks $S_t + 1$ to $S_t + r_t$ with $S_t = N_t$ or
-    $S_t = N_t + n_t - r_t$: $AP = \frac{1}{R} \sum_t \sum_{i=1}^{r_t} \frac{R_t + i}{S_t + i}$. What a public code
-    reports is one of them if its gallery is sorted by class, and anything between them otherwise.
+    $S_t = N_t + n_t - r_t$: $AP = \frac{1}{R} \sum_t \sum_{i=1}^{r_t} \frac{R_t + i}{S_t + i}$. Public code that
+    ignores ties reports a value between the two, and one of the two if its gallery is sorted by class.
 
     Example:
         >>> import numpy as np
@@ -293,7 +294,7 @@ def expected_precision_at(
     _check_k(k)
     share = np.clip(
         (np.reshape(k, (-1, 1)) - _before(items)) / np.maximum(items, 1), 0, 1
-    )  # of each tie, within the first k
+    )  # the share of each tie that is within the first k
     return (share * hits).sum(1) / k  # type: ignore[no-any-return]
 
 
@@ -358,7 +359,7 @@ def _envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _before(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many are nearer, at each distance (Q, T)."""
+    """How many items are nearer than each distance, (Q, T)."""
     return np.cumsum(counts, axis=1) - counts
 
 

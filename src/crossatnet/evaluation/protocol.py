@@ -1,4 +1,4 @@
-"""The tests that a data set and a split give: who asks and who is searched, in which direction and setting.
+"""The tests of a data set and a split: which pictures are queries and which the gallery, by direction and setting.
 
 Shapes: `Q` queries, `K` copies.
 """
@@ -17,10 +17,10 @@ from crossatnet.data.splits import Split
 from crossatnet.model.checkpoint import Provenance
 from crossatnet.system.errors import UserError, did_you_mean
 
-SEED = 0  # of every draw that an evaluation makes
+SEED = 0  # of everything random in an evaluation
 ZERO_SHOT = "zero-shot: queries and gallery of unseen classes only"
 SETTINGS = ("zero-shot", "generalised", "all-seen-photos")
-SHARE = 0.2  # seen-class items of the setting `generalised`, as a part of the unseen ones
+SHARE = 0.2  # in the setting `generalised`: seen-class items added, as a share of the unseen-class items
 PLURALS: dict[Modality, str] = {"sketch": "sketches", "photo": "photos"}
 DIRECTIONS: dict[str, tuple[Modality, Modality]] = {
     "sketch-to-photo": ("sketch", "photo"),
@@ -32,7 +32,7 @@ DIRECTIONS: dict[str, tuple[Modality, Modality]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """The classes of queries and gallery, which of them are one and the same picture, and copies left out.
+    """The classes of queries and gallery, which query is itself in the gallery, and copies left out.
 
     `same` (Q,) is the gallery row that is the query itself, or -1. `copied` (K,) are gallery rows that the data holds a
     second time, under `copied_class`.
@@ -47,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Trial:
-    """One test of a network: who asks, who is searched, and the copies (copy, kept item) left out of the gallery."""
+    """One test of a network: queries, gallery, and the copies (copy, kept item) left out of the gallery."""
 
     direction: str
     setting: str
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def task(self) -> Task:
-        """What the evaluator has to know of it."""
+        """What the evaluator has to know of this test."""
         position = {item: index for index, item in enumerate(self.gallery)}
         return Task(
             [item.class_name for item in self.query],
@@ -77,7 +77,7 @@ def check_names(directions: Sequence[str], settings: Sequence[str]) -> None:
 
 
 def refuse_seen(provenance: Provenance, split: Split) -> None:
-    """Raise `UserError` unless every unseen class of the split is unknown to the checkpoint."""
+    """Raise `UserError` if the checkpoint was trained, or its epoch chosen, on an unseen class of the split."""
     known = {*provenance.training_classes, *provenance.validation_classes} & split.unseen_set
     if known:
         shown = ", ".join(sorted(known)[:5]) + (" ..." if len(known) > 5 else "")
@@ -90,10 +90,11 @@ def refuse_seen(provenance: Provenance, split: Split) -> None:
 def make_trial(catalog: Catalog, split: Split, direction: str, setting: str) -> Trial:
     """The queries and the gallery of a direction and a setting; a picture never searches itself.
 
-    `zero-shot`: unseen classes only. `generalised`, as SEM-PCYC (Dutta and Akata 2019): pictures of seen classes, 20%
-    of the unseen count, are added to queries and gallery; drawn with seed `SEED`, queries only of classes that the
-    drawn gallery holds. `all-seen-photos`: all pictures of seen classes in the gallery's modality are added to it.
-    Raises `UserError` for data without seen classes where they are needed, and for a query with nothing to find.
+    `zero-shot`: unseen classes only. `generalised`, as in SEM-PCYC (Dutta and Akata 2019): pictures of seen classes are
+    added to queries and gallery, 20% of the number of unseen ones. They are drawn with seed `SEED`, queries only of
+    classes that the drawn gallery holds. `all-seen-photos`: all pictures of seen classes in the gallery's modality are
+    added to the gallery. Raises `UserError` for data without seen classes where they are needed, and for a query
+    without a relevant item.
     """
     asking, searched = DIRECTIONS[direction]
     query, gallery = (catalog.select(split.unseen, modality).items for modality in (asking, searched))
@@ -131,12 +132,12 @@ def make_trial(catalog: Catalog, split: Split, direction: str, setting: str) -> 
 
 
 def _answered(query: Sequence[Item], gallery: Sequence[Item]) -> list[Item]:
-    """The queries of whose class the gallery has an item that is not the query itself."""
+    """The queries for which the gallery has an item of their class, not counting the query itself."""
     sizes, items = Counter(item.class_name for item in gallery), frozenset(gallery)
     return [item for item in query if sizes[item.class_name] > (item in items)]
 
 
 def _drawn(items: Sequence[Item], number: float, generator: random.Random) -> tuple[Item, ...]:
-    """About this number of items, at least one, or all if there are fewer; in the order they have."""
+    """About this number of random items in their order: at least one, or all if there are fewer."""
     size = min(max(round(number), 1), len(items))
     return tuple(items[index] for index in sorted(generator.sample(range(len(items)), size)))

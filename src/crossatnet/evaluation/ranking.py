@@ -1,11 +1,11 @@
-"""Rankings of a gallery for every query, exact, never with the whole matrix in memory, and their scores.
+"""Exact rankings of a gallery for every query, and their scores, without the whole matrix in memory.
 
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `b` the
 queries of a block or a strip.
 
-A block is as many queries as one matrix product takes at its best, and each core takes block after block; it is ranked
-in strips that fit the core's cache. All that is defined in `metrics.py` depends on the ranks of the relevant items
-alone, so nothing else leaves a block. Blocks are the same however many cores there are, and so are the scores.
+A block holds as many queries as make one matrix product fast, and each core takes one block after another. A block is
+ranked in strips that fit the core's cache. The metrics need only the ranks of the relevant items, so only those are
+kept of a block. Blocks do not depend on the number of cores, and neither do the scores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ from crossatnet.evaluation.similarity import (
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
-MEMORY = 2**29  # bytes that may be used besides the arrays themselves
-BLOCK = 400  # queries of one matrix product: with fewer, packing the gallery for it costs more
-STRIP = 2**17  # pairs of a query and an item that are ranked at once: they fit a core's cache
-STRIP_BYTES = 100  # that ranking one such pair may need
-SCORE_BYTES = 80  # that scoring one rank may need
-DECIMALS = 7  # to which similarities are compared
+MEMORY = 2**29  # bytes that may be used in addition to the arrays
+BLOCK = 400  # queries of one matrix product; with fewer, BLAS spends more on packing the gallery
+STRIP = 2**17  # pairs of a query and an item that are ranked at once; so many fit a core's cache
+STRIP_BYTES = 100  # at most, to rank one such pair
+SCORE_BYTES = 80  # at most, to score one rank
+DECIMALS = 7  # of similarities, when they are compared
 
 Classes = Sequence[object] | NDArray[np.generic]
 Steps = NDArray[np.int32] | NDArray[np.int64]
@@ -52,13 +52,13 @@ def evaluate(
     """Rank the gallery for every query by cosine similarity or Euclidean distance and score the rankings.
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model; `query_class` (Q,) and `gallery_class` (N,), the
-    class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself,
-    which is then left out, or -1; `memory`, the bytes that may be used besides the embeddings and a normalised copy of
-    them: fewer queries are ranked at once, but at least one by each thread.
+    class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself
+    and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a normalised copy of
+    them. With less memory fewer queries are ranked at once, but at least one by each thread.
     An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
     does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
-    embeddings tie wherever they stand. Distances are computed in float64, where near ones do not cancel out, and
-    compared likewise, in units of the largest distance of an embedding from the gallery's mean.
+    embeddings tie at any position. Distances are computed in float64, so that small ones keep their digits. They are
+    compared to seven decimals too, in units of the largest distance of an embedding from the gallery's mean.
     Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
     without a relevant item.
 
@@ -115,9 +115,9 @@ def evaluate_codes(
 ) -> RetrievalScores:
     """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
 
-    Distances tie massively, so values are expectations over random orders within a tie (McSherry and Najork 2008),
-    which favour no implementation's sorting; for mAP@all, the best and the worst order are reported too. The points of
-    the precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+    Many distances tie, so values are expectations over random orders within a tie (McSherry and Najork 2008): no way of
+    sorting has an advantage. For mAP@all, the best and the worst order are reported too. The points of the
+    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
 
     Example:
         >>> import numpy as np
@@ -155,7 +155,7 @@ def evaluate_codes(
 
 
 class _Pairs:
-    """Which query and item belong together: relevant, or the same picture."""
+    """Which gallery items are relevant to each query, and which item is the query itself."""
 
     def __init__(
         self, shape: tuple[int, int], query_class: Classes, gallery_class: Classes, same: NDArray[np.int64] | None
@@ -178,13 +178,13 @@ class _Pairs:
             raise UserError(f"query {row} is itself the gallery's only item of class {name!r}; leave it out")
 
     def relevant(self, rows: slice) -> NDArray[np.int64]:
-        """Where in the raveled (b, N) the items are that each query should find, but itself: ascending."""
+        """Positions, ascending, of each query's relevant items in the flattened matrix (b, N), without itself."""
         asked = zip(self.query_number[rows], self.same[rows], strict=True)
         columns = [self.columns[number][self.columns[number] != same] for number, same in asked]
         return np.concatenate([row * self.shape[1] + found for row, found in enumerate(columns)])
 
     def self_matches(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The places of the queries themselves: row of the slice, and column."""
+        """The positions of the queries themselves in the matrix: row of the slice, and column."""
         (row,) = np.nonzero(self.same[rows] >= 0)
         return row, self.same[rows][row]
 
@@ -214,17 +214,18 @@ def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int
 def _rank(
     similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], ...]
 ) -> NDArray[np.int64]:
-    """The ranks that similarities (b, N), which are overwritten, give to relevant items: row by row, ascending.
+    """The ranks of the relevant items by similarities (b, N), row by row, ascending. The similarities are overwritten.
 
-    To sort a gallery takes longer than to compare it with the query, and most of its order is not asked for. So items
-    are counted in cells of a coarse similarity, about as many as there are items, and only those in a cell with a
-    relevant one are sorted. A rank is the place among these, and the items of better cells without any.
+    Sorting a gallery takes longer than comparing it with the query, and most of its order is not needed. So the range
+    of similarities is cut into about as many cells as there are items, and the items of each cell are counted. Only
+    items in a cell with a relevant item are sorted. A rank is the place among the sorted items, plus the number of
+    items in better cells that were not sorted.
     """
     queries, items = similarity.shape
     steps, height = _steps(similarity, self_matches)
     shift = max(0, height.bit_length() - items.bit_length() + 1)
-    cells = (height >> shift) + 1  # of a row
-    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # each row stands behind the last
+    cells = (height >> shift) + 1  # in a row
+    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # the rows follow one another
     steps = steps.ravel()
     cell = (steps >> shift).astype(np.int64)
     held = cell.take(relevant)
@@ -247,9 +248,9 @@ def _rank(
 
 
 def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> tuple[Steps, int]:
-    """How many steps of the last decimal lie between the best similarity and each (b, N), and the most there are.
+    """How far each similarity (b, N) is below the best, in steps of the last decimal; and the most steps.
 
-    Queries themselves stand behind all others. In 32 bits if the steps of all rows together fit, which is faster.
+    Queries themselves come last. Steps have 32 bits if those of all rows together fit, which is faster.
     """
     steps: Steps
     queries = len(similarity)
@@ -258,10 +259,10 @@ def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> t
     best, worst = float(similarity.min()), float(similarity.max())
     if max(-best, worst) * queries < 2**60:
         height = int(worst) - int(best) + 1
-        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may stand half empty
+        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may be half empty
         steps = similarity.astype(np.int32) if fits else similarity.astype(np.int64)
         steps -= int(best)
-    else:  # too many steps to be counted: the place among all values instead
+    else:  # too many steps to count: use the position among all sorted values instead
         steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
         height = int(steps.max()) + 1
     steps[self_matches] = height
@@ -274,10 +275,10 @@ def _count(
     relevant: NDArray[np.int64],
     self_matches: tuple[NDArray[np.int64], ...],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Items, and relevant ones, at each distance, (b, T) both, of distances (b, N), which are overwritten."""
+    """The number of items and of relevant items (b, T) at each distance; `cells`, distances (b, N), is overwritten."""
     queries = len(cells)
     cells += np.arange(0, queries * distances, distances)[:, None]
-    cells[self_matches] = queries * distances  # one more cell, for what does not count
+    cells[self_matches] = queries * distances  # one more cell, for items that do not count
     counted = (cells.ravel(), cells.take(relevant))
     items, hits = (np.bincount(part, minlength=queries * distances) for part in counted)
     return items[: queries * distances].reshape(queries, distances), hits.reshape(queries, distances)
@@ -289,7 +290,7 @@ def _strip(items: int, memory: int) -> int:
 
 
 def _blocks(queries: int, most: int) -> Iterator[slice]:
-    """Blocks of about equal size, at most `most` queries and `BLOCK` each, as many for each thread."""
+    """Blocks of about equal size, each of at most `most` and `BLOCK` queries; each thread gets equally many."""
     rounds = -(-queries // (THREADS * max(1, min(BLOCK, most))))
     return slices(slice(0, queries), -(-queries // (THREADS * rounds)))
 
@@ -310,7 +311,7 @@ def _numbers(
         asked = len(set(query_class.tolist()))
         raise UserError(
             f"the gallery has no item of class {lacking[0]!r}, which is queried ({len(set(lacking))} of {asked} classes"
-            " are lacking); leave these queries out, or name classes alike in both"
+            " are lacking); leave these queries out, or use the same class names in both"
         )
     query_number, gallery_number = (
         np.array([number[name] for name in classes.tolist()], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Results: the scores of models with all that a reader has to know of them, and their file, JSON.
+"""Results: the scores of models with everything a reader must know about them, and their JSON file.
 
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `K` copies, `C` classes.
 """
@@ -23,8 +23,8 @@ from crossatnet.system.files import write_whole
 from crossatnet.system.version import __version__
 
 RESAMPLES = 1000  # of the classes, for a confidence interval
-TIMED_QUERIES = 200  # searches that a measured time is the median of
-TIMED_HITS = 100  # hits that a timed search finds
+TIMED_QUERIES = 200  # a measured time is the median of so many searches
+TIMED_HITS = 100  # of a timed search
 DEFINITIONS = {
     "mAP@all": "mean over queries of plain average precision on the whole gallery, cosine similarity",
     "P@k": "relevant items among the first k, divided by k",
@@ -46,9 +46,9 @@ class Row(BaseModel):
     dimension: int
     metrics: dict[str, float]
     per_class: dict[str, float]
-    other_metrics: dict[str, float] = {}  # by other definitions, as the metric's name says
+    other_metrics: dict[str, float] = {}  # by other definitions, which the metric's name says
     interval: tuple[float, float] | None = None  # of mAP@all, 95%
-    with_duplicates: dict[str, float] | None = None  # the metrics if copies stay in the gallery; None: there are none
+    with_duplicates: dict[str, float] | None = None  # None if the gallery has no copies
     seconds_per_query: float | None = None
     gallery_bytes: int | None = None
 
@@ -83,7 +83,7 @@ WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[
 def score(
     model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], task: Task, at: Sequence[int]
 ) -> tuple[Row, RetrievalScores]:
-    """The row of a model, and the scores of every query that it sums up.
+    """The row of a model, and the scores of every query, which the row sums up.
 
     Embeddings (Q, D), (N, D) are ranked by cosine, packed codes (Q, B), (N, B) by Hamming distance.
 
@@ -125,8 +125,9 @@ def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:
 def class_interval(average_precision: NDArray[np.float64], query_class: NDArray[np.generic]) -> tuple[float, float]:
     """95% confidence interval of mAP@all, by the percentile bootstrap over classes (Efron 1979).
 
-    Queries of one class resemble each other, and the question is how the score would be on other classes: so classes,
-    with all their queries, are drawn with replacement, `RESAMPLES` times with seed `SEED`. Takes (Q,) and (Q,).
+    Queries of one class resemble each other, and the interval is to say how the score would be on other classes. So
+    classes, with all their queries, are drawn with replacement, `RESAMPLES` times with seed `SEED`. Takes (Q,) and
+    (Q,).
 
     Example:
         >>> import numpy as np

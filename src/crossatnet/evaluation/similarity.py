@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
-THREADS = 4  # at most; each may use its part of the memory, a quarter of that for ranking a strip
+THREADS = 4  # at most; each may use its share of the memory, a quarter of it to rank a strip
 ROWS = 2048  # embeddings that are normalised at once
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -25,12 +25,12 @@ def slices(rows: slice, size: int) -> Iterator[slice]:
 
 
 def checked_embeddings(rows: ArrayLike, name: str) -> Floats:
-    """Embeddings in float32, if they are stored in no more, or in float64.
+    """Embeddings in float32 if their type has no more bits, else in float64.
 
-    Raises `UserError`, naming them by `name`, for packed codes, another shape, and values that are not finite.
+    Raises `UserError` for packed codes, another shape, and values that are not finite; `name` is for its message.
     """
     rows = np.asarray(rows)
-    if rows.dtype == np.uint8:  # as numbers they would give scores that mean nothing
+    if rows.dtype == np.uint8:  # scored as numbers, codes would give meaningless scores
         raise UserError(f"{name} is uint8: score packed codes with evaluate_codes, or give embeddings as floats")
     rows = rows.astype(np.float32 if rows.dtype in (np.float16, np.float32) else np.float64, copy=False)
     if rows.ndim != 2 or not len(rows):
@@ -61,8 +61,8 @@ def cosine(query: Floats, gallery: Floats) -> Similarity:
 def nearness(query: Floats, gallery: Floats) -> Similarity:
     r"""The negative Euclidean distances of queries (Q, D) from a gallery (N, D), $-\sqrt{|q|^2 - 2 q \cdot g + |g|^2}$.
 
-    Seen from the gallery's mean and in units of the longest embedding, so that neither their place nor their length
-    takes decimals away.
+    Measured from the gallery's mean and in units of the longest embedding, so that embeddings far from zero, or very
+    long or short ones, lose no decimals.
     """
     mean = gallery.mean(0, dtype=np.float64)
     query, gallery = query - mean, gallery - mean
@@ -83,9 +83,9 @@ def nearness(query: Floats, gallery: Floats) -> Similarity:
 
 
 def _product(gallery: Floats) -> Callable[[Floats], Floats]:
-    """Dot products of some queries (b, D) with the gallery, (b, N); those with copies of one row are equal.
+    """Dot products of some queries (b, D) with the gallery, (b, N); equal gallery rows get equal products.
 
-    They would not be in themselves: BLAS may sum the last columns of a matrix in another order than the first ones.
+    BLAS alone does not ensure that: it may sum the last columns of a matrix in another order than the first.
     """
     first = _first_copies(gallery)
     (copies,) = np.nonzero(first != np.arange(len(first)))
@@ -99,7 +99,7 @@ def _product(gallery: Floats) -> Callable[[Floats], Floats]:
 
 
 def _first_copies(rows: Floats) -> NDArray[np.int64]:
-    """For every row the first one that equals it."""
+    """For every row, the number of the first row that equals it."""
     words = np.ascontiguousarray(rows).view(np.uint32)
     weights = np.random.default_rng(0).integers(2**32, size=words.shape[1], dtype=np.uint32)
     marks = np.einsum("nw,w->n", words, weights)  # equal for equal rows
@@ -111,7 +111,7 @@ def _first_copies(rows: Floats) -> NDArray[np.int64]:
 
 
 def _squares(rows: Floats) -> NDArray[np.float64]:
-    """Squared lengths (rows,), without a second matrix of them."""
+    """Squared lengths (rows,), computed without a second matrix of the same size."""
 
     def square(part: slice) -> NDArray[np.float64]:
         return np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Zero-shot evaluation of a checkpoint: pictures of unseen classes query each other, alone or among seen classes.
+"""Zero-shot evaluation of a checkpoint: queries and gallery of unseen classes, with or without seen classes added.
 
 Shapes: `B` batch, `S` side of the input, `D` the shared space, `Q` queries, `N` gallery items.
 """
@@ -64,7 +64,7 @@ class ZeroShotTest:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The results of a trial, and what the checkpoint's rows are made of, by `float` or such as `64 bits`."""
+    """The results of a trial, its embeddings, and the checkpoint's scores under `float` and such as `64 bits`."""
 
     results: Results
     query: Embedded
@@ -84,8 +84,8 @@ def open_test(
 ) -> ZeroShotTest:
     """Read the pictures of a split's unseen classes, with `seen_too` also those of its seen ones.
 
-    Layout and split are the checkpoint's by default. Raises `UserError` as `read_catalog` does and, without
-    `known_too`, as `refuse_seen` does, before any picture is read.
+    Layout and split are the checkpoint's by default. Raises `UserError` as `read_catalog` does. Without `known_too` it
+    also raises it as `refuse_seen` does, before any picture is read.
     """
     folder = locate(checkpoint)
     provenance = read_config(folder).provenance
@@ -93,7 +93,7 @@ def open_test(
     if not known_too:
         refuse_seen(provenance, chosen)
     catalog = read_catalog(data, layout or provenance.layout, quiet, classes=chosen.unseen_set)
-    if seen_too:  # after the unseen ones, so that those stay the same in every setting
+    if seen_too:  # after the unseen classes, so that their items are the same in every setting
         catalog = catalog.joined(read_catalog(data, layout or provenance.layout, quiet, classes=chosen.seen_set))
     return ZeroShotTest(folder, provenance, chosen, catalog)
 
@@ -101,7 +101,7 @@ def open_test(
 def load_networks(checkpoint: str, baselines: bool) -> dict[str, CrossATNet]:
     """The network of a checkpoint and, with `baselines`, the frozen backbones, by the names of their rows.
 
-    The process keeps the memory that it frees from now on: what evaluates them allocates the same for every batch.
+    From now on the process keeps the memory that it frees, as an evaluation allocates the same amount for every batch.
     """
     keep_freed_memory()
     network = load_network(checkpoint)
@@ -123,9 +123,9 @@ def evaluate_trials(
 
     The first network is the checkpoint, others are compared with it. The checkpoint is also scored by its hash codes
     and, with `guided`, after re-ranking by its sketch-guided attention, which only sketch-to-photo has. Returns one
-    `Evaluated` a direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen, on a
-    class that the split keeps unseen, if the data lacks sketches or photos of an unseen class, or as `check_names` and
-    `make_trial` do.
+    `Evaluated` for each direction and setting. Raises `UserError` if the checkpoint was trained, or its epoch chosen,
+    on a class that the split keeps unseen; if the data lacks sketches or photos of an unseen class; and as
+    `check_names` and `make_trial` do.
     """
     check_names(directions, settings)
     refuse_seen(provenance, split)
@@ -155,7 +155,7 @@ def evaluate_trials(
 def _score_checkpoint(
     name: str, network: CrossATNet, query: Embedded, gallery: Embedded, task: Task, at: Sequence[int]
 ) -> tuple[list[Row], dict[str, RetrievalScores]]:
-    """The rows of the embeddings and of every code length, and the scores that they sum up, as in `Evaluated`."""
+    """The rows of the embeddings and of every code length, and their scores as in `Evaluated.scores`."""
     row, scores = score(name, network.dimension, query.embeddings, gallery.embeddings, task, at)
     rows, by_length = [row], {"float": scores}
     for bits in network.config.code_lengths:
@@ -194,7 +194,7 @@ def sides(trial: Trial, embedded: Mapping[Modality, Embedded]) -> tuple[Embedded
 
 
 def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = False) -> dict[Modality, Embedded]:
-    """Every picture that some trial needs, embedded once."""
+    """Every picture that any trial needs, embedded once."""
     needed = dict.fromkeys(item for trial in trials for item in (*trial.query, *trial.gallery))
     return {
         modality: embed_items(network, tuple(item for item in needed if item.modality == modality), modality, quiet)
@@ -207,8 +207,8 @@ def guided_scores(
 ) -> RetrievalScores:
     """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query.
 
-    Only the photos' maps are all in memory; sketches' maps and similarities are there for `EMBEDDED_AT_ONCE` queries at
-    a time.
+    The maps of all photos are kept in memory; the maps and similarities of sketches only for `EMBEDDED_AT_ONCE` queries
+    at a time.
     """
     photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
     columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
@@ -218,7 +218,7 @@ def guided_scores(
         for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
             first = np.argsort(-scores, kind="stable")[:GUIDED]
             guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
-            scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all that are not re-ranked
+            scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all hits that are not re-ranked
         parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
     return joined(parts)
 

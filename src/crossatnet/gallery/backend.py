@@ -1,10 +1,10 @@
-"""Where a gallery keeps its items: the interface that the SQLite store has, and that any other may have.
+"""Where a gallery keeps its items: the interface of every backend, such as the SQLite store.
 
 Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
 
-An item is a picture file. Its key is its path; its content hash tells whether it changed. Its id is the backend's own:
-an integer of 64 bits, kept when the file changes, never used for another path. Everything a method has
-returned from is durable. Methods may be called from several threads, and raise `UserError` for what a user can mend.
+An item is a picture file. Its key is its path; its content hash shows whether it changed. The backend gives it an id:
+an integer of 64 bits, kept when the file changes, never used for another path. What a method changed is durable once
+the method has returned. Methods may be called from several threads, and raise `UserError` for what a user can fix.
 """
 
 import sys
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from crossatnet.system.errors import UserError
 
 LARGEST_ID = (1 << 63) - 1
-STORED_FLOAT = np.dtype("<f2")  # of embeddings: half precision moves a cosine by less than 0.001 and halves the room
-NO_ITEM = -1  # in place of an id where fewer hits were found than the row is long
+STORED_FLOAT = np.dtype("<f2")  # of embeddings: takes half the space, and changes a cosine by less than 0.001
+NO_ITEM = -1  # in place of an id, where fewer hits were found than the row has room for
 
 
 class GalleryMissingError(UserError):
@@ -41,7 +41,7 @@ class MadeWith:
 
 @dataclass(frozen=True)
 class FileState:
-    """What a stored file looked like when it was embedded: enough to see whether it changed. Size in bytes."""
+    """The state of a stored file when it was embedded: enough to see whether it changed. Size in bytes."""
 
     size: int
     mtime_ns: int
@@ -50,7 +50,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is stored of a picture but its code and embedding. `path` is absolute, width and height in pixels."""
+    """What is stored of a picture besides its code and embedding. `path` is absolute, width and height in pixels."""
 
     path: str
     class_name: str | None
@@ -70,10 +70,10 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which items may be found: those that meet every condition given. `Filter()` is all of them.
+    """Which items may be found: those that meet every condition. `Filter()` admits all items.
 
-    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. Times are those of adding, and
-    local if they name no time zone; `added_before` is the first moment that is too late.
+    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. The times limit when an item was
+    added; they are local if they name no time zone. `added_before` itself is not included.
     """
 
     class_names: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ def path_range(prefix: str) -> tuple[str, str]:
 
 
 class Nearest(NamedTuple):
-    """The best items of each query, best first and equal scores by id; `NO_ITEM` and -inf where there are fewer."""
+    """The best items of each query, best first, equal scores by id; padded with `NO_ITEM` and -inf."""
 
     ids: NDArray[np.int64]  # (Q, K)
     scores: NDArray[np.float32]  # (Q, K), cosines, or shares of equal bits
@@ -109,7 +109,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the place in a message: a file's path, or an address."""
+        """The gallery's name in messages: a file's path, or an address."""
 
     @property
     def made_with(self) -> MadeWith:
@@ -117,13 +117,13 @@ class Backend(Protocol):
 
     @property
     def thumbnail_side(self) -> int:
-        """Longer side, in pixels, of the thumbnails that `put` is to be given; 0 if none are kept."""
+        """Longer side, in pixels, of the thumbnails that `put` expects; 0 if none are kept."""
 
     def __len__(self) -> int:
         """Number of items."""
 
     def close(self) -> None:
-        """Let go of the place; closing twice does no harm."""
+        """Close the gallery; closing it twice does no harm."""
 
     def put(
         self,
@@ -132,17 +132,17 @@ class Backend(Protocol):
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
     ) -> None:
-        """Store a batch: all of it, or on failure nothing that would count as stored when looked at again.
+        """Store a batch: all of it, or on failure nothing that counts as stored.
 
         `packed` (N, B) and `embeddings` (N, D), L2-normalised, belong to `pictures`. A path stored before keeps its id
-        and time of adding, and gets everything else anew; so the same batch put twice is stored once.
+        and time of adding, and everything else is replaced; so the same batch put twice is stored once.
         """
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
-        """Renew size and time of stored paths whose file was written anew with the same bytes."""
+        """Update size and time of stored paths whose file was written again with the same bytes."""
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Forget these paths; those not stored are ignored. Returns how many were stored."""
+        """Remove these paths; those not stored are ignored. Returns how many were stored."""
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""
@@ -163,25 +163,25 @@ class Backend(Protocol):
         """The stored JPEG of an item, if there is one."""
 
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
-        """The stored embedding (D,) of an item, if there is one; half precision has moved its length a little."""
+        """The stored embedding (D,) of an item, if there is one; half precision has changed its length a little."""
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:
         """The `k` nearest items of each query: (Q, D), L2-normalised, with their hash codes (Q, B).
 
-        The Hamming distance picks a shortlist among the items that `filter` admits, the cosine orders it. Exact if no
-        more items are admitted than the shortlist is long. Everything put and removed before the call counts.
+        The Hamming distance picks a shortlist among the items that `filter` admits, the cosine orders it. Exact if all
+        admitted items fit into the shortlist. Every change made before the call counts.
         """
 
     def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
         """The `k` items of those that `filter` admits whose codes differ least from each query's (Q, B).
 
-        A score is the share of equal bits, 1 - distance / bits. Everything put and removed before the call counts.
+        A score is the share of equal bits, 1 - distance / bits. Every change made before the call counts.
         """
 
     def flush(self) -> None:
-        """A run of changes is over: do now what makes the next opening fast. Nothing is lost without it."""
+        """Call it after many changes: it does what makes the next opening fast. Nothing is lost without it."""
 
     def compact(self) -> None:
-        """Give back the room of removed and changed items."""
+        """Free the disk space of removed and changed items."""

@@ -1,4 +1,4 @@
-"""From what a user calls a gallery's place to the backend that keeps it: a file's path, or milvus://HOST:PORT/NAME."""
+"""Opens the backend of a gallery by its place: a file's path, or milvus://HOST:PORT/NAME."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a gallery asks of a model, so that anything that embeds pictures can fill and search one.
+"""What a gallery needs of a model. Any model that embeds pictures can fill and search a gallery.
 
 Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension, `M` attention heads,
 `h w` the backbone's map.
@@ -17,7 +17,7 @@ class Embedder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of weights and configuration: two models that embed alike share it."""
+        """SHA-256 of weights and configuration: equal for two models that give equal embeddings."""
 
     @property
     def source(self) -> str:
@@ -25,7 +25,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the model in a message."""
+        """The model's name in messages."""
 
     @property
     def dimension(self) -> int:
@@ -37,11 +37,11 @@ class Embedder(Protocol):
 
     @property
     def has_attention(self) -> bool:
-        """Whether `guide` can be asked."""
+        """Whether `guide` can be called."""
 
     @property
     def batch_size(self) -> int:
-        """How many pictures at a time `embed` takes fastest, called by several threads."""
+        """The number of pictures at a time with which `embed` is fastest, called by several threads."""
 
     def preprocess(self, picture: Picture, modality: Modality, /) -> NDArray[np.uint8]:
         """One picture as the network's input, (S, S, 3). Raises `ImageError` if it cannot be read."""

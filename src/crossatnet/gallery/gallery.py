@@ -37,7 +37,7 @@ Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
 
-GUIDED_AT_ONCE = 32  # pictures that a drawing looks at in one pass of the network
+GUIDED_AT_ONCE = 32  # pictures in one pass of the network
 
 
 class Gallery:
@@ -82,9 +82,9 @@ class Gallery:
     def open(cls, place: str | Path, model: Embedder | None = None, runtime: Runtime = "auto") -> Self:
         """Open the gallery at a place: the path of its file.
 
-        Without `model`, the checkpoint that made the gallery is loaded when first something must be embedded, to be
-        computed by `runtime`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the file is not
-        one, is of a newer schema, or was made with another checkpoint than `model`.
+        Without `model`, the checkpoint that made the gallery is loaded when it is first needed, and computed by
+        `runtime`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the file is no gallery, has a
+        newer schema, or was made with another checkpoint than `model`.
         """
         store = open_backend(place)
         try:
@@ -99,7 +99,7 @@ class Gallery:
     def create(cls, place: str | Path, model: Embedder, thumbnail_side: int = 0) -> Self:
         """Make an empty gallery for the embeddings of `model`. Raises `UserError` if there is something already.
 
-        With `thumbnail_side` every picture's thumbnail of so many pixels, along its longer side, is kept too.
+        With `thumbnail_side` the gallery also keeps a thumbnail of every picture, its longer side of so many pixels.
         """
         made_with = MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
         return cls(create_backend(place, made_with, thumbnail_side), model)
@@ -113,7 +113,7 @@ class Gallery:
         self.close()
 
     def close(self) -> None:
-        """Let go of the gallery; it cannot be used afterwards."""
+        """Close the gallery; it cannot be used afterwards."""
         self.store.close()
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class Gallery:
         return add_folder(self.store, self.model, Path(folder), progress)
 
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
-        """Add one picture file by its absolute path, or bring it up to date; its stored item.
+        """Add one picture file by its absolute path, or update it; returns the stored item.
 
         Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
         """
@@ -145,15 +145,15 @@ class Gallery:
         return self.store.pictures([key])[key]
 
     def remove(self, paths: Sequence[str | Path]) -> int:
-        """Forget pictures, and all below where a path is a folder's; the files stay. Returns how many were forgotten.
+        """Remove pictures, or all pictures below a folder; the files stay. Returns how many were removed.
 
-        Raises `UserError`, before anything is forgotten, if nothing is stored at one of the paths or below it.
+        Raises `UserError`, before anything is removed, if nothing is stored at one of the paths or below it.
         """
         doomed: dict[str, None] = {}
         for path in paths:
-            if not str(path):  # the path of the current folder, but surely meant as something else
+            if not str(path):  # Path("") is the current folder, which is surely not meant
                 raise UserError("an empty path; nothing was removed")
-            absolute = os.path.normpath(Path(path).absolute())  # not resolved: what is gone has no links any more
+            absolute = os.path.normpath(Path(path).absolute())  # not resolved: links of removed files are gone too
             names = {absolute, str(Path(path).resolve())}
             found = [
                 *self.store.file_states([*names]),
@@ -173,14 +173,14 @@ class Gallery:
         filter: Filter = EVERYTHING,
         combine: Combine = "average",
     ) -> list[Hit]:
-        """The `k` pictures nearest to a sketch or photo, best first; fewer if no more meet the conditions of `filter`.
+        """The `k` pictures nearest to a sketch or photo, best first; fewer if `filter` admits fewer.
 
-        A query is a picture or a drawing's strokes. Several in a list are searched for together: by the `average` of
-        their embeddings, for drawings of one thing, or as a `union`, where the nearest of them gives a picture's score.
+        A query is a picture or a drawing's strokes. A list of queries is one search: by the `average` of their
+        embeddings, for drawings of one thing; or as a `union`, where a picture's score is its best with any of them.
 
         With `rerank="guided"` the first hits (`GUIDED` or k of them) are read again from their files and re-ordered by
         the sketch-guided attention. Raises `ImageError` if a query cannot be read, and `UserError` if k < 1 or if a
-        guided search is asked of a photo, of several queries, or of a model without attention.
+        guided search has a photo or several queries, or the model has no attention.
         """
         ranking: Ranking = rerank or "float"
         return self.find(query, k, modality=modality, ranking=ranking, filter=filter, combine=combine).hits
@@ -198,12 +198,12 @@ class Gallery:
         reranked: int | None = None,
         read: Callable[[StoredPicture], Picture] = lambda stored: stored.facts.path,
     ) -> SearchResult:
-        """The `k` hits after the first `offset` ones, and all that is known of them; see `search` for the rest.
+        """The `k` hits after the first `offset` hits, with what is stored of them; see `search` for the rest.
 
-        A stored picture finds others like it, and not itself. A guided ranking re-orders the first `reranked` hits,
-        which are then all there are: by default those up to the end of the page, at least `GUIDED`. Give one number for
-        all pages of a search, so that they fit together. `read` gives the file or content of a hit's picture; where
-        that raises `ImageError`, or cannot be read, the hit keeps its score.
+        A stored picture as the query finds others like it, and not itself. A guided ranking re-orders the first
+        `reranked` hits and has no more: by default those up to the end of the page, at least `GUIDED`. Give one number
+        for all pages of a search, so that the pages fit together. `read` returns the file or content of a hit's
+        picture; if it raises `ImageError`, or the picture cannot be read, the hit keeps its score.
 
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
         model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
@@ -211,7 +211,7 @@ class Gallery:
         _check_page(k, offset)
         own = query.id if isinstance(query, StoredPicture) else NO_ITEM
         depth = offset + k
-        wanted = depth + 1 + (own != NO_ITEM)  # one more, to see whether another page follows; and the query itself
+        wanted = depth + 1 + (own != NO_ITEM)  # one more shows whether another page follows; one for the query itself
         if ranking == "guided":
             self._check_guidable(query, modality)
             wanted = reranked or max(depth, GUIDED)
@@ -237,9 +237,9 @@ class Gallery:
     ) -> list[list[Hit]]:
         """The `k` nearest pictures of each of the queries (Q, D), best first, pictures of equal score by id.
 
-        By cosines: exact if no more pictures than the shortlist is long meet the conditions of `filter`; or, with
-        `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1 or the embeddings
-        have another shape or hold anything but finite numbers.
+        Ranked by cosine, which is exact if all pictures that `filter` admits fit into the shortlist; or, with
+        `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1, or if the embeddings
+        have another shape or are not finite.
         """
         _check_page(k)
         return self._nearest(embeddings, k, filter, ranking)[0]
@@ -258,11 +258,18 @@ class Gallery:
         """What is searched for when drawings are asked, (Q, S, S, 3): white on black, as the network takes them.
 
         Raises `ImageError` for one that cannot be read, `NothingDrawnError` where nothing is drawn.
+
+        Example:
+            >>> from crossatnet import CrossATNet, Gallery
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> with Gallery.create(tmp_path / "read.gallery", model) as gallery:
+            ...     gallery.as_read(sketch).shape
+            (1, 224, 224, 3)
         """
         return self._pixels(drawing, "sketch")
 
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
-        """Queries as the network takes them, (Q, S, S, 3): the one place that draws strokes and reads pictures."""
+        """Queries as the network takes them, (Q, S, S, 3): only here strokes are drawn and pictures read."""
         queries = query if isinstance(query, list) else [query]
         if not queries:
             raise UserError("no query: give a drawing, a photo, or several in a list")
@@ -278,7 +285,7 @@ class Gallery:
             return pixels, self.model.embed(pixels, modality)
         embedding = self.store.embedding(query.id)
         if embedding is None:
-            raise PictureGoneError(f"{query.facts.path}: not in {self.store.name} any more; search again")
+            raise PictureGoneError(f"{query.facts.path}: no longer in {self.store.name}; search again")
         return np.empty((0, 0, 0, 3), np.uint8), embedding[None]
 
     def _check_guidable(self, query: Query | list[Query] | StoredPicture, modality: Modality) -> None:
@@ -292,7 +299,7 @@ class Gallery:
     def _nearest(
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking
     ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
-        """The `k` nearest pictures of each of the queries (Q, D), and what is stored of them, by id."""
+        """The `k` nearest pictures of each query (Q, D), and what is stored of them, by id."""
         queries = unit_rows(self._checked(embeddings))  # (Q, D)
         if not len(queries):
             return [], {}
@@ -315,7 +322,7 @@ class Gallery:
     def _ranked(
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
     ) -> tuple[list[Hit], dict[int, StoredPicture]]:
-        """The `k` best hits of several queries (Q, D) together, and what is stored of their pictures, by id."""
+        """The `k` best hits of several queries (Q, D) combined, and what is stored of their pictures, by id."""
         if combine == "average":
             embeddings = embeddings.mean(axis=0, keepdims=True)  # (1, D)
         elif combine != "union":
@@ -330,7 +337,7 @@ class Gallery:
         return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k], pictures
 
     def _rerank(self, sketch: NDArray[np.uint8], hits: list[Hit], read: Callable[[Hit], Picture]) -> list[Hit]:
-        """Hits in the order of their scores through the eyes of a sketch (S, S, 3)."""
+        """Hits in the order of their scores with the attention of a sketch (S, S, 3)."""
         rescored = []
         for some in (hits[start : start + GUIDED_AT_ONCE] for start in range(0, len(hits), GUIDED_AT_ONCE)):
             readable: dict[int, NDArray[np.uint8]] = {}
@@ -360,7 +367,7 @@ def _check_page(k: int, offset: int = 0) -> None:
     if k < 1:
         raise UserError(f"k is {k}; ask for 1 hit or more")
     if offset < 0:
-        raise UserError(f"offset is {offset}; pass over 0 hits or more")
+        raise UserError(f"offset is {offset}; skip 0 hits or more")
 
 
 def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
@@ -377,7 +384,7 @@ def _load_model(store: Backend, runtime: Runtime) -> Embedder:
     made_with = store.made_with
     if not made_with.source:
         raise UserError(
-            f"{store.name}: made with the model {made_with.name}, which was not saved then; pass it to Gallery.open"
+            f"{store.name}: made with the model {made_with.name}, which was not saved; pass it to Gallery.open"
         )
     try:
         model = load(made_with.source, runtime)

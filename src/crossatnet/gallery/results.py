@@ -1,4 +1,4 @@
-"""What a search gives: hits, and a page of them with all that is known of their pictures."""
+"""What a search returns: hits, and a page of hits with what is stored of their pictures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,8 +6,8 @@ from typing import Literal
 from crossatnet.gallery.backend import StoredPicture
 from crossatnet.system.errors import UserError
 
-# What orders hits: cosines of embeddings (float); Hamming distances of codes; or first cosines, and then, for the first
-# hits, what a drawing sees in each of their pictures (guided).
+# How hits are ordered: by cosines of embeddings (float), by Hamming distances of codes (code), or by cosines and
+# then, for the first hits, with the drawing's attention (guided).
 Ranking = Literal["float", "code", "guided"]
 
 
@@ -15,8 +15,8 @@ Ranking = Literal["float", "code", "guided"]
 class Hit:
     """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute.
 
-    After guided re-ranking it is the mean of that cosine and the one with what the drawing sees in the picture; ranked
-    by codes, the share of their bits that are equal, 0..1.
+    After guided re-ranking the score is the mean of two cosines: the one without and the one with the drawing's
+    attention. Ranked by codes, it is the share of equal bits, 0..1.
     """
 
     id: int
@@ -29,8 +29,8 @@ class Hit:
 class SearchResult:
     """A page of hits, best first, with the stored picture of each; the first is number `offset`, counted from 0.
 
-    `network_seconds` went into reading, drawing and embedding the query and into guiding, `search_seconds` into the
-    search of the gallery.
+    `network_seconds` is the time to read, draw and embed the query and to guide; `search_seconds` the time to search
+    the gallery.
     """
 
     hits: list[Hit]
@@ -42,4 +42,4 @@ class SearchResult:
 
 
 class PictureGoneError(UserError):
-    """A stored picture that was searched with is not stored any more."""
+    """The stored picture that is the query is no longer stored."""

@@ -9,20 +9,20 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-# What `benchmarks/shortlist.py` measured, times about two. The space between real classes has few dimensions, so that a
-# gallery that grows becomes denser: the shortlist is a share of it. (code bits from, share of the items for up to 10
-# hits, power of the number of hits with which it grows): the shorter the code, the coarser its order.
+# About twice what `benchmarks/shortlist.py` measured. Embeddings of real pictures fill few dimensions, so a larger
+# gallery is denser, and the shortlist must be a share of it. Each row: smallest number of code bits, share of the items
+# for up to 10 hits, and the power of the number of hits with which it grows. Shorter codes order items more coarsely.
 SHORTLIST_RULE = ((512, 0.0022, 1.0), (256, 0.0035, 0.85), (128, 0.008, 0.7), (0, 0.06, 0.5))
-SHORTEST, SHORTEST_A_HIT = 1000, 10  # small galleries are re-ranked in milliseconds anyway
-COUNTER_BYTES = 268_435_456  # what faiss may reserve at once for counting, whatever the number of queries
-SPARSE = 0.5  # where fewer than this share of the items is admitted, their codes are gathered before they are compared
+SHORTEST, SHORTEST_A_HIT = 1000, 10  # re-ranking so few takes milliseconds
+COUNTER_BYTES = 268_435_456  # at most, for faiss to count with, for any number of queries
+SPARSE = 0.5  # if a smaller share of the items is admitted, their codes are copied together first
 
 
 def shortlist_length(k: int, code_bits: int, items: int) -> int:
     """How many candidates the Hamming step hands to the float re-rank for `k` hits, by `SHORTLIST_RULE`.
 
-    So many that the recall against an exact search stays above .99 on galleries like those measured; it may be more
-    than there are.
+    With so many, the recall against an exact search stays above .99 on galleries like those measured. The number may be
+    larger than the gallery.
 
     Example:
         >>> from crossatnet.gallery.shortlist import shortlist_length
@@ -39,8 +39,8 @@ def hamming_nearest(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The `length` codes (N, B) nearest to each query (Q, B) in Hamming distance: distances and rows, both (Q, S).
 
-    Rows are ordered by distance. Only those that `is_admitted` (N,) marks count, all without it; `length` must not
-    be larger than their number.
+    Rows are ordered by distance. Only rows that `is_admitted` (N,) marks count; without it all do. `length` must not be
+    larger than their number.
 
     Example:
         >>> import numpy as np
@@ -57,22 +57,22 @@ def hamming_nearest(
         rows = np.flatnonzero(is_admitted)
         distances, found = _count_nearest(codes[rows], queries, length)
         return distances, rows[found]
-    asked = min(2 * length, length + len(codes) - admitted)  # the second is enough for certain
+    asked = min(2 * length, length + len(codes) - admitted)  # the second number is always enough
     while True:
         distances, found = _count_nearest(codes, queries, asked)  # (Q, asked)
         passes = is_admitted[found]
         if (passes.sum(axis=1) >= length).all():
             break
         asked = min(2 * asked, length + len(codes) - admitted)
-    first = np.argsort(~passes, axis=1, kind="stable")[:, :length]  # (Q, S): those that pass, in their order
+    first = np.argsort(~passes, axis=1, kind="stable")[:, :length]  # (Q, S): the admitted rows, in their order
     return np.take_along_axis(distances, first, axis=1), np.take_along_axis(found, first, axis=1)
 
 
 def _count_nearest(
     codes: NDArray[np.uint8], queries: NDArray[np.uint8], length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """faiss's exact search that counts distances, on one thread: the heap takes up to four times as long."""
-    faiss.omp_set_num_threads(1)  # OpenMP keeps this number for each thread, so it is set by the one that searches
+    """faiss's exact search by counting distances, on one thread; a search by a heap takes up to four times as long."""
+    faiss.omp_set_num_threads(1)  # OpenMP keeps this number for each thread, so the searching thread sets it
     part = max(1, COUNTER_BYTES // (8 * (8 * codes.shape[1] + 1) * length))
     found = [
         faiss.knn_hamming(np.ascontiguousarray(queries[start : start + part]), codes, length, variant="mc")
@@ -82,7 +82,7 @@ def _count_nearest(
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1: queries come from anywhere.
+    """Rows scaled to length 1, for queries that may have any length.
 
     Example:
         >>> import numpy as np
@@ -95,9 +95,9 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def cosines(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Cosines (S,) between a query (D,) of unit length and embeddings (S, D), whose length half precision has moved.
+    """Cosines (S,) between a query (D,) of unit length and embeddings (S, D), whose length half precision has changed.
 
-    Equal embeddings get equal cosines, wherever they stand: BLAS, which is faster, may round by position.
+    Equal embeddings get equal cosines at every position. BLAS is faster, but its rounding depends on the position.
 
     Example:
         >>> import numpy as np
@@ -111,7 +111,7 @@ def cosines(query: NDArray[np.float32], embeddings: NDArray[np.float16]) -> NDAr
 
 
 def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Finite half precision as single, exactly: what `astype` gives, in a sixth of the time, most of a re-rank's.
+    """Finite half precision as single, exact like `astype` in a sixth of its time, which was most of a re-rank's.
 
     The exponent and the fraction are moved to where single precision has them; the product sets the exponent right.
 
@@ -143,6 +143,6 @@ def best_hits(
     """
     if k < len(scores):
         worst = np.partition(scores, -k)[-k]
-        ids, scores = ids[scores >= worst], scores[scores >= worst]  # all that tie with the last too
+        ids, scores = ids[scores >= worst], scores[scores >= worst]  # with all that tie with the last
     best = np.lexsort((ids, -scores))[:k]
     return ids[best], scores[best]

@@ -14,14 +14,14 @@ KEY_CHANNELS = 64
 
 
 class Pooled(NamedTuple):
-    """What a pooler took from each map, and where it looked."""
+    """A pooler's feature of each map, and its attention."""
 
     feature: Tensor  # (B, C)
     attention: Tensor  # (B, M, h, w); every head sums to 1 over the map
 
 
 class MeanPooler(nn.Module):
-    """Every position counts alike: attention with a uniform map, whoever asks.
+    """Mean pooling: every position counts the same, for any sketch. The attention map is uniform.
 
     Example:
         >>> import torch
@@ -38,18 +38,18 @@ class MeanPooler(nn.Module):
 
 
 class CrossModalAttention(nn.Module):
-    r"""Multi-head attention of one query a head over a map's positions.
+    r"""Multi-head attention over a map's positions, with one query for each head.
 
     $a_{mp} = \mathrm{softmax}_p(q_m \cdot k_{mp} / \sqrt{E})$ and $f_m = \sum_p a_{mp} v_{mp}$, with keys $k$ linear in
     the map and values $v$ the map's own channels, $C / M$ of them a head (Vaswani et al.
     2017).
 
-    The query $q$ is one of two, and that is all in which they differ:
-    - the gallery's: learned, so that a picture is embedded alone and a gallery ahead of any query;
-    - the sketch's: linear in the pooled feature of a sketch, so that the sketch guides what is taken from the photo
-      (the abstract's cross-modal attention).
+    There are two queries $q$; all else is shared:
+    - the gallery's: learned, so that a picture is embedded alone, before any query is known;
+    - the sketch's: linear in the pooled feature of a sketch, so that the sketch guides the attention over the photo
+    (the cross-modal attention of the paper's abstract).
 
-    Both start at zero: a uniform map, which is mean pooling.
+    Both start at zero, which gives a uniform map, that is mean pooling.
     """
 
     def __init__(self, channels: int, heads: int) -> None:

@@ -21,7 +21,7 @@ PACKAGED = Path(__file__).parents[1] / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
 RECORD = "record.json"
 FORM = "onnx.json"  # of the ONNX form, whose graphs are *.onnx
-FORMAT = 2  # 1 had no attention, and codes that were signs of the embedding
+FORMAT = 2  # format 1 had no attention, and its codes were the signs of the embedding
 RECORD_FORMAT = 1
 
 CARD_TEXT = """\
@@ -57,7 +57,7 @@ TERMS = {  # by layout, of the pictures trained on
 
 
 class Provenance(BaseModel):
-    """What a checkpoint was trained on; written once, read by evaluation and by the audit."""
+    """What a checkpoint was trained on; evaluation and audit read it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,23 +74,23 @@ class Provenance(BaseModel):
 
 
 class TrainingRecord(BaseModel):
-    """All that training has read, the contents of record.json: what the audit goes by.
+    """All that training has read: the contents of record.json, which the audit compares.
 
-    Pictures are kept as short hashes and looks, never by name or path, and with those of classes held out to choose the
-    epoch. Classes are in canonical spelling; a list is empty where training did no such thing.
+    Pictures are recorded as short hashes and looks, never by name or path, also those of classes held out to choose the
+    epoch. Classes are in canonical spelling; a list is empty if training did not take that step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = RECORD_FORMAT
-    weights: str = ""  # `weights_hash` of the file that this is the record of; filled in as both are saved
+    weights: str = ""  # `weights_hash` of the weights that this record belongs to; set when both are saved
     pictures: dict[str, ClassPictures]
     training_classes: tuple[str, ...]
-    selection_classes: tuple[str, ...]  # seen ones, held out to choose the epoch
+    selection_classes: tuple[str, ...]  # seen classes, held out to choose the epoch
     graph_classes: tuple[str, ...]  # whose vectors were nodes of the class graph, or set the margin
-    centring_classes: tuple[str, ...]  # whose pictures' mean feature is taken away
+    centring_classes: tuple[str, ...]  # whose pictures gave the mean feature that is subtracted
     statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
-    hash_code_classes: tuple[str, ...]  # whose embeddings the hash codes, and whitening, were fitted on
+    hash_code_classes: tuple[str, ...]  # whose embeddings hash codes and whitening were fitted on
     one_sided_classes: tuple[str, ...] = ()  # that had only sketches, or only photos
     aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
 
@@ -168,7 +168,7 @@ def _chosen_by(provenance: Provenance) -> str:
 
 
 def source_of(source: str | Path, folder: Path) -> str:
-    """What a model remembers of where it was loaded from: a packaged name, or the absolute folder.
+    """The `source` of a model that was loaded from a folder: its packaged name, or the absolute folder.
 
     Example:
         >>> from crossatnet.model.checkpoint import source_of

@@ -13,14 +13,14 @@ from PIL import Image
 from crossatnet.model.interface import PictureModel
 
 LARGEST = 288  # pixels of the longer side of an overlay
-STRENGTH = 0.55  # of the colour at the point of most attention
+STRENGTH = 0.55  # of the colour where the attention is highest
 COLOURS = matplotlib.colormaps["inferno"]
 
 
 def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Image.Image:
-    """A photo under its attention map (M, h, w): coloured where the heads' mean is above that of a uniform map.
+    """A photo under its attention map (M, h, w): coloured where the mean of the heads is above a uniform map.
 
-    Colours go from dark violet to bright yellow at the peak. A map that is uniform leaves the photo as it is.
+    Colours go from dark violet to bright yellow at the peak. A uniform map leaves the photo as it is.
 
     Example:
         >>> import numpy as np
@@ -31,7 +31,7 @@ def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Ima
         (120, 90)
     """
     mean = attention.mean(0)  # (h, w)
-    above = np.clip(mean * mean.size - 1, 0, None)  # 0 where no more than a uniform map
+    above = np.clip(mean * mean.size - 1, 0, None)  # 0 where the mean is not above a uniform map
     scaled = Image.fromarray((above / max(float(above.max()), 1.0)).astype(np.float32))
     strength = np.clip(np.asarray(scaled.resize(photo.size, Image.Resampling.BICUBIC)), 0, 1)[..., None]  # (H, W, 1)
     heat = 255 * COLOURS(strength[..., 0])[..., :3]  # (H, W, 3)
@@ -43,9 +43,9 @@ def attention_overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Ima
 def overlays(
     network: PictureModel, sketch: Image.Image, photos: Iterable[Image.Image]
 ) -> tuple[NDArray[np.float32], list[Image.Image]]:
-    """How similar a sketch finds photos, (B,), and each of them, no larger than a grid shows, under what it sees there.
+    """The similarities (B,) of photos to a sketch, and each photo, made small, under the sketch's attention.
 
-    Photos are made smaller one after another, before the next is taken: they may be large, and so are overlays.
+    Each photo is made smaller before the next one is read, as photos and overlays may be large.
 
     Example:
         >>> from crossatnet import CrossATNet

@@ -1,4 +1,4 @@
-"""Hash codes: embeddings as packed bits, a hyperplane a bit.
+"""Hash codes: embeddings as packed bits, with one hyperplane for each bit.
 
 Shapes: `B` batch, `D` the shared space, `R` bits.
 """
@@ -52,7 +52,7 @@ class HashCodes(nn.Module):
         self.check(bits)
         for name, values in (("weight", weight), ("offset", offset)):
             buffer = self.get_buffer(f"{name}_{bits}")
-            if buffer.shape != values.shape:  # copy_ would broadcast
+            if buffer.shape != values.shape:  # `copy_` would broadcast it
                 raise ValueError(f"{name} of {bits} bits is {tuple(buffer.shape)}, not {tuple(values.shape)}")
             buffer.copy_(values)
 

@@ -1,6 +1,6 @@
-"""A model as its users see it, whatever computes it: pictures in, embeddings, hash codes and attention maps out.
+"""The interface of all models, in every runtime: from pictures to embeddings, hash codes and attention maps.
 
-Nothing here imports torch: the network of `model.network` and the ONNX form of `runtime.onnx_model` share it.
+Nothing here imports torch. The network in `model.network` and the ONNX form in `runtime.onnx_model` implement it.
 
 Letters: `N` pictures, `S` side of the input, `D` the shared space, `M` attention heads, `h w` the backbone's map,
 `R` bits of a hash code.
@@ -25,18 +25,18 @@ from crossatnet.system.errors import ImageError, UserError
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
 
 
-GUIDED = 50  # hits that guided re-ranking looks at again; a gallery as many as are asked for, if those are more
+GUIDED = 50  # hits that guided re-ranking re-orders; in a gallery, at least as many as are asked for
 
 
 class Guided(NamedTuple):
-    """What a sketch sees in photos."""
+    """The result of a sketch's attention over photos."""
 
     similarity: NDArray[np.float32]  # (N,), cosine
     attention: NDArray[np.float32]  # (N, M, h, w); every head sums to 1 over the map
 
 
 class PictureModel(ABC):
-    """A trained model, whatever computes it. `runtime.load.load` gives one.
+    """A trained model in any runtime. `runtime.load.load` loads one.
 
     Example:
         >>> from crossatnet import CrossATNet
@@ -59,17 +59,17 @@ class PictureModel(ABC):
     source: str  # where it was loaded from: a packaged name or a folder
     name: str
 
-    # What a runtime gives
+    # # Implemented by each runtime
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hash of settings and weights: equal only for networks that embed alike, in whatever runtime."""
+        """Hash of settings and weights, the same in every runtime: if equal, the embeddings are too."""
 
     @property
     @abstractmethod
     def batch_size(self) -> int:
-        """How many pictures at a time `embed` takes fastest, called by several threads."""
+        """The number of pictures at a time with which `embed` is fastest, called by several threads."""
 
     @abstractmethod
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ class PictureModel(ABC):
 
     @abstractmethod
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
-        """Look at photos (N, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed.
+        """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed.
 
         The sketch's query attends over each photo's map. Returns the cosine (N,) between the sketch's embedding and
         each guided photo embedding, and the attention maps (N, M, h, w).
@@ -87,7 +87,7 @@ class PictureModel(ABC):
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
 
-    # What follows from it
+    # # The same for all runtimes
 
     @property
     def dimension(self) -> int:
@@ -96,12 +96,12 @@ class PictureModel(ABC):
 
     @property
     def code_bits(self) -> int:
-        """Number of bits of a gallery's hash codes: the longest that the network has."""
+        """Number of bits of a gallery's hash codes: the network's longest."""
         return max(self.config.code_lengths)
 
     @property
     def has_attention(self) -> bool:
-        """Whether a sketch can guide what is taken from a photo."""
+        """Whether a sketch can guide the attention over a photo."""
         return self.config.attention_heads > 0
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
@@ -136,9 +136,9 @@ class PictureModel(ABC):
         """Embed pictures of any kind: paths, file contents, PIL images or arrays.
 
         Returns float32 (N, D), L2-normalised, or with `bits` packed codes, `uint8` (N, bits / 8). A picture that cannot
-        be read is named in a warning and its row is NaN (zeros in codes); with `errors="raise"` it is an
-        `ImageError`. Raises `UserError` for one picture in place of a list, and for a code length that this network
-        does not have.
+        be read is reported in a warning, and its row is NaN (zeros in codes); with `errors="raise"` an `ImageError` is
+        raised. Raises `UserError` for one picture in place of a list, and for a code length that this network does not
+        have.
 
         Example:
             >>> from crossatnet import CrossATNet
@@ -172,23 +172,23 @@ class PictureModel(ABC):
 
 
 class CannotGuideError(UserError):
-    """No drawing can guide here: the model has no attention, or there is no single drawing."""
+    """Guided re-ranking is impossible: the model has no attention, or the query is not a single drawing."""
 
 
 class Attentive(Protocol):
-    """What `check_attention` asks of a model."""
+    """The part of a model that `check_attention` needs."""
 
     @property
     def name(self) -> str:
-        """What to call the model in a message."""
+        """The model's name in messages."""
 
     @property
     def has_attention(self) -> bool:
-        """Whether a sketch can guide what is taken from a photo."""
+        """Whether a sketch can guide the attention over a photo."""
 
 
 def check_attention(model: Attentive, purpose: str) -> None:
-    """Raise `CannotGuideError` if the model has no attention; `purpose` says for what, and what to do instead.
+    """Raise `CannotGuideError` if the model has no attention; `purpose` completes its message.
 
     Example:
         >>> from crossatnet import CrossATNet
@@ -213,7 +213,7 @@ def side_of(config: ModelConfig, modality: Modality) -> int:
 
 
 def check_modality(modality: str) -> None:
-    """Raise `UserError` for anything but `sketch` and `photo`: a misspelt one must not count as the other.
+    """Raise `UserError` for anything but `sketch` and `photo`, so that a misspelt name is not taken for the other.
 
     Example:
         >>> from crossatnet.model.interface import check_modality

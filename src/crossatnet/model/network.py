@@ -25,11 +25,11 @@ from crossatnet.system.errors import UserError
 
 
 class CrossATNet(nn.Module, PictureModel):
-    """Backbone, attention, per-modality centring, projection, hash codes.
+    """Backbone, attention, centring for each modality, projection, hash codes.
 
-    With `shared_encoder` one backbone and one projection serve both modalities; otherwise sketches have their own. With
-    `sketch_statistics` sketches share the weights, and are normalised by batch-norm statistics of their own.
-    Weights are random until loaded: `load_network` gives a trained network.
+    With `shared_encoder` both modalities share one backbone and one projection; otherwise sketches have their own. With
+    `sketch_statistics` sketches share the weights, but have batch-norm statistics of their own. Weights are random
+    until loaded: `load_network` gives a trained network.
     """
 
     sketch_centre: Tensor
@@ -44,7 +44,7 @@ class CrossATNet(nn.Module, PictureModel):
         channels = self.backbone.channels
         self.mean_pooler = MeanPooler()
         self.pooler = make_pooler(channels, config.attention_heads)
-        for modality in MODALITIES:  # the training set's mean feature: what all sketches, or all photos, share
+        for modality in MODALITIES:  # the training set's mean feature, which all sketches, or all photos, share
             self.register_buffer(f"{modality}_centre", torch.zeros(channels))
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(channels, config.dimension, bias=False)
@@ -69,8 +69,8 @@ class CrossATNet(nn.Module, PictureModel):
     def pool(self, feature_map: Tensor, modality: Modality, sketch: Tensor | None = None) -> Pooled:
         """Backbone maps (B, C, h, w) -> features (B, C) and attention maps (B, M, h, w).
 
-        A sketch is pooled by its mean. A photo is pooled by attention: the gallery's, which sees it alone, or, with the
-        pooled features of sketches (B, C), the sketch-guided one.
+        A sketch is pooled by its mean. A photo is pooled by attention: by the gallery's query, without a sketch; or
+        guided by the pooled features of sketches (B, C), if given.
         """
         check_modality(modality)
         if modality == "sketch":
@@ -83,12 +83,12 @@ class CrossATNet(nn.Module, PictureModel):
         return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
 
     def distinct_state(self) -> dict[str, Tensor]:
-        """As `state_dict`, with weights that both encoders share under one name only."""
+        """As `state_dict`, but weights that both encoders share appear under one name only."""
         again = {f"sketch_backbone.{name}" for name in self._shared()}
         return {name: tensor for name, tensor in self.state_dict().items() if name not in again}
 
     def load_distinct_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `distinct_state` gave. Raises `RuntimeError` for names and shapes that do not fit."""
+        """Load a result of `distinct_state`. Raises `RuntimeError` for names and shapes that do not fit."""
         again = {
             f"sketch_backbone.{name}": state[f"backbone.{name}"]
             for name in self._shared()
@@ -97,7 +97,7 @@ class CrossATNet(nn.Module, PictureModel):
         self.load_state_dict({**state, **again})
 
     def _shared(self) -> list[str]:
-        """Names, within a backbone, of the weights that both encoders share although they are two."""
+        """Names, within a backbone, of the weights that the two encoders share."""
         if self.sketch_backbone is None or not self.config.shared_encoder:
             return []
         return [name for name, _ in self.backbone.named_parameters()]
@@ -117,21 +117,21 @@ class CrossATNet(nn.Module, PictureModel):
         check_modality(modality)
         return self.sketch_centre if modality == "sketch" else self.photo_centre
 
-    # What users call (the rest is PictureModel's): arrays in, arrays out
+    # # The methods for users, from arrays to arrays; `PictureModel` has the rest
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.projection.weight.device
 
     @property
     def fingerprint(self) -> str:
-        """Hash of settings and weights: equal only for networks that embed alike."""
+        """Hash of settings and weights: equal only for networks that give equal embeddings."""
         return fingerprint_of(self, self.config.model_dump_json())
 
     @property
     def batch_size(self) -> int:
-        """On a CPU few: the maps of more outgrow its caches, and the system makes room for them again each time."""
+        """Few on a CPU: the maps of more pictures exceed its caches, and the system allocates them again each time."""
         return 4 if self.device.type == "cpu" else 32
 
     @torch.inference_mode()
@@ -152,7 +152,7 @@ class CrossATNet(nn.Module, PictureModel):
 
     @torch.inference_mode()
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
-        """Look at photos (B, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed."""
+        """Compare photos (B, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed."""
         return self.guide_maps(self.map(sketch[None], "sketch"), self.map(photos, "photo"))
 
     @torch.inference_mode()
@@ -172,7 +172,7 @@ class CrossATNet(nn.Module, PictureModel):
         return feature_map.float()
 
     def use(self, runtime: str) -> None:
-        """Compute maps by `torch`, `torch-bf16` or `torch-compile` from now on. Raises `UserError` where that fails."""
+        """Compute maps by `torch`, `torch-bf16` or `torch-compile` from now on. Raises `UserError` if it fails."""
         self._runtime = runtime
         self._compiled.clear()
         if runtime != "torch-compile":
@@ -181,7 +181,7 @@ class CrossATNet(nn.Module, PictureModel):
             for modality in MODALITIES:
                 self._compiled[modality] = torch.compile(self.encoder(modality).forward, dynamic=True)
                 self.map(np.zeros((2, *[side_of(self.config, modality)] * 2, 3), np.uint8), modality)
-        except Exception as error:  # it raises many unrelated types; the user needs one line
+        except Exception as error:  # torch raises many unrelated types; the user needs one line
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"torch-compile does not work here ({reason}); install a C++ compiler, or take another --runtime"
@@ -189,7 +189,7 @@ class CrossATNet(nn.Module, PictureModel):
 
 
 def fingerprint_of(module: nn.Module, *facts: str) -> str:
-    """Hash of a module's weights and of further facts, 64 hexadecimal digits."""
+    """Hash of a module's weights and of further texts, 64 hexadecimal digits."""
     hashed = hashlib.sha256("\n".join(facts).encode())
     for name, tensor in sorted(module.state_dict().items()):
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""The network of a checkpoint folder, saved and loaded.
+"""Saves and loads the network of a checkpoint folder.
 
 The only module that connects `model.checkpoint`, which knows the folder, with `model.network`, which needs torch.
 """
@@ -40,9 +40,9 @@ def save_checkpoint(
     history: list[dict[str, Any]],
     record: TrainingRecord | None = None,
 ) -> None:
-    """Write a checkpoint folder, weights as float16; config.json comes last, so a folder that has it is whole.
+    """Write a checkpoint folder, weights as float16; config.json is written last, so a folder that has it is complete.
 
-    Without a `record` the folder has none: one that lay there belongs to other weights, as does an ONNX form.
+    An older record is removed even without a new `record`, as it belongs to other weights; so is an older ONNX form.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 CHOICES = "runtimes.json"  # in the cache folder
 PROBES = 6  # photos that are embedded to measure a runtime
 MIN_COSINE = 0.99  # of embeddings in 8 bits with those in floating point, for `auto` to take them
-WORTH = 1.2  # times as fast: for less, floating point is kept
+WORTH = 1.2  # 8 bits must be so many times as fast, else floating point is kept
 
 
 def faster_photo_part(model: "OnnxModel") -> PhotoPart:
     """The file of an ONNX form that embeds photos fastest here: measured once, then remembered for this machine.
 
-    8 bits are taken only if they were true to floating point on export, are so on this processor - some without
-    instructions for it let sums overflow - and are worth it.
+    8 bits are chosen only if they agreed with floating point on export, agree with it on this processor (sums can
+    overflow on one without the right instructions), and are enough faster.
     """
     calibrated = model.form.int8
     if calibrated is None or calibrated.cosine < MIN_COSINE:
@@ -46,11 +46,11 @@ def faster_photo_part(model: "OnnxModel") -> PhotoPart:
 
 
 def measured(model: "OnnxModel") -> dict[str, float]:
-    """Photos a second in floating point and in 8 bits, and how well the two agree here; well under a second."""
+    """Photos a second in floating point and in 8 bits, and how well both agree here; takes less than a second."""
     photos = probes(PROBES, side_of(model.config, "photo"))
     rows, rates = [], []
     for part in ("photo", "photo-int8"):
-        model.embed_photos(photos[:1], part)  # loads it
+        model.embed_photos(photos[:1], part)  # loads the file
         best = 0.0
         for _ in range(2):
             started = time.perf_counter()
@@ -62,7 +62,7 @@ def measured(model: "OnnxModel") -> dict[str, float]:
 
 
 def machine_key(model: "OnnxModel") -> str:
-    """What a measurement depends on: processor, threads, version of the runtime, and the files measured."""
+    """All that a measurement depends on: processor, threads, version of the runtime, and the files measured."""
     import onnxruntime
 
     files = [model.form.files[part].sha256 for part in ("photo", "photo-int8")]
@@ -71,7 +71,7 @@ def machine_key(model: "OnnxModel") -> str:
 
 
 def processor() -> str:
-    """The processor's name; its architecture where the system does not give it."""
+    """The processor's name, or its architecture if the system does not give the name."""
     cpuinfo = Path("/proc/cpuinfo")
     names = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     named = [line.partition(":")[2].strip() for line in names if line.startswith(("model name", "flags", "Features"))]
@@ -79,12 +79,12 @@ def processor() -> str:
 
 
 def recall(key: str) -> dict[str, Any] | None:
-    """What was measured on this machine before, if it can be read."""
+    """An earlier measurement on this machine, if it can be read."""
     return _choices().get(key)
 
 
 def remember(key: str, result: dict[str, float]) -> None:
-    """Keep a measurement in the cache folder. Where that cannot be written it is measured again the next time."""
+    """Keep a measurement in the cache folder. If that cannot be written, the next process measures again."""
     path = cache_directory() / CHOICES
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _is_measurement(value: dict[str, Any]) -> bool:
 
 
 def probes(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Made-up pictures (count, S, S, 3) to compare runtimes by: soft coloured shapes, the same everywhere."""
+    """Generated pictures (count, S, S, 3) to compare runtimes by: soft coloured shapes, the same everywhere."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in coarse])

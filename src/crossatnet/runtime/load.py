@@ -1,4 +1,4 @@
-"""A checkpoint, loaded: the one place that knows both the network and the ONNX form.
+"""Loads checkpoints: the only module that knows both the network and the ONNX form.
 
 | runtime | computes |
 |---|---|
@@ -9,7 +9,7 @@
 | onnx-int8 | the same; photos in 8 bits |
 | auto | the ONNX form if there is one, photos by whichever of its files is faster on this machine; else torch |
 
-All give a model of one fingerprint: a gallery made by one is searched by any other.
+In every runtime the model has the same fingerprint, so a gallery made by one can be searched by any other.
 """
 
 import importlib.util
@@ -24,12 +24,12 @@ from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 
 
 class Pretrained(PictureModel):
-    """The public name `crossatnet.CrossATNet`: every trained model is an instance, whatever computes it."""
+    """The public name `crossatnet.CrossATNet`: every trained model is an instance, in any runtime."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
         """Whether a class is a model, so that `isinstance(model, crossatnet.CrossATNet)` holds for each runtime's."""
-        return PictureModel in other.__mro__  # issubclass would ask this class, which is one of its subclasses, again
+        return PictureModel in other.__mro__  # `issubclass` would call this method again, without end
 
     @staticmethod
     def from_pretrained(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
@@ -58,7 +58,7 @@ def load(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
     if runtime not in get_args(Runtime):
         raise UserError(f"unknown runtime '{runtime}'; {did_you_mean(runtime, get_args(Runtime))}")
     folder = locate(source)
-    found = source_of(source, folder)  # so that a hub is asked once
+    found = source_of(source, folder)  # so that the hub is asked only once
     if runtime == "auto" and not has_form(folder):
         runtime = "torch"
     if runtime.startswith("torch"):

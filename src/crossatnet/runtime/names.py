@@ -1,4 +1,4 @@
-"""What may compute a model; `runtime.load` says what each does. Nothing heavy is imported here."""
+"""The names of the runtimes; `runtime.load` explains each. Nothing heavy is imported here."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The ONNX form of a checkpoint: graphs beside its weights, and what is checked before one of them is run.
+"""The ONNX form of a checkpoint: graphs beside its weights, and the checks before one of them is run.
 
 | file | takes | gives |
 |---|---|---|
@@ -7,8 +7,8 @@
 | sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
-The graphs hold no weights: as external data, which ONNX knows, they point into model.safetensors, so the form takes a
-megabyte and cannot go with other weights. onnx.json is the list of them, with the SHA-256 of each.
+The graphs hold no weights: they point into model.safetensors as ONNX external data. So the form takes one megabyte and
+fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of each.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from crossatnet.system.errors import UserError
 
 FORM_FORMAT = 1
 OPSET = 20
-MAX_BYTES = 200_000_000  # of one file: other backbones may bring weights that model.safetensors has in another shape
+MAX_BYTES = 200_000_000  # of one file: other backbones may have weights that model.safetensors stores in another shape
 
 OnnxPart = Literal["photo", "photo-int8", "sketch", "guided"]
 PhotoPart = Literal["photo", "photo-int8"]
@@ -44,17 +44,17 @@ class OnnxFile(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What the ranges of the 8-bit form were found on, and how well it agrees with the other on pictures held out."""
+    """The data for the ranges of the 8-bit form, and how well it agrees with the other on pictures held out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str
-    classes: tuple[str, ...]  # only of those trained on
+    classes: tuple[str, ...]  # all trained on
     pictures: int
     held_out: int
     cosine: float  # mean over the pictures held out, of embeddings in 8 bits and in floating point
     lowest_cosine: float
-    probe_cosine: float  # the same over made-up pictures, which any machine can compare with its own
+    probe_cosine: float  # the same over generated pictures, which any machine can generate and compare
 
 
 class OnnxForm(BaseModel):
@@ -68,7 +68,7 @@ class OnnxForm(BaseModel):
     weights: str  # SHA-256 of model.safetensors
     opset: int
     files: dict[OnnxPart, OnnxFile]
-    largest_error: float  # of embeddings and similarities, against torch on export
+    largest_error: float  # of embeddings and similarities, compared with torch on export
     int8: Calibration | None = None
     written_with: str
 
@@ -81,7 +81,7 @@ def has_form(folder: Path) -> bool:
 def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
     """Read onnx.json and the weights of a checkpoint with these settings, and check that they belong together.
 
-    Raises `UserError` for what is damaged, of another version or of another checkpoint.
+    Raises `UserError` if one is damaged, of another version or of another checkpoint.
     """
     path = folder / FORM
     try:
@@ -97,7 +97,7 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {AGAIN}") from error
     weights = read_weights(folder)
     if form.model != model or form.weights != hashlib.sha256(weights).hexdigest():
-        raise UserError(f"{path}: belongs to other weights or settings than lie beside it; {AGAIN}")
+        raise UserError(f"{path}: belongs to other weights or settings than those beside it; {AGAIN}")
     return form, weights
 
 
@@ -116,12 +116,12 @@ def read_part(folder: Path, form: OnnxForm, part: OnnxPart) -> bytes:
     try:
         check(declared(content), form)
     except WireError as error:
-        raise UserError(f"{path}: refused, for {error}; {AGAIN}") from error
+        raise UserError(f"{path}: refused, as {error}; {AGAIN}") from error
     return content
 
 
 def check(found: Declared, form: OnnxForm) -> None:
-    """Raise `WireError` unless a file keeps to what ours are: standard operators, and weights of this checkpoint."""
+    """Raise `WireError` unless a file is like ours: only standard operators, and weights of this checkpoint."""
     if found.opsets != {"": form.opset} or form.opset > OPSET or not found.domains <= {""}:
         raise WireError(f"its operators are not those of ONNX {OPSET} alone")
     if not found.locations <= {WEIGHTS}:
@@ -139,7 +139,7 @@ def read_weights(folder: Path) -> bytes:
 
 
 class Stored(NamedTuple):
-    """A tensor in a file of weights: its number format there (such as F16), shape, and where its bytes are."""
+    """A tensor in a file of weights: its number format (such as F16), its shape, and the place of its bytes."""
 
     kind: str
     shape: tuple[int, ...]

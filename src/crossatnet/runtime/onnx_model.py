@@ -25,12 +25,12 @@ LOG_ERRORS_ONLY = 3
 
 
 class OnnxModel(PictureModel):
-    """The ONNX form of a checkpoint; what it takes from files is read when first needed. Safe to call from threads."""
+    """The ONNX form of a checkpoint; its files are read when they are first needed. Safe to call from threads."""
 
     def __init__(self, source: str | Path, photo: PhotoPart | Callable[["OnnxModel"], PhotoPart] = "photo") -> None:
-        """Open the form of a checkpoint; `photo` is the file that embeds photos, or how to choose it when first asked.
+        """Open the form of a checkpoint; `photo` is the file that embeds photos, or a function that chooses it later.
 
-        Raises `UserError` for what is missing, damaged, of another version or of another checkpoint.
+        Raises `UserError` if a file is missing, damaged, of another version or of another checkpoint.
         """
         self._folder = locate(source)
         checkpoint = read_config(self._folder)
@@ -41,7 +41,7 @@ class OnnxModel(PictureModel):
         self._graphs: dict[OnnxPart, bytes] = {}
         self._start()
         if isinstance(photo, str):
-            self._graph(photo)  # what was asked for by name is refused at once
+            self._graph(photo)  # a bad file that was asked for by name is refused at once
 
     def _start(self) -> None:
         self._sessions: dict[OnnxPart, onnxruntime.InferenceSession] = {}
@@ -51,7 +51,7 @@ class OnnxModel(PictureModel):
         self._pool = ThreadPoolExecutor(self._threads, "photos")
 
     def __getstate__(self) -> dict[str, Any]:
-        """For other machines: all files, and the choice that was made here, so that all compute alike."""
+        """The state for other machines: all files, and the choice made here, so that all machines compute the same."""
         chosen = self.photo_part
         for part in self.form.files:
             self._graph(part)
@@ -65,12 +65,12 @@ class OnnxModel(PictureModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of settings and weights: that of the network, for galleries are searched by either."""
+        """Hash of settings and weights, equal to the network's, as galleries are searched by either."""
         return self.form.fingerprint
 
     @property
     def photo_part(self) -> PhotoPart:
-        """The file that embeds photos, chosen now if it was left open."""
+        """The file that embeds photos; chosen now if it is not chosen yet."""
         with self._lock:
             if not isinstance(self._choice, str):
                 self._choice = self._choice(self)
@@ -78,7 +78,7 @@ class OnnxModel(PictureModel):
 
     @property
     def batch_size(self) -> int:
-        """Few: each is computed by itself, and more threads read on meanwhile."""
+        """Few: each picture is computed on its own, while other threads go on reading."""
         return 4
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
@@ -90,11 +90,11 @@ class OnnxModel(PictureModel):
         return embeddings
 
     def embed_photos(self, pixels: NDArray[np.uint8], part: PhotoPart) -> NDArray[np.float32]:
-        """As `embed`, by one of the files that embed photos."""
+        """As `embed`, by the given file for photos."""
         return np.concatenate([*self._each(part, "embedding", pixels)])  # (N, D)
 
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
-        """Look at photos (N, S, S, 3) through the eyes of one sketch (S, S, 3), both preprocessed."""
+        """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed."""
         feature = self._run("sketch", "feature", pixels=sketch[None])  # (1, C)
         maps = np.concatenate([*self._each(self.photo_part, "map", photos)])  # (N, C, h, w)
         similarity, attention = self._session("guided").run(
@@ -105,16 +105,17 @@ class OnnxModel(PictureModel):
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
         with self._lock:
-            if bits not in self._hyperplanes:  # every search asks for them
+            if bits not in self._hyperplanes:  # kept, as every search needs them
                 tensors = stored_tensors(self._weights)
                 weight, offset = (tensors[f"hashing.{name}_{bits}"] for name in ("weight", "offset"))
                 self._hyperplanes[bits] = halves(self._weights, weight), halves(self._weights, offset)
             return self._hyperplanes[bits]
 
     def _each(self, part: OnnxPart, output: str, pixels: NDArray[np.uint8]) -> list[Any]:
-        """One output for each picture (N, S, S, 3), several at work at once, each on one core.
+        """One output for each picture (N, S, S, 3); several pictures are computed at once, each on one core.
 
-        A picture alone stays in the core's cache, which is faster than a batch, and its result depends on no other.
+        A single picture stays in the core's cache, which is faster than a batch, and its result depends on no other
+        picture.
         """
         session = self._session(part)
         return [
@@ -148,6 +149,6 @@ def open_session(graph: bytes, weights: bytes, where: str, cores: int) -> onnxru
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave cores to decoding
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # it raises many unrelated types; the user needs one line
+    except Exception as error:  # ONNX Runtime raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where}: ONNX Runtime cannot load it ({reason}); {AGAIN}") from error

@@ -1,7 +1,8 @@
-"""What an ONNX file says of itself, read from its bytes before any runtime parses them.
+"""The declarations in an ONNX file, read from its bytes before any runtime parses them.
 
-An ONNX file is a Protocol Buffers message (`ModelProto` of onnx.proto); only what decides whether to trust it is read.
-Files of ours hold neither subgraphs, functions, training graphs nor sparse tensors, so a file that does is refused.
+An ONNX file is a Protocol Buffers message (`ModelProto` of onnx.proto). Only the fields that decide whether to trust it
+are read. Our files hold no subgraphs, functions, training graphs or sparse tensors, so a file with any of these is
+refused.
 """
 
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ KEY, VALUE = 1, 2
 
 
 class WireError(ValueError):
-    """Bytes that are not such a file, or that hold what ours never do."""
+    """Bytes that are no ONNX file, or that hold what our files never hold."""
 
 
 @dataclass
 class Declared:
-    """What a file declares: operator sets by domain, domains used, files of weights, and its own metadata."""
+    """The declarations of a file: operator sets by domain, domains used, files of weights, and metadata."""
 
     opsets: dict[str, int] = field(default_factory=dict)
     domains: set[str] = field(default_factory=set)
@@ -82,7 +83,7 @@ def _tensor(tensor: memoryview, found: Declared) -> None:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Numbers and values of a message's fields: integers, or bytes. Raises `IndexError` where it ends too early."""
+    """Numbers and values of a message's fields: integers, or bytes. Raises `IndexError` if it ends too early."""
     place = 0
     while place < len(message):
         tag, place = _integer(message, place)

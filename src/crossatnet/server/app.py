@@ -1,4 +1,4 @@
-"""The application: routes behind the guard, watched from outside."""
+"""The application: the routes, the guard before them, and the middleware that counts and logs."""
 
 import contextlib
 import gc
@@ -31,7 +31,7 @@ DESCRIPTION = (
 
 
 def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
-    """The API and the page over open galleries, which are closed when the app is done.
+    """The API and the page over open galleries; the app closes the galleries when it ends.
 
     Example:
         >>> from crossatnet.server.app import create_app
@@ -47,7 +47,8 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for served in galleries:
             await searches.run(lambda served=served: _warm_up(served.gallery))  # type: ignore[misc]
-        # What is loaded by now stays: a full collection that looks through it all stops every request for 0.14 s.
+        # # What is loaded by now stays in memory. Without this, a full garbage collection stops every request for 0.14
+        # s.
         gc.collect()
         gc.freeze()
         yield
@@ -60,7 +61,7 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
         title="crossatnet",
         version=__version__,
         description=DESCRIPTION,
-        docs_url=None,  # FastAPI's own page loads scripts from elsewhere
+        docs_url=None,  # FastAPI's own page loads scripts from other hosts
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -77,5 +78,5 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
 
 
 def _warm_up(gallery: Gallery) -> None:
-    """What only the first search would have to do: read the codes, let torch set itself up."""
+    """Do now what would slow down the first search: read the codes, and let torch prepare itself."""
     gallery.search(Image.new("RGB", (256, 256), "white"), 1)

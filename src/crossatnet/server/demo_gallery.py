@@ -1,4 +1,4 @@
-"""The gallery that is served when none is given: everyday things that were drawn by another hand than the sketches."""
+"""The gallery that is served if none is given: everyday things, drawn by other artists than the sketches."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ CREDITS = "Pictures: Twemoji, copyright Twitter, Inc and other contributors, CC 
 
 
 def quickstart_place(quiet: bool = False) -> Place:
-    """The quickstart gallery in the cache folder, made or finished first.
+    """The quickstart gallery in the cache folder; made or completed if needed.
 
     Raises `UserError` if the drawings are not installed.
     """
     folder = cache_directory() / "serve"
     pictures = _copied(build_quickstart(cache_directory() / "quickstart", progress=not quiet), folder / "pictures")
     model = load(CHECKPOINT)
-    file = folder / model.fingerprint[:12] / "quickstart.gallery"  # another checkpoint makes another gallery
+    file = folder / model.fingerprint[:12] / "quickstart.gallery"  # one gallery for each checkpoint
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         gallery = Gallery.open(file, model)
@@ -37,7 +37,7 @@ def quickstart_place(quiet: bool = False) -> Place:
 
 
 def _copied(data: Path, folder: Path) -> Path:
-    """The pictures by the hand that drew no sketch, each in a folder of its class's name and called like it."""
+    """Copies of the pictures by other artists than the sketches; file and folder are named like the class."""
     for item in by_another_hand(list(quickstart(data))):
         copy = folder / item.class_name / f"{item.class_name}{item.path.suffix}"
         if not copy.exists():

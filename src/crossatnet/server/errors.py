@@ -1,4 +1,4 @@
-"""The one shape of every error answer, and what becomes one."""
+"""The one form of all error answers, and the exceptions that are turned into them."""
 
 import logging
 import re
@@ -35,14 +35,14 @@ MEANINGS = {
     403: "This server does not allow that.",
     404: "There is no such thing.",
     405: "The method is not for this address.",
-    408: "The request's body came too slowly.",
+    408: "The request's body arrived too slowly.",
     409: "The picture's file is gone or has changed since it was indexed.",
     413: "The request's body, or the picture in it, is too large.",
-    415: "The body is not of a type that is taken here.",
+    415: "The body has a type that is not accepted here.",
     422: "A field is missing, unknown or out of range.",
-    503: "Too much is asked at once, or a gallery cannot be reached: try again after `Retry-After` seconds.",
+    503: "The server is busy, or a gallery cannot be reached: try again after `Retry-After` seconds.",
 }
-ALWAYS = (400, 401, 503)  # whatever is asked for
+ALWAYS = (400, 401, 503)  # may be the answer to any request
 BLAMELESS = {404: "nothing is at this address: /docs lists what there is", 405: "this address takes another method"}
 
 log = logging.getLogger("crossatnet.server")
@@ -57,18 +57,18 @@ class ApiError(HTTPException):
         self.code = code or CODES.get(status, "error")
 
     def response(self) -> JSONResponse:
-        """The answer itself."""
+        """The HTTP answer."""
         content = {"error": {"code": self.code, "message": self.detail}}
         return JSONResponse(content, self.status_code, headers=self.headers)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """The error answers of a route, for its documentation; those that any route may give are added."""
+    """The error answers of a route, for its documentation, with those that any route may give."""
     return {status: {"model": ErrorAnswer, "description": MEANINGS[status]} for status in sorted({*ALWAYS, *statuses})}
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Have every exception of a route answered in the one shape."""
+    """Let every exception of a route be answered in the one form."""
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
@@ -76,7 +76,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return ApiError(422, _first_complaint(error)).response()
+        return ApiError(422, _first_error(error)).response()
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -89,9 +89,9 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def of_user_error(error: UserError) -> ApiError:
-    """A bad picture, or a ranking that cannot be, is the client's mistake.
+    """The error answer of a `UserError`. A bad picture, or a ranking that is impossible, is the client's mistake.
 
-    Anything else is the server's own trouble, and may name its files.
+    Anything else is a problem of the server. Its message may name the server's files, so it goes only to the log.
     """
     if isinstance(error, TooManyPixelsError):
         return ApiError(413, str(error))
@@ -100,11 +100,11 @@ def of_user_error(error: UserError) -> ApiError:
     if isinstance(error, CannotGuideError):
         return ApiError(422, str(error))
     log.error("%s", error)
-    return ApiError(503, "the gallery cannot be used now: try again later; the server's log says why")
+    return ApiError(503, "the gallery cannot be used now: try again later; the server's log gives the reason")
 
 
-def _first_complaint(error: RequestValidationError) -> str:
-    """What is wrong with the first field that is, without repeating what was sent."""
+def _first_error(error: RequestValidationError) -> str:
+    """What is wrong with the first bad field, without repeating its value."""
     first = error.errors()[0]
     where = re.sub(r"^body\.(?=\D)", "", ".".join(str(part) for part in first["loc"]))  # body.5: a place in bad JSON
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""A stored picture under what a drawing sees in it."""
+"""A stored picture under the attention of a drawing."""
 
 from crossatnet.data.images import load_image
 from crossatnet.gallery import Query
@@ -11,8 +11,8 @@ from crossatnet.server.settings import EXPLANATION_SIDE
 def explanation(served: Served, item_id: str, drawing: Query) -> bytes:
     """A PNG of a stored picture, its longest side at most `EXPLANATION_SIDE`, under the attention of a drawing.
 
-    Raises `ApiError` 404 for an unknown picture, 409 if its file is not as it was, and `CannotGuideError` if the model
-    has no attention.
+    Raises `ApiError` 404 for an unknown picture, 409 if its file has changed, and `CannotGuideError` if the model has
+    no attention.
     """
     content = read_known(served.stored(item_id))
     attention = served.gallery.attention(drawing, content)  # (M, h, w), of the photo as the search saw it

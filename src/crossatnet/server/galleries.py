@@ -1,4 +1,4 @@
-"""The galleries that are served, by the names that stand in addresses."""
+"""The galleries that are served, by their names in addresses."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from crossatnet.system.errors import UserError
 
 @dataclass(frozen=True)
 class Served:
-    """An open gallery under its name. `uploads` is where pictures that are sent to it are kept, None to take none."""
+    """An open gallery under its name. `uploads` is the folder for pictures that are sent to it; None accepts none."""
 
     name: str
     title: str
@@ -25,7 +25,7 @@ class Served:
     uploads: Path | None = None
 
     def stored(self, item_id: str) -> StoredPicture:
-        """A stored picture by its id as it stands in addresses. Raises `ApiError` 404."""
+        """A stored picture by its id in addresses. Raises `ApiError` 404."""
         if re.fullmatch(r"[0-9]{1,19}", item_id, re.ASCII) and (key := int(item_id)) <= LARGEST_ID:
             found = self.gallery.store.pictures([key])
             if key in found:
@@ -33,11 +33,11 @@ class Served:
         raise ApiError(404, f"no picture of that id in {self.name}; it may have been removed: search again")
 
     def answer(self) -> GalleryAnswer:
-        """What is told of the gallery in a list."""
+        """The gallery's entry in the list of galleries."""
         return GalleryAnswer(**self._facts())
 
     def statistics(self) -> GalleryStatistics:
-        """All that is told of the gallery."""
+        """The gallery's entry with its statistics."""
         store = self.gallery.store
         files = [Path(store.name + suffix) for suffix in ("", "-wal", "-index")]
         sizes = [file.stat().st_size for file in files if file.is_file()]
@@ -65,7 +65,7 @@ class Served:
 
 
 class Galleries:
-    """All galleries of a server, the first being the default."""
+    """All galleries of a server; the first is the default."""
 
     def __init__(self, served: Sequence[Served]) -> None:
         self._by_name = {each.name: each for each in served}
@@ -80,15 +80,15 @@ class Galleries:
         return self._by_name[name]
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Close all of them."""
         for served in self:
             served.gallery.close()
 
 
 def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: Embedder | None = None) -> Galleries:
-    """Open the galleries at these places, each with the checkpoint that made it, or all with `model`.
+    """Open the galleries at these places, each with the checkpoint that made it, or all of them with `model`.
 
-    Raises `UserError` for a place that has none, whose checkpoint cannot be loaded, or which is given twice.
+    Raises `UserError` for a place without a gallery, a checkpoint that cannot be loaded, and a place given twice.
 
     Example:
         >>> from crossatnet.server.galleries import open_galleries
@@ -113,7 +113,7 @@ def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: 
 
 
 def _stem(place: str) -> str:
-    """What a gallery is called by the last part of its place."""
+    """A gallery's name from the last part of its place."""
     return Path(place).stem or "gallery"
 
 

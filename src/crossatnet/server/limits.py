@@ -1,4 +1,4 @@
-"""Bounds on what is done at once and on how much of a request is read, so that a flood is refused."""
+"""Limits on work at the same time and on the size of requests, so that a flood of requests is refused."""
 
 import asyncio
 import threading
@@ -15,32 +15,32 @@ Result = TypeVar("Result")
 
 
 class Gate:
-    """Runs jobs on a bounded number of threads with a short queue before them; what is beyond is refused at once.
+    """Runs jobs on a limited number of threads, with a short queue before them; more jobs are refused at once.
 
-    A job cannot be stopped once it runs: one that takes too long keeps its place until it is done, though its request
-    is answered before.
+    A running job cannot be stopped: if it takes too long, its request is answered with an error, but the job keeps its
+    thread until it is done.
     """
 
     def __init__(
         self, at_once: int, waiting: int, prepare: Callable[[], object] = lambda: None, seconds: float = JOB_SECONDS
     ) -> None:
-        """`prepare` is called once in each thread, before its first job."""
+        """`prepare` is called once in each thread before its first job."""
         self._threads = ThreadPoolExecutor(at_once, initializer=prepare)
         self._most = at_once + waiting
         self._seconds = seconds
         self._inside = 0
-        self._lock = threading.Lock()  # of the count: jobs leave from their threads
+        self._lock = threading.Lock()  # guards the count, which the threads of jobs change too
 
     def require_room(self) -> None:
-        """Raise `ApiError` 503 if a job would find no room now."""
+        """Raise `ApiError` 503 if there is no room for a job now."""
         if self._inside >= self._most:
-            # a client that comes back over a new connection may meet another worker
+            # # with a new connection the client may reach another worker
             raise ApiError(
                 503, "the server is busy: try again in a moment", "overloaded", headers={"Connection": "close"}
             )
 
     async def run(self, job: Callable[[], Result]) -> Result:
-        """What the job returns or raises. Raises `ApiError` 503 if there is no room, or no answer in time."""
+        """What the job returns or raises. Raises `ApiError` 503 if there is no room, or if the job takes too long."""
         with self._lock:
             self.require_room()
             self._inside += 1
@@ -50,12 +50,12 @@ class Gate:
             async with asyncio.timeout(self._seconds) as limit:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            if not limit.expired():  # the job's own
+            if not limit.expired():  # the job's own `TimeoutError`
                 raise
             raise ApiError(503, f"no answer within {self._seconds:g} s: ask for less, or later", "timeout") from error
 
     def close(self) -> None:
-        """Let go of the threads once their jobs are done; jobs that wait are dropped."""
+        """End the threads once their jobs are done; waiting jobs are dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _leave(self, future: "Future[Result]") -> None:
@@ -64,7 +64,7 @@ class Gate:
 
 
 def largest_body(path: str) -> int:
-    """How many bytes a request to this path may have."""
+    """How many bytes the body of a request to this path may have."""
     if path.endswith("/strokes"):
         return STROKES_BYTES
     if path.endswith(("/sketch", "/photo", "/items")):
@@ -73,9 +73,9 @@ def largest_body(path: str) -> int:
 
 
 def bounded_receive(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that raises `ApiError` once a body turns out to be too large, or does not come in time.
+    """`receive` that raises `ApiError` if the body is too large or arrives too slowly.
 
-    The connection is closed then: what else comes is not read.
+    Then the connection is closed, and the rest of the body is not read.
     """
     most = largest_body(scope["path"])
     loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ def bounded_receive(scope: Scope, receive: Receive) -> Receive:
         except TimeoutError as error:
             raise _closing(408, f"the body did not come within {BODY_SECONDS:g} s; send it faster") from error
         if not message.get("more_body", False):
-            deadline = None  # what is waited for after the body is that the client goes away
+            deadline = None  # after the body, only the end of the connection is awaited
         read += len(message.get("body", b""))
         if read > most:
             raise too_large(most)
@@ -100,7 +100,7 @@ def bounded_receive(scope: Scope, receive: Receive) -> Receive:
 
 
 def too_large(most: int) -> ApiError:
-    """The refusal of a body of more than so many bytes."""
+    """The error answer to a body of more than so many bytes."""
     return _closing(413, f"a body of more than {most:,} bytes is not taken here; make it smaller")
 
 

@@ -1,7 +1,7 @@
-"""Pictures on their way out and in: only what was indexed is read, and only what was decoded and encoded is sent.
+"""Pictures that are sent to clients: only indexed files are read, and only decoded and encoded pixels are sent.
 
-A picture is served if its file still has the bytes that were indexed, told by their hash. So neither a link put in
-its place nor another file can be had through the server, whatever happens to the folder meanwhile.
+A picture is served only if its file still has the bytes that were indexed; their hash is compared. So the server never
+sends another file, even if somebody changes the folder or puts a link in the picture's place.
 """
 
 import io
@@ -26,15 +26,15 @@ QUALITY = 88
 
 
 class Thumbnails:
-    """The thumbnails made last, by the hash of what they were made of; asked from several threads."""
+    """The thumbnails used last, by the hash of their picture's file; called from several threads."""
 
     def __init__(self, most: int = THUMBNAILS_KEPT) -> None:
         self._most = most
-        self._made: OrderedDict[str, bytes] = OrderedDict()  # the latest used last
+        self._made: OrderedDict[str, bytes] = OrderedDict()  # the one used last is at the end
         self._lock = threading.Lock()
 
     def get(self, stored: StoredPicture) -> bytes:
-        """The thumbnail of a stored picture, made now if it is not among those kept. Raises as `read_known`."""
+        """The thumbnail of a stored picture, made now if it is not kept. Raises as `read_known` does."""
         key = stored.facts.file.content_hash
         with self._lock:
             if key in self._made:
@@ -49,7 +49,7 @@ class Thumbnails:
 
 
 def file_name(stored: StoredPicture) -> str:
-    """The picture's name without its folder: where it lies is nobody's business."""
+    """The picture's name without its folder, which clients must not know."""
     return Path(stored.facts.path).name
 
 
@@ -60,7 +60,7 @@ def read_known(stored: StoredPicture) -> bytes:
     )
     known = stored.facts.file
     try:
-        # a pipe put in the file's place must not block
+        # # not blocking, as somebody may have put a pipe in the file's place
         descriptor = os.open(stored.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise refusal from error
@@ -79,7 +79,7 @@ def read_known(stored: StoredPicture) -> bytes:
 
 
 def thumbnail(served: Served, stored: StoredPicture, kept: Thumbnails) -> bytes:
-    """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it fits, else one made of the file."""
+    """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it is small enough, else one made from the file."""
     jpeg = served.gallery.store.thumbnail(stored.id)
     if jpeg is not None:
         is_small = served.gallery.store.thumbnail_side <= THUMBNAIL_SIDE
@@ -88,7 +88,7 @@ def thumbnail(served: Served, stored: StoredPicture, kept: Thumbnails) -> bytes:
 
 
 def image(stored: StoredPicture) -> bytes:
-    """A JPEG of the picture, its longest side at most `IMAGE_SIDE`; nothing of the file but its pixels."""
+    """A JPEG of the picture's pixels, its longest side at most `IMAGE_SIDE`; no other part of the file is in it."""
     picture = load_image(read_known(stored), enough=IMAGE_SIDE)
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     return encoded(picture, "JPEG")
@@ -102,7 +102,7 @@ def encoded(picture: Image.Image, form: str) -> bytes:
 
 
 def readable(stored: StoredPicture) -> bytes:
-    """As `read_known`, for those who leave out what cannot be had: raises `ImageError`."""
+    """As `read_known`, but raises `ImageError`, for callers that leave out pictures they cannot read."""
     try:
         return read_known(stored)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""What is counted and logged of every request: Prometheus metrics and a structured log."""
+"""Counts and logs every request: Prometheus metrics and a structured log."""
 
 import json
 import logging
@@ -15,19 +15,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from crossatnet.server.errors import ApiError
 from crossatnet.server.security import SECURITY_HEADERS
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several workers count together
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder of the counts of all workers
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-GONE = 499  # for the log and the counters, of a client that went away
-ANSWERS_TO_MOVE = 100  # every so many a connection is closed: where several workers serve, it may go to an idler one
+GONE = 499  # in the log and the counters, for a client that closed its connection
+ANSWERS_TO_MOVE = 100  # then the connection is closed, so that the next one may go to a less busy worker
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-UNKNOWN = "unknown"  # in place of a route or method: what anybody may make up is not counted one by one
+UNKNOWN = "unknown"  # in place of an unknown route or method, as clients can invent any number of them
 
 access_log = logging.getLogger("crossatnet.access")
 error_log = logging.getLogger("crossatnet.server")
 
 
 class Metrics:
-    """Counters of one worker; where workers share a folder, `text` sums them up over all."""
+    """Counters of one worker; where workers share a folder, `text` adds up those of all."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -63,7 +63,7 @@ class Metrics:
         self.parts.labels("search").observe(search)
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """All counters in Prometheus's text format."""
         if SHARED not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()
@@ -72,7 +72,7 @@ class Metrics:
 
 
 class Watch:
-    """ASGI middleware, the outermost: counts and logs each request, adds the security headers, answers for failures."""
+    """The outermost ASGI middleware: counts and logs requests, adds security headers, and answers after failures."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -80,7 +80,7 @@ class Watch:
         self._answers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; nothing that goes wrong in it gets out."""
+        """Pass the request on; no exception of it is raised here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -103,12 +103,12 @@ class Watch:
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, watched)
-            except ClientDisconnect:  # in the middle of its body: nobody is left to be answered
+            except ClientDisconnect:  # in the middle of the body: there is no client to answer
                 status = GONE
             except Exception:
                 error_log.exception("a request failed: %s %s", scope["method"], _route(scope))
                 if not status:
-                    failure = ApiError(500, "the server failed at this: its log says why")
+                    failure = ApiError(500, "the server failed: its log gives the reason")
                     await failure.response()(scope, receive, watched)
         self._count(scope, status, time.perf_counter() - started, sent)
 
@@ -142,7 +142,7 @@ def _route(scope: Scope) -> str:
 
 
 def _forget_dead_workers() -> None:
-    """A worker that was killed left its gauges behind; its counters still count."""
+    """Remove the gauges that killed workers left behind; their counters still count."""
     if SHARED not in os.environ:
         return
     for file in Path(os.environ[SHARED]).glob("gauge_live*_*.db"):

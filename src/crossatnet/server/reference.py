@@ -45,7 +45,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
-    """The fields of a JSON body, and an example; "" for what has none."""
+    """The fields of a JSON body, and an example; "" if the schema has none."""
     known = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
     required = known.get("required", ())
     fields = "".join(

@@ -1,7 +1,7 @@
-"""Running the server: one process, or several that share a socket and watch over one another.
+"""Runs the server: one process, or several workers that share a socket, and a supervisor.
 
-uvicorn serves; its supervisor starts a worker anew when one dies. The settings go to workers through a pipe, so that a
-token stands in no command line.
+uvicorn serves; its supervisor replaces a worker that dies. Workers get the settings through a pipe, so that no command
+line shows the token.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.settings import Settings
 from crossatnet.system.errors import UserError
 
-GRACE_SECONDS = 10  # for requests under way when the server is stopped
-HUNG_SECONDS = 30  # a worker that says nothing for so long is replaced
-BACKLOG = 512  # connections that wait to be taken
+GRACE_SECONDS = 10  # for running requests when the server is stopped
+HUNG_SECONDS = 30  # a worker that is silent for so long is replaced
+BACKLOG = 512  # waiting connections
 
 
 def serve(settings: Settings, announce: Callable[[str], None], open_browser: bool = False) -> None:
-    """Serve until stopped by Ctrl-C or SIGTERM; requests under way are answered first.
+    """Serve until stopped by Ctrl-C or SIGTERM; running requests are answered first.
 
-    `announce` is told the address once the socket is bound. Raises `UserError` if the port is taken or a gallery
+    `announce` is called with the address once the socket is bound. Raises `UserError` if the port is taken or a gallery
     cannot be opened.
     """
     listening = bind(settings.host, settings.port)
-    galleries = open_at(settings)  # a mistake is told here, once, not by every worker
+    galleries = open_at(settings)  # here a mistake is reported once, not by every worker
     address = address_of(settings.host, listening.getsockname()[1])
     announce(address)
     if open_browser:
@@ -53,7 +53,7 @@ def serve(settings: Settings, announce: Callable[[str], None], open_browser: boo
 
 
 def open_at(settings: Settings) -> Galleries:
-    """The galleries that the settings name. Raises `UserError` if one cannot be opened, or pictures not be kept."""
+    """The galleries of the settings. Raises `UserError` if one cannot be opened, or if uploads cannot be written."""
     if settings.uploads is not None:
         settings.uploads.mkdir(parents=True, exist_ok=True)
         if not os.access(settings.uploads, os.W_OK | os.X_OK):
@@ -63,7 +63,7 @@ def open_at(settings: Settings) -> Galleries:
 
 
 def _worker_app(settings: Settings) -> FastAPI:
-    """What a worker serves, made in its own process."""
+    """The app of a worker, made in its own process."""
     return _app(settings, open_at(settings))
 
 
@@ -78,7 +78,7 @@ def _serve_here(settings: Settings, galleries: Galleries, listening: socket.sock
     server = uvicorn.Server(_config(partial(_app, settings, galleries), 1))
     server.run(sockets=[listening])
     if not server.started:
-        raise UserError("the server could not start; its log says why")
+        raise UserError("the server could not start; its log gives the reason")
 
 
 def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
@@ -89,12 +89,12 @@ def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
 
 
 class Supervisor(Multiprocess):
-    """Notices a killed worker at once, also while it waits for that worker's sign of life."""
+    """Notices a killed worker at once, also while it waits for an answer of that worker."""
 
     def keep_subprocess_alive(self) -> None:
-        """As uvicorn's, which holds the worker's end of the pipe open, and so would wait for `HUNG_SECONDS`."""
+        """Like uvicorn's, which keeps the worker's end of the pipe open here and so would wait for `HUNG_SECONDS`."""
         for process in self.processes:
-            process.child_conn.close()  # here only: the worker has its own
+            process.child_conn.close()  # the copy in this process; the worker has its own
         super().keep_subprocess_alive()
 
 
@@ -114,23 +114,23 @@ def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `UserError` if the address is not ours or taken."""
+    """A listening socket. Raises `UserError` if the address is in use or not of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = reason.partition(" (while attempting")[0]  # Python tells the address too
+        reason = reason.partition(" (while attempting")[0]  # Python names the address too
         raise UserError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
-    # Connections inherit it. asyncio sets it only where a socket was made with its protocol named; without it the body
-    # of an answer waits some 40 ms for the client to acknowledge the headers.
+    # # Connections inherit it. asyncio sets it only for sockets that were made with their protocol named. Without it,
+    # the body of an answer waits about 40 ms until the client acknowledges the headers.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.set_inheritable(True)
     return listening
 
 
 def address_of(host: str, port: int) -> str:
-    """Where a browser here finds a server that listens on a host and port."""
+    """The address by which a browser on this machine finds a server on a host and port."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 
@@ -146,7 +146,7 @@ def _open_when_ready(address: str, seconds: float = 60.0) -> None:
 
 
 def _log_to_stderr(access_log: bool) -> None:
-    """Warnings of all and the server's own log as lines on the error stream; the access log is JSON already."""
+    """Write all warnings and the server's own log to the error stream; the lines of the access log are JSON."""
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)

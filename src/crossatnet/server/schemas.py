@@ -1,4 +1,4 @@
-"""What goes in and out as JSON. Numbers from JSON are taken strictly: "24" is not 24."""
+"""The JSON of requests and answers. Numbers must be numbers: "24" is not 24."""
 
 from typing import Annotated, Literal
 
@@ -28,7 +28,7 @@ HOUSE: list[list[tuple[float, float]]] = [
 
 
 class Input(BaseModel):
-    """What a client sends: an unknown field is an error."""
+    """The JSON that a client sends; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -101,7 +101,7 @@ class SearchAnswer(BaseModel):
 
 
 class ItemAnswer(BaseModel):
-    """What is known of a picture. `size` in bytes, `added` in ISO 8601."""
+    """The facts of a picture. `size` in bytes, `added` in ISO 8601."""
 
     id: str
     class_name: str | None
@@ -115,9 +115,9 @@ class ItemAnswer(BaseModel):
 
 
 class GalleryAnswer(BaseModel):
-    """A gallery. `guided`: it can be ranked so; `uploads`: it takes pictures."""
+    """A gallery. `guided`: it allows this ranking; `uploads`: it accepts pictures."""
 
-    name: Annotated[str, Field(description="What stands in addresses.", examples=["birds"])]
+    name: Annotated[str, Field(description="The gallery's name in addresses.", examples=["birds"])]
     title: str
     pictures: int
     checkpoint: str
@@ -134,7 +134,7 @@ class GalleriesAnswer(BaseModel):
 
 
 class GalleryStatistics(GalleryAnswer):
-    """A gallery with what it is made of; `bytes` is null where it lies on a server."""
+    """A gallery with its statistics; `bytes` is null if the gallery is on a Milvus server."""
 
     dimension: int
     fingerprint: str
@@ -164,6 +164,6 @@ class ErrorFacts(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The one shape of every error."""
+    """The one form of all errors."""
 
     error: ErrorFacts

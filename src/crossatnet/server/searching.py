@@ -1,4 +1,4 @@
-"""From a drawing, a photo or a stored picture to a page of hits as JSON has it; `Gallery.find` does the search."""
+"""From a drawing, a photo or a stored picture to the JSON of a page of hits; `Gallery.find` does the search."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ VERSION_DIGITS = 12
 
 @dataclass(frozen=True)
 class Page:
-    """Which hits are asked for: `k` of them after the first `offset`, in the order of a ranking, under conditions."""
+    """The hits that are asked for: `k` after the first `offset`, the ranking, and the conditions."""
 
     k: int
     offset: int
@@ -31,7 +31,7 @@ class Page:
 
 
 def drawing_of(strokes: Sequence[Stroke]) -> Drawing:
-    """Checked strokes as the renderer takes them."""
+    """Checked strokes in the renderer's form."""
     return tuple(np.array(stroke, np.float32) for stroke in strokes)
 
 
@@ -47,7 +47,7 @@ def search_upload(served: Served, content: bytes, modality: Modality, page: Page
 
 
 def search_similar(served: Served, stored: StoredPicture, page: Page) -> SearchResult:
-    """The page of hits for a stored picture, itself left out."""
+    """The page of hits for a stored picture, without that picture."""
     try:
         return _find(served, stored, "photo", page)
     except PictureGoneError as error:
@@ -55,7 +55,7 @@ def search_similar(served: Served, stored: StoredPicture, page: Page) -> SearchR
 
 
 def answer(served: Served, result: SearchResult, page: Page, started: float) -> SearchAnswer:
-    """A page of hits as JSON has it; `started` is when the request was taken."""
+    """A page of hits in the form of the JSON; `started` is the time when the request came."""
     milliseconds = Milliseconds(
         network=_milliseconds(result.network_seconds),
         search=_milliseconds(result.search_seconds),
@@ -72,19 +72,19 @@ def answer(served: Served, result: SearchResult, page: Page, started: float) -> 
 
 
 def addresses(served: Served, stored: StoredPicture) -> dict[str, str]:
-    """Where a stored picture can be had; `v` changes with the file, so that browsers may keep what they have."""
+    """The addresses of a stored picture; `v` changes with the file, so that browsers may keep its pictures."""
     base = f"/api/v1/galleries/{served.name}/items/{stored.id}"
     version = version_of(stored)
     return {"thumbnail": f"{base}/thumbnail?v={version}", "image": f"{base}/image?v={version}"}
 
 
 def version_of(stored: StoredPicture) -> str:
-    """The first digits of the content hash of a picture's file: others once it has changed."""
+    """The first digits of the content hash of a picture's file, which change with the file."""
     return stored.facts.file.content_hash[:VERSION_DIGITS]
 
 
 def _find(served: Served, query: Query | StoredPicture, modality: Modality, page: Page) -> SearchResult:
-    """The page of hits for a query. Only files that are as they were indexed are looked at again."""
+    """The page of hits for a query. Guided re-ranking reads only files that are unchanged since they were indexed."""
     return served.gallery.find(
         query,
         page.k,

@@ -1,6 +1,6 @@
-"""Who may ask: host, origin and token are checked before any route is looked for, so that none can be forgotten.
+"""Access: host, origin and token are checked before the route is chosen, so that no route can lack the check.
 
-See docs/security.md for what each check is against.
+docs/security.md says what each check protects from.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ COOKIE = "crossatnet"
 COOKIE_SECONDS = 30 * 24 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/api/v1/health", "/login", "/plain.css"})  # all that needs no token
-PAGES = frozenset({"/", "/docs"})  # where a person is sent to the login page, and a program is refused
+PAGES = frozenset({"/", "/docs"})  # without the token, these send a browser to the login page instead of refusing it
 
 CONTENT_POLICY = "; ".join(
     (
@@ -52,34 +52,34 @@ SECURITY_HEADERS = {
 
 
 class Token:
-    """A shared secret, and the cookies that stand for it: signed with it, so that they do not give it away."""
+    """A shared secret, and cookies that are signed with it and so prove it without holding it."""
 
     def __init__(self, secret: str, now: Callable[[], float] = time.time) -> None:
         self._secret = secret.encode()
         self._now = now
 
     def is_right(self, given: str) -> bool:
-        """Whether this is the token, in a time that does not depend on what is given."""
+        """Whether this is the token; the time of the check does not depend on `given`."""
         return hmac.compare_digest(_hashed(given.encode("utf-8", "surrogatepass")), _hashed(self._secret))
 
     def cookie(self) -> str:
-        """A cookie's value that is good for `COOKIE_SECONDS`."""
+        """The value of a cookie that is valid for `COOKIE_SECONDS`."""
         until = str(int(self._now()) + COOKIE_SECONDS)
         return f"{until}.{self._signature(until)}"
 
     def is_good_cookie(self, value: str) -> bool:
-        """Whether a cookie's value was made with this token, and its time is not over."""
+        """Whether a cookie's value was made with this token and has not expired."""
         until, _, signature = value.partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(until).encode()):
             return False
-        return int(until) > self._now()  # what is signed is a number
+        return int(until) > self._now()  # every signed value is a number
 
     def _signature(self, until: str) -> str:
         return hmac.new(self._secret, f"crossatnet cookie {until}".encode(), hashlib.sha256).hexdigest()
 
 
 def check_token(token: str, where: str) -> str:
-    """The token, if it cannot be guessed and fits into a header. Raises `UserError`, which does not repeat it."""
+    """The token, if it is long enough and fits into a header. Raises `UserError`, which does not repeat the token."""
     if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
         raise UserError(
             f"{where}: the token must have {SHORTEST_TOKEN} letters, digits or signs or more, without spaces; make one"
@@ -89,17 +89,17 @@ def check_token(token: str, where: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and pages, requests without the token, endless bodies, web sockets."""
+    """ASGI middleware: refuses other hosts and sites, requests without the token, too large bodies, and web sockets."""
 
     def __init__(self, app: ASGIApp, token: Token | None, is_loopback: bool) -> None:
         self._app = app
         self._token = token
-        # Where a token is asked for, another host name is no way in: a browser sends the cookie to ours only.
+        # # With a token, other host names are safe: a browser sends the cookie only to the host that set it.
         self._checks_host = is_loopback and token is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
-        if scope["type"] == "websocket":  # no route speaks it, and none is to be reached unchecked
+        if scope["type"] == "websocket":  # no route uses them, and none may be reached unchecked
             await send({"type": "websocket.close"})
             return
         if scope["type"] != "http":
@@ -147,15 +147,15 @@ def _host_name(host: str) -> str:
 
 
 def _is_of_this_origin(headers: Headers) -> bool:
-    """Whether no browser says that the request comes from another site's page. Programs send no Origin."""
+    """Whether the request comes from a page of this server, or from a program, which sends no Origin."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-    except ValueError:  # no address at all
+    except ValueError:  # not an address
         return False
 
 
 def _hashed(value: bytes) -> bytes:
-    return hashlib.sha256(value).digest()  # of one length, whatever the length given
+    return hashlib.sha256(value).digest()  # equally long for every input

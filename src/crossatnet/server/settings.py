@@ -1,38 +1,38 @@
-"""What a server is started with, and the limits it keeps."""
+"""The settings of a server, and its limits."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossatnet.system.threads import cores
 
-# What one request may ask for
-MOST_HITS = 200  # of one page
+# # Limits of one request
+MOST_HITS = 200  # on one page
 DEEPEST_HIT = 10_000  # offset and page together
-MOST_CLASSES = 100  # in a condition
+MOST_CLASSES = 100  # in one condition
 MOST_STROKES, MOST_POINTS = 2_000, 20_000
 LARGEST_COORDINATE = 1e6
 STROKES_BYTES = 1_000_000
 PICTURE_BYTES = 20_000_000
 UPLOAD_PIXELS = 40_000_000
 LOGIN_BYTES = 10_000
-BODY_SECONDS = 30.0  # from its first byte to its last
-JOB_SECONDS = 30.0  # from its place in the queue to the answer
+BODY_SECONDS = 30.0  # from the first byte of a body to the last
+JOB_SECONDS = 30.0  # from the queue to the answer
 
-# How much is done at once, in each worker
+# # Work at the same time, in each worker
 SEARCHES_WAITING = 64
-PICTURES_AT_ONCE, PICTURES_WAITING = 2, 256  # a page of hits asks for as many thumbnails
+PICTURES_AT_ONCE, PICTURES_WAITING = 2, 256  # so many, as a page of hits asks for all its thumbnails at once
 RETRY_AFTER = 1  # seconds
 
 # Sides of pictures, in pixels
 THUMBNAIL_SIDE, EXPLANATION_SIDE, IMAGE_SIDE = 256, 640, 2048
-THUMBNAILS_KEPT = 4_000  # of some 10 kB, in memory
+THUMBNAILS_KEPT = 4_000  # in memory, about 10 kB each
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A gallery to serve: its file or address, what to call it (its own name if empty), and whose pictures it shows."""
+    """A gallery to serve: its file or address, its title (its own name if empty), and the credits of its pictures."""
 
     place: str
     title: str = ""
@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `crossatnet serve` was told. `token` None asks for none; `uploads` None allows none."""
+    """The settings of `crossatnet serve`. `token` None: requests need no token; `uploads` None: no uploads."""
 
     places: tuple[Place, ...]
     host: str = LOOPBACK[0]
@@ -50,7 +50,7 @@ class Settings:
     uploads: Path | None = None
     checkpoint: str | None = None
     workers: int = 1
-    searches: int = 0  # at once in each worker; 0 for as many as there are cores for it
+    searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True
 
     @property

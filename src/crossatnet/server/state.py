@@ -13,7 +13,7 @@ from crossatnet.server.prometheus import Metrics
 
 @dataclass(frozen=True)
 class State:
-    """The galleries, the gates that searches and pictures pass, thumbnails that were made, and what is counted."""
+    """The galleries, the gates of searches and pictures, the thumbnails kept, and the counters."""
 
     galleries: Galleries
     searches: Gate

@@ -1,4 +1,4 @@
-"""Pictures that are sent to a gallery: kept in a folder of their own, whole or not at all."""
+"""Pictures that are sent to a gallery: kept in a folder of their own, completely or not at all."""
 
 import re
 import unicodedata
@@ -19,17 +19,18 @@ LONGEST_STEM = 80
 def add(served: Served, content: bytes, name: str, class_name: str | None) -> StoredPicture:
     """Keep a picture file's bytes in the uploads folder and add it to the gallery.
 
-    The file's name is made of `name`, the hash of its bytes and its real format, so the same upload again is the same
-    file. Raises `ImageError` for what cannot be used and `ApiError` 422 for a class that cannot be a folder's name.
+    The file's name is made from `name`, the hash of its bytes and its real format, so that the same upload always gives
+    the same file. Raises `ImageError` for a picture that cannot be used and `ApiError` 422 for a class that cannot be a
+    folder's name.
     """
     form = check_picture(content, UPLOAD_PIXELS)
-    load_image(content, UPLOAD_PIXELS)  # all of it can be read, before anything is kept
-    assert served.uploads is not None, "the route refuses where none are taken"
+    load_image(content, UPLOAD_PIXELS)  # raises if any part cannot be read, before anything is kept
+    assert served.uploads is not None, "the route refuses uploads without a folder"
     folder = served.uploads / _checked_class(class_name) if class_name else served.uploads
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     if not folder.is_relative_to(served.uploads.resolve()):
-        raise ApiError(422, "class_name: its folder is a link to elsewhere; take another class")
+        raise ApiError(422, "class_name: its folder is a link to another place; take another class")
     path = folder / f"{_safe_stem(name)}-{short_hash(content_hash(content))}{SUFFIXES[form]}"
     was_there = path.exists()
     write_whole(path, content, durable=True)
@@ -42,7 +43,7 @@ def add(served: Served, content: bytes, name: str, class_name: str | None) -> St
 
 
 def remove(served: Served, stored: StoredPicture) -> None:
-    """Forget a picture; delete its file if it lies in the uploads folder. Raises `ApiError` 404 if it is gone."""
+    """Remove a picture, and its file if it lies in the uploads folder. Raises `ApiError` 404 if it is gone."""
     path = Path(stored.facts.path)
     if not served.gallery.store.remove([stored.facts.path]):
         raise ApiError(404, f"no picture of that id in {served.name}; it was just removed")
@@ -51,7 +52,7 @@ def remove(served: Served, stored: StoredPicture) -> None:
 
 
 def _checked_class(name: str) -> str:
-    """A class name that can be a folder's: `crossatnet index` takes it from there. Raises `ApiError` 422."""
+    """A class name that can be a folder's name, from which `crossatnet index` takes it. Raises `ApiError` 422."""
     is_plain = all(character.isprintable() and character not in '/\\:*?"<>|' for character in name)
     if not is_plain or name.startswith(".") or name != name.strip() or len(name.encode()) > 200:
         raise ApiError(422, "class_name: give letters, digits, spaces and dashes, beginning with a letter or digit")
@@ -59,7 +60,7 @@ def _checked_class(name: str) -> str:
 
 
 def _safe_stem(name: str) -> str:
-    """What is left of a file's name when nothing in it can mean a folder, a hidden file or a suffix."""
+    """A file's name without anything that could mean a folder, a hidden file or a suffix."""
     stem = Path(name.replace("\\", "/")).name.rpartition(".")[0] or Path(name.replace("\\", "/")).name
     plain = unicodedata.normalize("NFKC", stem)
     return re.sub(r"[^\w-]+", "-", plain).strip("-_")[:LONGEST_STEM] or "picture"

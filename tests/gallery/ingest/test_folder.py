@@ -120,7 +120,7 @@ def test_changed_file_is_embedded_again_under_its_id(gallery: Gallery, model: Fa
     assert (best.id, best.score > 0.999) == (ids["1.png"], True)
 
 
-def test_file_written_anew_with_the_same_bytes_is_unchanged(gallery: Gallery, model: FakeModel, folder: Path) -> None:
+def test_file_written_again_with_the_same_bytes_is_unchanged(gallery: Gallery, model: FakeModel, folder: Path) -> None:
     gallery.add_folder(folder)
     model.batch_sizes.clear()
     os.utime(folder / "3.png", ns=(5, 5))
@@ -224,16 +224,16 @@ def test_batches_are_cut_by_position_in_the_whole_list(gallery: Gallery, model: 
 
 
 @pytest.mark.parametrize(
-    ("make", "complaint"),
+    ("make", "message"),
     [(None, "no such folder"), ("file", "not a folder"), ("empty", "no pictures there")],
 )
-def test_folders_that_cannot_be_indexed(gallery: Gallery, tmp_path: Path, make: str | None, complaint: str) -> None:
+def test_folders_that_cannot_be_indexed(gallery: Gallery, tmp_path: Path, make: str | None, message: str) -> None:
     target = tmp_path / "target"
     if make == "file":
         target.touch()
     elif make == "empty":
         target.mkdir()
-    with pytest.raises(UserError, match=f"target: {complaint}"):
+    with pytest.raises(UserError, match=f"target: {message}"):
         gallery.add_folder(target)
 
 
@@ -241,7 +241,7 @@ def test_folders_that_cannot_be_indexed(gallery: Gallery, tmp_path: Path, make: 
 
 
 def corners(path: Path, kind: str) -> None:
-    """The same picture in another file format: red at the top left, else white."""
+    """The same picture in other file formats: red at the top left, else white."""
     pixels = np.full((12, 20, 3), 255, np.uint8)
     pixels[:6, :10] = (255, 0, 0)
     image = Image.fromarray(pixels)
@@ -488,7 +488,7 @@ def test_workers_compute_on_one_core_each_and_leave_the_caller_its_own(
 def test_several_pictures_are_embedded_at_the_same_time(
     gallery: Gallery, model: FakeModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = threading.Barrier(2, timeout=30)  # broken, with an error, unless two wait at it
+    together = threading.Barrier(2, timeout=30)  # breaks with an error unless two threads reach it
     embed = model.embed
 
     def meeting(pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
@@ -504,7 +504,7 @@ def test_several_pictures_are_embedded_at_the_same_time(
 def test_on_one_core_of_many_two_threads_are_started(
     gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more than may run, for it may be waiting for the disk; not 33, whose pictures and maps fill the memory."""
+    """One more than the cores, as one may wait for the disk; not 33, whose pictures and maps would fill the memory."""
     started: list[int] = []
 
     class Watched(ThreadPoolExecutor):

@@ -1,4 +1,4 @@
-"""Filling galleries with a Ray cluster: two nodes on this machine's loopback, one of which is taken away."""
+"""Filling galleries with a Ray cluster: two nodes on this machine's loopback, one of which is removed."""
 
 import os
 import sqlite3
@@ -31,7 +31,7 @@ NODE_BYTES = 100_000_000  # of shared memory for each node
 
 
 class SlowModel(FakeModel):
-    """Takes its time, so that a node can be lost meanwhile, and writes down on which nodes it worked."""
+    """A slow model, so that a node can be lost meanwhile; it records the nodes on which it worked."""
 
     def __init__(self, log: Path) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SlowModel(FakeModel):
 
 
 class UnknownModel(FakeModel):
-    """Of a module that workers lack, as on a node without crossatnet or with another version."""
+    """A model of a module that workers lack, as on a node without crossatnet or with another version."""
 
     def __reduce__(self) -> Any:
         return _import_here_only, (os.getpid(),)
@@ -69,11 +69,11 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    settings["PYTHONPATH"] = os.pathsep.join(sys.path)  # or workers find neither this file nor the small model
+    settings["PYTHONPATH"] = os.pathsep.join(sys.path)  # so that workers find this file and the small model
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # or it takes this machine's address in its network
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # else it uses this machine's address in its network
         head = {"num_cpus": 1, "object_store_memory": NODE_BYTES, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -118,7 +118,7 @@ def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, I
 
 
 def lose_a_node_at(cluster: Any, batches: int) -> Any:
-    """A second node, and a progress report that takes it away at the first batch after so many."""
+    """A second node, and a progress function that removes it at the first batch after so many files."""
     second = cluster.add_node(num_cpus=1, object_store_memory=NODE_BYTES)
     calls: list[int] = []
 
@@ -204,14 +204,14 @@ def test_a_worker_stores_into_a_server_itself(
         server.close()
 
 
-def test_what_a_worker_complains_of_reaches_the_user_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_worker_reaches_the_user_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
     place = str(tmp_path / "my.gallery")
     Gallery.create(place, FakeModel()).close()
     with pytest.raises(UserError, match=r"^the server stays away; start it$"):
         by_ray(place, RefusingModel(), folder)
 
 
-def test_a_node_that_cannot_load_the_model_is_told_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_node_that_cannot_load_the_model_is_reported_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:
     place = str(tmp_path / "my.gallery")
     Gallery.create(place, FakeModel()).close()
     with pytest.raises(UserError, match=r"^node .* cannot load the model \(.*No module named 'crossatnet'\); install"):

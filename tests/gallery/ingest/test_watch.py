@@ -1,4 +1,4 @@
-"""Watching a folder: what changes between two looks comes in, and troubles pass."""
+"""Watching a folder: changes between two looks are indexed, and errors do not stop the watch."""
 
 import shutil
 from collections.abc import Iterator
@@ -33,10 +33,10 @@ def gallery(tmp_path: Path, folder: Path) -> Gallery:
 
 
 class Script:
-    """In place of waiting: what happens to the folder between two looks. After the last act the watch is stopped."""
+    """Replaces waiting: runs the changes to the folder between two looks. After the last one the watch stops."""
 
-    def __init__(self, gallery: Gallery, folder: Path, told: tuple[tuple[str, str], ...] = ()) -> None:
-        self.gallery, self.folder, self.told = gallery, folder, told
+    def __init__(self, gallery: Gallery, folder: Path, reported: tuple[tuple[str, str], ...] = ()) -> None:
+        self.gallery, self.folder, self.reported = gallery, folder, reported
         self.troubles: list[str] = []
 
     def run(self, acts: Iterator[None]) -> list[IngestSummary]:
@@ -45,7 +45,7 @@ class Script:
             next(acts)
 
         summaries: list[IngestSummary] = []
-        watch = watch_folder(lambda: self.gallery.add_folder(self.folder), 7, self.troubles.append, self.told, wait)
+        watch = watch_folder(lambda: self.gallery.add_folder(self.folder), 7, self.troubles.append, self.reported, wait)
         with pytest.raises(RuntimeError, match="StopIteration"):  # raised by the last wait
             summaries.extend(watch)
         return summaries
@@ -53,7 +53,7 @@ class Script:
 
 def test_files_that_come_change_and_go_are_followed(gallery: Gallery, folder: Path) -> None:
     def acts() -> Iterator[None]:
-        yield  # nothing changes, nothing is told
+        yield  # nothing changes, nothing is reported
         draw(folder / "new" / "3.png", 3)
         yield
         draw(folder / "0.png", 9)
@@ -70,13 +70,13 @@ def test_files_that_come_change_and_go_are_followed(gallery: Gallery, folder: Pa
     assert stored == ["0.png", "moved.png", "3.png"]
 
 
-def test_a_picture_still_being_copied_is_told_once_and_comes_in_when_it_is_whole(
+def test_a_picture_still_being_copied_is_reported_once_and_comes_in_when_it_is_whole(
     gallery: Gallery, folder: Path, tmp_path: Path
 ) -> None:
     Image.effect_noise((100, 100), 90).save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
-    (folder / "bad.png").write_text("no picture, and told before")
-    told = gallery.add_folder(folder).skipped
+    (folder / "bad.png").write_text("no picture, and reported before")
+    reported = gallery.add_folder(folder).skipped
 
     def acts() -> Iterator[None]:
         (folder / "copy.jpg").write_bytes(content[: len(content) // 2])
@@ -85,14 +85,16 @@ def test_a_picture_still_being_copied_is_told_once_and_comes_in_when_it_is_whole
         (folder / "copy.jpg").write_bytes(content)
         yield
 
-    first, second = Script(gallery, folder, told).run(acts())
+    first, second = Script(gallery, folder, reported).run(acts())
     ((path, reason),) = first.skipped
     assert Path(path).name == "copy.jpg"
     assert reason.startswith("damaged picture")
     assert (second.added, second.skipped) == (1, ())
 
 
-def test_a_folder_that_is_away_is_told_once_and_empties_nothing(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_away_is_reported_once_and_empties_nothing(
+    gallery: Gallery, folder: Path, tmp_path: Path
+) -> None:
     def acts() -> Iterator[None]:
         folder.rename(tmp_path / "away")
         yield

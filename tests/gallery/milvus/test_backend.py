@@ -1,4 +1,4 @@
-"""Galleries on a real Milvus server: as the SQLite file does it, so does the server."""
+"""Galleries on a real Milvus server: the server must do the same as the SQLite file."""
 
 import itertools
 import multiprocessing
@@ -83,7 +83,7 @@ def count_rows(gallery: Gallery, suffix: str = "") -> int:
     return milvus_server.count_rows(gallery.store.name, suffix)
 
 
-@pytest.mark.scale  # the server alone needs a minute where cores are busy
+@pytest.mark.scale  # the server alone needs a minute while cores are busy
 def test_ten_thousand_items_give_the_same_top_ten_as_a_file(gallery: Gallery, twin: Gallery) -> None:
     centres, count = vectors(100, seed=1), 10_000
     picked = np.random.default_rng(2).integers(0, 100, count)
@@ -127,7 +127,7 @@ def test_codes_alone_rank_as_a_loop_does(gallery: Gallery) -> None:
             assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected])
 
 
-def test_an_embedding_is_told(gallery: Gallery) -> None:
+def test_an_embedding_is_returned(gallery: Gallery) -> None:
     put(gallery, [facts("/p/a"), facts("/p/b")], vectors(2))
     key = gallery.store.ids(["/p/b", "/p/none"])["/p/b"]
     embedding = gallery.store.embedding(key)
@@ -220,13 +220,13 @@ def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
 
     monkeypatch.setattr(Connection, "call", then_changed_by_another)
     (hits,) = gallery.search_embeddings(vectors(1, seed=1), 3)
-    assert searches == 1  # the shortlist was there before the change
+    assert searches == 1  # the shortlist was made before the change
     assert [hit.path for hit in hits] == ["/p/a", "/p/b"]
     assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it is now
 
 
 def replace_again_and_again(place: str, stop: Any) -> None:
-    """What another process does to the twenty pictures of the test below."""
+    """The changes of another process to the twenty pictures of the test below."""
     with Gallery.open(place, MODEL) as gallery:
         for content in itertools.cycle("bcde"):
             if stop.is_set():
@@ -291,13 +291,13 @@ def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
     pictures = [facts(f"/p/{number:03d}", class_name="ab"[number % 2]) for number in range(600)]
     for place in (gallery, twin):
         put(place, pictures, vectors(600))
-    assert len(gallery) == 600  # from now on it is counted without delay
+    assert len(gallery) == 600  # from now on the count is up to date at once
     assert found(gallery, vectors(5, seed=1), 600) == found(twin, vectors(5, seed=1), 600)
     filter = Filter(class_names=("a",))
     assert found(gallery, vectors(5, seed=1), 600, filter) == found(twin, vectors(5, seed=1), 600, filter)
 
 
-def test_two_paths_of_one_id_are_told_and_nothing_is_overwritten(
+def test_two_paths_of_one_id_are_reported_and_nothing_is_overwritten(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(gallery, [facts("/p/a")], vectors(1))

@@ -1,4 +1,4 @@
-"""Addresses, and calls to a server that comes and goes."""
+"""Addresses, and calls to a server that is sometimes away."""
 
 from collections.abc import Callable
 
@@ -75,9 +75,9 @@ def test_a_server_that_comes_back_costs_nothing_but_time(
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "told"),
+    ("code", "message", "reported"),
     [
-        (100, "collection not found", "the gallery was deleted meanwhile; make it anew"),
+        (100, "collection not found", "the gallery was deleted meanwhile; make it again"),
         (1100, "the length (5000) of 0th string exceeds max length", r"Milvus fails: the length \(5000\).*; look into"),
         (
             65535,
@@ -86,11 +86,11 @@ def test_a_server_that_comes_back_costs_nothing_but_time(
         ),
     ],
 )
-def test_what_waiting_would_not_mend_is_told_at_once(
-    connect: Callable[..., Connection], code: int, message: str, told: str
+def test_errors_that_waiting_cannot_fix_are_reported_at_once(
+    connect: Callable[..., Connection], code: int, message: str, reported: str
 ) -> None:
     connection = connect(*[MilvusException(code, message)] * 100)
-    with pytest.raises(UserError, match=f"^{ADDRESS}: {told}"):
+    with pytest.raises(UserError, match=f"^{ADDRESS}: {reported}"):
         connection.call("has_collection", "birds")
     assert FlakyClient.calls == 1
 

@@ -1,4 +1,4 @@
-"""A Milvus server that is killed in the middle: what was acknowledged is there, and nothing twice."""
+"""A Milvus server that is killed in the middle: all acknowledged items are there, and none twice."""
 
 import multiprocessing
 import os
@@ -68,7 +68,7 @@ def test_server_killed_in_the_middle_of_an_ingest(server: MilvusServer, folder: 
 
 
 def test_acknowledged_batches_outlive_the_server(server: MilvusServer, folder: Path, tmp_path: Path) -> None:
-    """Killed right after a batch was acknowledged; and what a killed server knew, the next one knows."""
+    """The server is killed right after it acknowledged a batch; the next server still has it."""
     place = f"milvus://127.0.0.1:{server.port}/outlived"
 
     class ServerIsGoneError(Exception):
@@ -111,7 +111,7 @@ def test_ingests_killed_at_random_moments(server: MilvusServer, folder: Path, tm
     check_against_a_file(place, folder, tmp_path)
 
 
-def test_a_server_that_stays_away_is_told_in_a_line(
+def test_a_server_that_stays_away_is_reported_in_a_line(
     server: MilvusServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = Address("127.0.0.1", server.port, "away")

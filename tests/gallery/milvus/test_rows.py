@@ -1,4 +1,4 @@
-"""Rows on a Milvus server, without one."""
+"""Rows for a Milvus server, tested without a server."""
 
 from datetime import UTC, datetime
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What may go wrong around a gallery: each trouble is one clear line, and nothing that was acknowledged is lost."""
+"""Faults around a gallery: each error is one clear line, and no acknowledged change is lost."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ def remount(disk: Path, options: str) -> None:
 
 
 def found_by_itself(gallery: Gallery, folder: Path) -> int:
-    """How many pictures of the folder are the first hit for themselves."""
+    """How many pictures of the folder find themselves as the first hit."""
     paths = [str(path) for path in folder.rglob("*.png")]
     return sum(gallery.search(path, 1, "photo")[0].path == path for path in paths)
 
@@ -64,7 +64,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
     assert sum(one["acknowledged"] for one in rounds) > 0
 
 
-def test_a_full_disk_is_told_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_the_same_command_goes_on(
     disk: Path, folder: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest_module, "PICTURES_A_BATCH", 8)
@@ -117,7 +117,7 @@ def test_a_gallery_in_a_read_only_folder_is_searched_and_left_alone(disk: Path, 
         model.batch_sizes.clear()
         with pytest.raises(UserError, match=r"my\.gallery: cannot be written; check the permissions"):
             reader.add_folder(folder)
-        assert model.batch_sizes == []  # told before anything was embedded
+        assert model.batch_sizes == []  # reported before anything was embedded
         with pytest.raises(UserError, match="cannot be written"):
             reader.remove([folder])
         with pytest.raises(UserError, match="cannot be written"):
@@ -128,7 +128,7 @@ def test_a_gallery_in_a_read_only_folder_is_searched_and_left_alone(disk: Path, 
         with Gallery.open(path, model) as writer:
             writer.remove([folder / "class0"])
         remount(disk, "ro")
-        assert len(reader) == kills.PICTURES * 2 // 3  # what was replaced under it is noticed
+        assert len(reader) == kills.PICTURES * 2 // 3  # it notices that the file was replaced
         assert found_by_itself(reader, folder / "class1") == kills.PICTURES // 3
 
 
@@ -153,7 +153,7 @@ def test_unmerged_changes_in_a_read_only_folder_are_not_overlooked(disk: Path, f
     remount(disk, "size=8m")
     with Gallery.create(folder.parent / "my.gallery", model) as gallery:
         gallery.add_folder(folder)
-        for name in ("my.gallery", "my.gallery-wal"):  # a copy of a gallery at work
+        for name in ("my.gallery", "my.gallery-wal"):  # a copy of a gallery in use
             shutil.copy(folder.parent / name, disk / name)
     remount(disk, "ro")
     with pytest.raises(UserError, match=r"has changes in my\.gallery-wal that are not merged yet; open it once where"):
@@ -163,7 +163,7 @@ def test_unmerged_changes_in_a_read_only_folder_are_not_overlooked(disk: Path, f
         assert found_by_itself(gallery, folder) == kills.PICTURES
 
 
-def test_an_older_schema_in_a_read_only_folder_is_told(disk: Path, model: FakeModel) -> None:
+def test_an_older_schema_in_a_read_only_folder_is_reported(disk: Path, model: FakeModel) -> None:
     remount(disk, "size=8m")
     made_by_schema_1(disk / "my.gallery", model)
     remount(disk, "ro")

@@ -1,4 +1,4 @@
-"""The copy beside the gallery: it is taken for what it is, or not at all."""
+"""The copy beside the gallery: it is used only if it is undamaged and belongs to the gallery."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Snapshots that follow a changing gallery always hold what SQLite holds, and find what a loop finds."""
+"""Snapshots of a changing gallery always hold the same items as SQLite, and find the same as a loop."""
 
 import itertools
 import sqlite3
@@ -57,7 +57,7 @@ def assert_finds_what_a_loop_finds(store: Store, queries: NDArray[np.float32], k
 def assert_codes_find_what_a_loop_finds(
     store: Store, kept: list[int], queries: NDArray[np.float32], k: int, filter: Filter
 ) -> None:
-    """Codes of 16 bits tie everywhere, so this also sees that ties are in order and that pages fit together."""
+    """Codes of 16 bits tie often, so this also checks that ties are in order and that pages fit together."""
     with closing(sqlite3.connect(store.path)) as connection:
         stored = {key: np.frombuffer(code, np.uint8) for key, code in connection.execute("SELECT id, code FROM items")}
     ids, scores = store.nearest_codes(codes(queries), k, filter)
@@ -73,13 +73,13 @@ def side_token(store: Store) -> str:
 
 
 def side_file(store: Store) -> sidefile.SideFile | None:
-    """The side file of a gallery, if there is a sound one."""
+    """The side file of a gallery, if there is an undamaged one."""
     return sidefile.read(store.path, side_token(store), MADE_WITH.code_bits // 8, MADE_WITH.dimension)
 
 
 @pytest.fixture
 def searched(monkeypatch: pytest.MonkeyPatch) -> list[snapshot_module.Snapshot]:
-    """The snapshots that searches run on, the latest last."""
+    """The snapshots that searches use, the latest last."""
     snapshots: list[snapshot_module.Snapshot] = []
     find = snapshot_module.Snapshot.nearest
 
@@ -195,7 +195,7 @@ def test_a_reader_that_stays_lets_go_of_what_has_come_into_the_side_file(
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_side_file_from_before_a_compaction_is_written_anew(
+def test_a_side_file_from_before_a_compaction_is_written_again(
     store: Store, searched: list[snapshot_module.Snapshot]
 ) -> None:
     random = np.random.default_rng(0)
@@ -224,7 +224,7 @@ def test_a_small_gallery_is_one_file(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("damage", ["missing", "header", "codes", "embeddings", "cut", "folder"])
-def test_a_damaged_side_file_is_written_anew_and_changes_nothing(store: Store, damage: str) -> None:
+def test_a_damaged_side_file_is_written_again_and_changes_nothing(store: Store, damage: str) -> None:
     random = np.random.default_rng(0)
     put(store, [*range(100)], random)
     store.flush()

@@ -1,4 +1,4 @@
-"""The SQLite file: what goes in comes out, changes keep ids, and every trouble is one clear line."""
+"""The SQLite file: it returns what was stored, changes keep ids, and every error is one clear line."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def vectors(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.fl
 
 
 def contents(store: Store) -> list[tuple[int, list[int], list[float]]]:
-    """Id, code and stored embedding of every item, as SQLite has them, without the help of the code under test."""
+    """Id, code and stored embedding of every item, read from SQLite without the code under test."""
     with closing(sqlite3.connect(store.path)) as connection:
         rows = connection.execute("SELECT id, code, embedding FROM items ORDER BY id").fetchall()
     return [(key, list(code), np.frombuffer(half, "<f2").tolist()) for key, code, half in rows]
@@ -59,7 +59,7 @@ def test_what_is_put_can_be_got_after_reopening(store: Store) -> None:
     ]
 
 
-def test_ids_embeddings_and_classes_are_told(store: Store) -> None:
+def test_ids_embeddings_and_classes_are_returned(store: Store) -> None:
     codes, embeddings = vectors(3)
     store.put([facts("/p/a"), facts("/p/b"), replace(facts("/p/c"), class_name=None)], codes, embeddings)
     assert store.ids(["/p/c", "/p/none", "/p/a"]) == {"/p/c": 3, "/p/a": 1}
@@ -131,7 +131,7 @@ def test_version_moves_with_own_changes_and_stands_still_without(store: Store) -
 
 def test_a_batch_that_fails_leaves_nothing(store: Store) -> None:
     broken = Facts("/p/b", "cat", FileState(1, 1, "b"), width=None, height=1)  # type: ignore[arg-type]
-    with pytest.raises(sqlite3.IntegrityError):  # a bug, not a user's mistake: it stays what it is
+    with pytest.raises(sqlite3.IntegrityError):  # a bug, not a user's mistake, so it is raised as it is
         store.put([facts("/p/a"), broken], *vectors(2))
     assert len(store) == 0
 
@@ -163,7 +163,7 @@ def test_compact_gives_back_room_and_changes_nothing(store: Store) -> None:
         assert store.path.stat().st_size < size / 5
         assert (contents(again), again.pictures(range(1, 1001))) == (kept, items)
         again.put([facts("/p/new")], *vectors(1))
-        assert contents(again)[-1][0] == 1001  # ids are not used again after it either
+        assert contents(again)[-1][0] == 1001  # ids are not used again after compacting either
 
 
 # Conditions
@@ -218,7 +218,7 @@ def test_only_items_that_meet_the_conditions_are_found(
     assert sorted(store.nearest(query, np.zeros((1, 2), np.uint8), 10, filter).ids[0].tolist()) == expected
 
 
-# Troubles
+# # Errors
 
 
 def test_missing_gallery_says_how_to_make_one(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_creation_cut_short_can_be_repeated(tmp_path: Path) -> None:
     assert len(Store.create(path, MADE_WITH)) == 0
 
 
-def test_an_existing_gallery_is_not_made_anew(store: Store) -> None:
+def test_an_existing_gallery_is_not_overwritten(store: Store) -> None:
     with pytest.raises(UserError, match="exists already"):
         Store.create(store.path, MADE_WITH)
 
@@ -293,7 +293,7 @@ def test_a_folder_that_cannot_be_written() -> None:
 
 @pytest.fixture
 def connection(store: Store) -> Iterator[sqlite3.Connection]:
-    """A connection to the file of `store`, to make another `Store` of that SQLite can be told to refuse."""
+    """A second connection to the file of `store`, whose settings a test changes so that SQLite refuses."""
     with closing(database.open_to_write(store.path)) as connection:
         yield connection
 

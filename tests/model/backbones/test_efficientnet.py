@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and its classifier against an independent implementation, cut anywhere; its padding by hand."""
+"""EfficientNet-Lite0 and its classifier against another implementation, with every cut; its padding by hand."""
 
 import sys
 
@@ -37,7 +37,7 @@ def pictures(*shape: int, seed: int = 0) -> Tensor:
 
 @torch.inference_mode()
 def test_equals_an_independent_implementation(network: EfficientNetLite0, reference: EfficientNet) -> None:
-    batch = pictures(2, 3, 224, 224)  # the reference fixes its padding for 224
+    batch = pictures(2, 3, 224, 224)  # the reference has fixed padding for side 224
     x = reference._swish(reference._bn0(reference._conv_stem((batch.float() - 127) / 128)))
     for block in reference._blocks:
         x = block(x)
@@ -67,7 +67,7 @@ def test_cut_anywhere_the_two_parts_give_the_same_bits(network: EfficientNetLite
     for units in range(network.depth + 1):
         kept = network.early(batch, units)
         assert torch.equal(network.late(kept, units), whole), units
-        reordered = kept.clone(memory_format=torch.contiguous_format)  # as a cache on disk gives it back
+        reordered = kept.clone(memory_format=torch.contiguous_format)  # as it is read from a cache on disk
         assert torch.equal(network.late(reordered, units), whole), units
 
 

@@ -41,7 +41,7 @@ def stored_config(**network: object) -> dict[str, Any]:
 
 
 def small_network(model_type: str) -> nn.Module:
-    """A network of this kind whose every weight matters: the library starts some at zero."""
+    """A network of this kind with random weights, as the library initialises some with zeros."""
     config = transformers.AutoConfig.for_model(model_type, **SMALL.get(model_type, TOKENS))
     network: nn.Module = transformers.AutoModel.from_config(config).eval()
     generator = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ def normalised(batch: Tensor, mean: list[float] = IMAGENET_MEAN, std: list[float
 
 
 def expected_map(network: nn.Module, x: Tensor, **options: bool) -> Tensor:
-    """The library's output; of tokens the patches, row by row."""
+    """The library's output; of tokens only the patches, row by row."""
     output = network(pixel_values=x, **options).last_hidden_state
     if output.ndim == 4:
         return output
@@ -96,7 +96,7 @@ def test_map_is_the_librarys_output(model_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", FAMILIES)
 @torch.inference_mode()
 def test_other_sides_than_it_was_trained_for(model_type: str, tmp_path: Path) -> None:
-    """48 x 70: another size, not square, and not a whole number of patches."""
+    """48 x 70 is another size, not square, and not a whole number of patches."""
     network = small_network(model_type)
     backbone = TransformersBackbone.load(save(network, tmp_path))
     options = {"interpolate_pos_encoding": True} if FAMILIES[model_type].interpolates else {}
@@ -117,7 +117,7 @@ def test_is_built_again_from_its_stored_config_without_any_folder(model_type: st
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_weights_have_the_names_of_the_librarys_files(model_type: str, tmp_path: Path) -> None:
-    """The library's names in memory change with its versions; a checkpoint of ours must not."""
+    """The library's names in memory change with its versions; the names in our checkpoints must not."""
     backbone = TransformersBackbone.load(save(small_network(model_type), tmp_path))
     in_file = {name.removeprefix("vision_model."): weight for name, weight in load_file(tmp_path / WEIGHTS).items()}
     ours = {name.removeprefix("tower.network."): weight for name, weight in backbone.state_dict().items()}
@@ -141,7 +141,7 @@ def test_weights_keep_their_names_inside_another_network() -> None:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_weight_learns(model_type: str, tmp_path: Path) -> None:
-    """Weights that no gradient reaches would stop training on several machines."""
+    """Training on several machines stops if a weight gets no gradient."""
     backbone = TransformersBackbone.load(save(small_network(model_type), tmp_path)).train()
     backbone(pictures()).square().sum().backward()
     assert [name for name, weight in backbone.named_parameters() if weight.grad is None] == []
@@ -173,7 +173,7 @@ def test_takes_the_vision_tower_of_a_picture_and_text_model(name: str, tmp_path:
 
 @torch.inference_mode()
 def test_takes_the_network_below_a_classifier(tmp_path: Path) -> None:
-    """Such files have other names for the weights, a head we do not want, and no pooler, which would be random."""
+    """Such files have other names of weights, a head that is not needed, and no pooler, which would be random."""
     config = transformers.ViTConfig(**TOKENS, id2label={number: f"class {number}" for number in range(1000)})
     network = transformers.ViTForImageClassification(config).eval()
     first, second = (TransformersBackbone.load(save(network, tmp_path)) for _ in range(2))
@@ -223,7 +223,7 @@ def test_is_quiet_and_leaves_the_librarys_settings_alone(tmp_path: Path, capfd: 
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
-# What can be wrong
+# # Errors
 
 
 @pytest.mark.parametrize("source", ["./absent", "/nowhere/absent", "absent", "a/b/c"])

@@ -1,4 +1,4 @@
-"""Export: every output of every graph is torch's, and what a file says of itself is so."""
+"""Export: every output of every graph equals torch's, and the files' metadata is right."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ def test_the_guided_graph_gives_torchs_similarities_and_maps(
     np.testing.assert_allclose(given["similarity"], expected.similarity, atol=1e-5)
     np.testing.assert_allclose(given["attention"], expected.attention, atol=1e-5)
     np.testing.assert_allclose(given["attention"].sum((2, 3)), 1, atol=1e-5)
-    assert given["attention"].std() > 0.01  # not the uniform map of a network that is not trained
+    assert given["attention"].std() > 0.01  # not the uniform map of an untrained network
 
 
 def test_eight_bits_agree_with_floating_point(tiny_export: Path, network: CrossATNet) -> None:
@@ -89,7 +89,7 @@ def test_eight_bits_agree_with_floating_point(tiny_export: Path, network: CrossA
     rows = run(tiny_export, "photo-int8", pixels=pixels)["embedding"]
     expected = network.embed(pixels, "photo")
     assert (rows * expected).sum(1).min() > 0.97
-    assert np.abs(rows - expected).max() > 1e-4  # it is another computation
+    assert np.abs(rows - expected).max() > 1e-4  # 8 bits are really used
     form, _ = read_form(tiny_export, network.config)
     assert form.int8 is not None
     assert form.int8.cosine >= form.int8.lowest_cosine > 0.97
@@ -109,11 +109,11 @@ def test_weights_are_not_stored_twice(tiny_export: Path) -> None:
 def test_a_file_tells_what_it_is_and_what_it_has_learnt_from(tiny_export: Path, network: CrossATNet) -> None:
     for part in ("photo", "photo-int8", "sketch", "guided"):
         model = onnx.load(tiny_export / f"{part}.onnx", load_external_data=False)
-        told = {entry.key: entry.value for entry in model.metadata_props}
-        assert (told["part"], told["fingerprint"], told["name"]) == (part, network.fingerprint, "tiny-0")
-        assert told["weights_sha256"] == hashlib.sha256(read_weights(tiny_export)).hexdigest()
-        assert json.loads(told["training_classes"]) == [*SEEN]
-        shaping = json.loads(told["preprocessing"])
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert (metadata["part"], metadata["fingerprint"], metadata["name"]) == (part, network.fingerprint, "tiny-0")
+        assert metadata["weights_sha256"] == hashlib.sha256(read_weights(tiny_export)).hexdigest()
+        assert json.loads(metadata["training_classes"]) == [*SEEN]
+        shaping = json.loads(metadata["preprocessing"])
         assert (shaping["sketch_side"], shaping["photo_side"]) == (64, 96)
         assert shaping["fit_strokes"]
         assert shaping["mirror_sketches"]
@@ -126,7 +126,7 @@ def test_the_exported_folder_is_a_checkpoint(tiny_export: Path) -> None:
     assert load_network(tiny_export).fingerprint == load_network(plain).fingerprint
 
 
-def test_weights_saved_anew_leave_no_form_behind(exported: Path) -> None:
+def test_weights_saved_again_leave_no_form_behind(exported: Path) -> None:
     network, provenance = load_network(exported), read_config(exported).provenance
     save_checkpoint(exported, network, "tiny", provenance, [])
     assert not (exported / FORM).exists()
@@ -138,14 +138,14 @@ def test_another_checkpoint_is_not_overwritten(exported: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="holds another checkpoint"):
         export_checkpoint(tmp_path / "other", exported)
     assert (exported / CONFIG).read_bytes() == before
-    alike = tmp_path / "alike"  # trained again: only the weights are others
+    alike = tmp_path / "alike"  # trained again: only the weights differ
     shutil.copytree(exported, alike)
     with (alike / WEIGHTS).open("ab") as weights:
         weights.write(b" ")
     with pytest.raises(UserError, match="holds another checkpoint"):
         export_checkpoint(exported, alike)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError):  # and not that there is nothing to compare
+    with pytest.raises(UserError):  # and no error about missing data
         export_checkpoint(tmp_path / "empty", exported)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give a folder"):
@@ -213,7 +213,7 @@ def test_first_convolutions_stay_in_floating_point(tiny_export: Path) -> None:
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     plan = Plan(model, 3)
     assert [node.output[0] for node in plan.convolutions] == [node.output[0] for node in convolutions[3:]]
-    assert len(plan.activations) > len(plan.convolutions)  # sums of residual blocks with them
+    assert len(plan.activations) > len(plan.convolutions)  # sums of residual blocks are among them
     rounded = onnx.load(tiny_export / "photo-int8.onnx", load_external_data=False).graph
     inputs = [node.input[0] for node in rounded.node if node.op_type == "Conv"]
     assert [name.endswith(".rounded") for name in inputs] == [False] * 3 + [True] * (len(convolutions) - 3)

@@ -1,4 +1,4 @@
-"""Rounding to 8 bits against a version anyone can check by eye."""
+"""Rounding to 8 bits against a simple version that is easy to check."""
 
 import numpy as np
 import onnx

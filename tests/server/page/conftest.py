@@ -1,4 +1,4 @@
-"""A real server over real galleries, and a real browser before it, for the tests of the page.
+"""A real server with real galleries, and a real browser, for the tests of the page.
 
 `CROSSATNET_CHROMIUM` names the browser where it is not on the path; without one the tests are skipped.
 """
@@ -35,7 +35,7 @@ FLAGS = [
     "--no-sandbox",
 ]
 UNSEEN = sorted(load_split("quickstart-200").unseen)
-FEW = UNSEEN[::14]  # for the gallery whose network has attention and takes longer
+FEW = UNSEEN[::14]  # for the gallery whose network has attention and is slower
 CREDITS = "Pictures: Twemoji, copyright Twitter, Inc and other contributors, CC BY 4.0."
 
 Visit = Callable[..., Page]
@@ -51,7 +51,7 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="module")  # while it is there asyncio's loop runs in this thread, which other tests need
+@pytest.fixture(scope="module")  # while it is open, asyncio's loop occupies this thread, which other tests need
 def browser(chromium: str) -> Iterator[Browser]:
     """Chromium without a window."""
     with sync_playwright() as playwright:
@@ -64,7 +64,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 def galleries(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ...]:
     """The pictures of all unseen quickstart things, and a few of them seen by a network that has attention.
 
-    It asks for a browser, so that nothing is built where there is none.
+    It requires the browser, so that nothing is built without one.
     """
     folder = tmp_path_factory.mktemp("page")
     data = build_quickstart(folder / "data", progress=False, concepts=UNSEEN)
@@ -80,7 +80,7 @@ def galleries(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 @pytest.fixture(scope="session")
 def address(galleries: tuple[Place, ...]) -> Iterator[str]:
-    """Where the server is."""
+    """The address of the server."""
     with serving(galleries) as where:
         yield where
 
@@ -113,11 +113,11 @@ class serving:  # noqa: N801  # reads as the verb it is
 def visit(browser: Browser, address: str) -> Iterator[Visit]:
     """Opens the page as `visit(path="/", troubled=False, context=None, **options of a new context)`.
 
-    When the test is over, no page may have asked another host for anything, and none complained in its console;
-    `troubled` pages may, of answers that the test itself spoilt.
+    At the end of the test, no page may have sent a request to another host, or written errors to its console.
+    `troubled` pages may report answers that the test itself damaged.
     """
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    errors: list[str] = []
 
     def visited(path: str = "/", troubled: bool = False, context: BrowserContext | None = None, **options: Any) -> Page:
         if context is None:
@@ -129,10 +129,10 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
         def heard(kind: str, text: str) -> None:
             if kind in ("error", "warning") and not (troubled and text.startswith("Failed to load resource")):
-                complaints.append(f"{kind}: {text}")
+                errors.append(f"{kind}: {text}")
 
         page.on("console", lambda message: heard(message.type, message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked(request.url))
         page.goto(address + path)
         page.locator("#gallery option, #trouble:not([hidden])").first.wait_for(state="attached")
@@ -140,12 +140,12 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
     def asked(url: str) -> None:
         if not url.startswith((address, "blob:", "data:")):
-            complaints.append(f"asked {url}")
+            errors.append(f"asked {url}")
 
     yield visited
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert errors == []
 
 
 @pytest.fixture(scope="session")

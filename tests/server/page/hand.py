@@ -1,4 +1,4 @@
-"""What a person does with the page, for its tests."""
+"""The actions of a person on the page, for its tests."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def choose_gallery(page: Page, title: str) -> None:
 
 
 def settled(page: Page) -> list[str]:
-    """Names of the hits, best first, once no answer is to come any more."""
+    """Names of the hits, best first, once all answers have come."""
     page.locator("#found[aria-busy=false]").wait_for()
     return shown(page)
 
@@ -62,7 +62,7 @@ def shown(page: Page) -> list[str]:
 
 
 def expect_focus(page: Page, place: int) -> None:
-    """Wait until the hit at this place, counted from 1, has the focus: a dialog that closes gives it back later."""
+    """Wait until the hit at this place, counted from 1, has the focus, which a closing dialog returns with a delay."""
     expect(page.locator("#results button:focus")).to_have_attribute("aria-label", re.compile(rf"{place}: "))
 
 
@@ -72,7 +72,7 @@ def is_search(request: Request) -> bool:
 
 
 def strokes_of(request: Request) -> list[list[list[float]]]:
-    """What a search by strokes sent."""
+    """The strokes that a search sent."""
     strokes: list[list[list[float]]] = json.loads(request.post_data or "")["strokes"]
     return strokes
 

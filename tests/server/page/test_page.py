@@ -1,4 +1,4 @@
-"""The page in a browser: things are drawn, and the right pictures appear."""
+"""The page in a browser: it shows the right pictures for a drawing."""
 
 import base64
 import io
@@ -69,9 +69,9 @@ def test_the_right_picture_rises_while_an_unseen_thing_is_drawn(visit: Visit, ex
     columns = page.locator("#results").evaluate(
         "(list) => getComputedStyle(list).gridTemplateColumns.split(' ').length"
     )
-    assert ranks[0] == 24  # one wheel: not among the first hits
+    assert ranks[0] == 24  # after one wheel: not among the first hits
     assert ranks[-1] < columns
-    assert live > len(ranks)  # pictures were refreshed in the midst of strokes too
+    assert live > len(ranks)  # pictures were updated during strokes too
     facts = page.locator("#facts").text_content()
     assert facts is not None
     assert facts.startswith("200 pictures, ")
@@ -162,7 +162,7 @@ def test_the_eraser_cuts_strokes_where_it_passes(visit: Visit) -> None:
     page.keyboard.press("Control+z")
     settled(page)
     assert len(strokes_of(searches[-1])) == 1
-    draw(page, [(100, 100), (200, 100)])  # touches nothing: nothing to undo
+    draw(page, [(100, 100), (200, 100)])  # erases nothing, so there is nothing to undo
     page.keyboard.press("Control+Shift+z")
     settled(page)
     assert len(strokes_of(searches[-1])) == 2
@@ -175,7 +175,7 @@ def test_a_pasted_drawing_is_searched_and_drawn_upon(visit: Visit, examples: Exa
     picture = png(render(as_drawing(examples["Owl"])))
     with page.expect_request("**/search/sketch?*"):
         page.evaluate(PASTE, [base64.b64encode(picture).decode(), "image/png", "owl.png"])
-    assert last_file(page) == picture  # small ones go as they are
+    assert last_file(page) == picture  # small pictures are sent unchanged
     assert "owl" in settled(page)[:4]
     assert page.get_by_role("radio", name="Drawing").is_checked()
     with page.expect_request("**/search/sketch?*"):
@@ -217,7 +217,7 @@ def test_a_picture_that_is_none_is_refused_in_words_and_nothing_is_lost(visit: V
     before = settled(page)
     page.evaluate(PASTE, [base64.b64encode(b"not a picture").decode(), "image/png", "broken.png"])
     page.locator("#trouble").wait_for()
-    expect(page.locator("#retry")).to_be_hidden()  # the same would come of it
+    expect(page.locator("#retry")).to_be_hidden()  # trying again would give the same error
     expect(page.get_by_text("broken.png (your browser cannot show it)")).to_be_visible()
     page.keyboard.press("Control+z")
     assert settled(page) == before
@@ -303,7 +303,7 @@ def test_more_pictures_are_added_below_and_none_comes_twice(visit: Visit) -> Non
     assert len(names) == len(set(names)) == 200
     assert names[:24] == first
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
-    expect_focus(page, 193)  # one reads on where it was
+    expect_focus(page, 193)  # the first new hit has the focus
 
 
 def test_an_example_draws_itself_and_is_found(visit: Visit) -> None:
@@ -312,8 +312,8 @@ def test_an_example_draws_itself_and_is_found(visit: Visit) -> None:
     page.get_by_role("button", name="Palm tree").click()
     expect(page.locator("#results .name").first).to_have_text("palm tree")
     settled(page)
-    assert len(searches) > 2  # pictures came while it was drawn
-    page.get_by_role("button", name="Undo").click()  # all of it is one step
+    assert len(searches) > 2  # pictures appeared while it was drawn
+    page.get_by_role("button", name="Undo").click()  # the whole example is one step
     expect(page.locator("#results li")).to_have_count(0)
 
 

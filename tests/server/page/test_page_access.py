@@ -1,4 +1,4 @@
-"""The page for everybody: by keyboard, with a finger on a phone, in the dark, and by what axe-core finds."""
+"""The page for everybody: by keyboard, by touch on a phone, in dark colours, and checked by axe-core."""
 
 from collections.abc import Callable
 
@@ -59,7 +59,7 @@ def test_all_can_be_done_with_the_keyboard(visit: Visit) -> None:
     expect(page.locator("#results li")).to_have_count(0)
 
 
-def test_screen_readers_are_told_what_was_found(visit: Visit) -> None:
+def test_screen_readers_read_what_was_found(visit: Visit) -> None:
     page = visit()
     draw(page, [(200, 200), (800, 800)])
     best = settled(page)[0]
@@ -99,7 +99,7 @@ def test_colours_follow_the_system_until_they_are_chosen(visit: Visit) -> None:
     page.get_by_role("button", name="Dark colours").click()
     assert page.evaluate(ground) == dark
     page.emulate_media(color_scheme="light")
-    assert page.evaluate(ground) == light  # what the system says is followed again
+    assert page.evaluate(ground) == light  # the system's setting is used again
     ink = """new Promise(requestAnimationFrame).then(() => {
       const copy = new OffscreenCanvas(1, 1).getContext("2d");
       copy.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
@@ -132,7 +132,7 @@ def test_axe_finds_nothing_serious(visit: Visit, examples: Examples, scheme: str
 
 
 def serious(page: Page) -> list[str]:
-    """What axe-core finds that would keep somebody from using the page."""
+    """The accessibility errors that axe-core finds."""
     found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {node['html']} {node.get('failureSummary')}"

@@ -17,7 +17,7 @@ from server.page.hand import Point, Stroke
 Visit = Callable[..., Page]
 Run = Callable[..., Any]
 
-PLACES = st.tuples(st.integers(0, 200), st.integers(0, 200))  # near enough to each other for an eraser to meet lines
+PLACES = st.tuples(st.integers(0, 200), st.integers(0, 200))  # so near to each other that an eraser meets lines
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run(visit: Visit) -> Run:
 
 
 def scribble(seed: int, points: int) -> Stroke:
-    """A wandering line on the paper."""
+    """A random winding line on the paper."""
     random_ = random.Random(seed)
     x, y = random_.uniform(0, 1024), random_.uniform(0, 1024)
     line = []

@@ -2,7 +2,7 @@
 
     CROSSATNET_SCREENSHOTS=FOLDER python -m pytest tests/server/page/test_page_screenshots.py
 
-The server is the one that `crossatnet serve` starts without a gallery, and beside it one of a network with attention.
+The server shows the gallery of `crossatnet serve` without arguments, and a gallery of a network with attention.
 """
 
 import os

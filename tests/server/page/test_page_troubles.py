@@ -1,4 +1,4 @@
-"""What the page does when the server is away, busy, or wants a token: it says so, and loses nothing."""
+"""The page while the server is away, is busy or asks for a token: the page says so, and loses nothing."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ DIAGONAL = [(200, 200), (800, 800)]
 SEARCHES = "**/search/strokes"
 
 
-def test_a_server_that_is_away_is_told_and_asked_again(visit: Visit) -> None:
+def test_a_server_that_is_away_is_reported_and_asked_again(visit: Visit) -> None:
     page = visit(troubled=True)
     draw(page, DIAGONAL)
     before = settled(page)
@@ -23,7 +23,7 @@ def test_a_server_that_is_away_is_told_and_asked_again(visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer. Your drawing is kept.")
     assert shown(page) == before  # the pictures stay
     page.context.set_offline(False)
-    expect(page.locator("#trouble")).to_be_hidden()  # the browser told that it is online again
+    expect(page.locator("#trouble")).to_be_hidden()  # the browser reported that it is online again
     assert settled(page) != before
 
 
@@ -42,7 +42,7 @@ def test_a_busy_server_is_asked_again_when_it_said(visit: Visit) -> None:
     page.route(SEARCHES, busy)
     draw(page, [(500, 500)])
     expect(page.get_by_role("alert")).to_contain_text("The server is busy. Your drawing is kept.")
-    expect(page.locator("#trouble")).to_be_hidden()  # nobody clicked
+    expect(page.locator("#trouble")).to_be_hidden()  # without a click
     assert len(settled(page)) == 24
     assert len(refused) == 2
 
@@ -58,13 +58,13 @@ def test_who_does_not_wait_asks_once(visit: Visit) -> None:
     page.route(SEARCHES, lambda route: held.append(route))
     page.locator("#retry").evaluate("(button) => button.click()")
     expect(page.locator("#retry")).to_have_text("Trying …")
-    page.wait_for_timeout(3500)  # nothing is asked when the time is over
+    page.wait_for_timeout(3500)  # no request is sent when the time is over
     assert len(held) == 1
     held[0].continue_()
     expect(page.locator("#trouble")).to_be_hidden()
 
 
-def test_a_request_that_is_wrong_is_told_in_the_servers_words_and_not_repeated(visit: Visit) -> None:
+def test_a_request_that_is_wrong_is_reported_in_the_servers_words_and_not_repeated(visit: Visit) -> None:
     page = visit(troubled=True)
     error = {"error": {"code": "invalid", "message": "strokes: more than 2,000; draw with fewer"}}
     page.route(SEARCHES, lambda route: route.fulfill(status=422, json=error))
@@ -82,7 +82,7 @@ def test_waiting_is_shown_only_when_it_is_long(visit: Visit) -> None:
     page.route(SEARCHES, lambda route: held.append(route))
     draw(page, [(500, 500)])
     expect(page.locator("#results .skeleton")).to_have_count(24)
-    held[-1].continue_()  # the stroke's end; what was asked in its midst was given up
+    held[-1].continue_()  # the request at the end of the stroke; earlier ones were cancelled
     assert len(settled(page)) == 24
     expect(page.locator("#results .skeleton")).to_have_count(0)
 
@@ -94,8 +94,8 @@ def test_galleries_that_cannot_be_listed_are_asked_for_again(visit: Visit) -> No
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
     draw(page, DIAGONAL)
     page.unroute("**/api/v1/galleries")
-    page.locator("#retry").evaluate("(button) => button.click()")  # it is pressed by itself too, and gone then
-    page.locator("#results li").first.wait_for()  # what was drawn meanwhile is searched
+    page.locator("#retry").evaluate("(button) => button.click()")  # it may press itself, and is gone then
+    page.locator("#results li").first.wait_for()  # the page searches for what was drawn meanwhile
 
 
 def test_who_has_no_token_any_more_logs_in_and_finds_the_drawing_again(

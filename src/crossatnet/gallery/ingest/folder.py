@@ -1,11 +1,11 @@
-"""Filling a gallery from a folder, so that it can be stopped at any moment and run again.
+"""Fills a gallery from a folder. It can be stopped at any moment and run again.
 
-A batch of pictures is stored in one transaction. The batches are cut from the sorted list of all files, before those
-already stored are dropped: a run that goes on after a crash then forms the very batches that were missing, and as an
-embedding's last bits may depend on the pictures beside it, the gallery comes out the same byte for byte.
+A batch of pictures is stored in one transaction. The batches are cut from the sorted list of all files; only then are
+files dropped that are stored already. So a run after a crash forms the same batches as the run before it. As an
+embedding's last bits may depend on the other pictures of its batch, only so is the gallery the same byte for byte.
 
-Decoding and, without a GPU, the network want the same cores. So there are no readers that feed a network, which would
-wait for one another: each worker takes a few files, reads, decodes and embeds them on one core, and takes the next.
+Decoding and, without a GPU, the network use the same cores. With readers that feed a network, one would wait for the
+other. So each worker takes a few files, reads, decodes and embeds them on one core, and takes the next.
 """
 
 import os
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What `add_folder` did. `skipped` holds (path, reason) of files that could not be used."""
+    """What `add_folder` did. `skipped` holds (path, reason) for files that could not be used."""
 
     added: int
     updated: int
@@ -48,17 +48,17 @@ class IngestSummary:
 def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress | None = None) -> IngestSummary:
     """Make the gallery hold the pictures in `folder` and below as they are now.
 
-    New pictures are embedded and added. One whose file changed is embedded again and keeps its id; if it cannot be read
-    any more, it is reported and its old entry stays. Entries whose file is gone are removed. The class name is that of
-    the folder a picture lies in, or None directly in `folder`.
+    New pictures are embedded and added. A picture whose file changed is embedded again and keeps its id; if it can no
+    longer be read, it is reported and its old entry stays. Entries whose file is gone are removed. The class name is
+    that of the folder a picture lies in, or None directly in `folder`.
 
-    Hidden files and folders are passed over, and so are linked folders and links to files outside `folder`. A file that
-    cannot be used is skipped and reported. Raises `UserError` if `folder` is missing, is not a folder or holds no
-    picture at all (so a disk that is not mounted does not empty the gallery), or if the gallery cannot be written.
+    Hidden files and folders, linked folders and links to files outside `folder` are left out. A file that cannot be
+    used is skipped and reported. Raises `UserError` if `folder` is missing, is not a folder or holds no picture (so
+    that a disk that is not mounted does not empty the gallery), or if the gallery cannot be written.
     """
     started = time.monotonic()
     root, files, skipped = list_pictures(folder)
-    store.touch([])  # a gallery that cannot be written says so before anything is embedded
+    store.touch([])  # raises now if the gallery cannot be written, before anything is embedded
     tally = Tally(skipped)
     reader = Reader(root, model, store.thumbnail_side)
     with closing(embed_batches(reader, _cut(files, store), reading_threads())) as batches:
@@ -73,7 +73,7 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
 
 
 def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
-    """Add one picture file, or bring it up to date. Raises `ImageError` if it cannot be used, `UserError` as `put`."""
+    """Add or update one picture file. Raises `ImageError` if it cannot be used, `UserError` as `put` does."""
     embedded = _embed_files(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
     batch = _joined(model, BatchFiles([str(path)], {}), [embedded])
     if batch.skipped:
@@ -83,7 +83,7 @@ def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | N
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """Files of one batch, with what is stored of them."""
+    """The files of one batch, with their stored states."""
 
     paths: Sequence[str]
     states: Mapping[str, FileState]
@@ -91,7 +91,7 @@ class BatchFiles:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a batch's files come to: `facts` of N new or changed pictures, `packed` (N, B), `embeddings` (N, D)."""
+    """A batch, read and embedded: `facts` of N new or changed pictures, `packed` (N, B), `embeddings` (N, D)."""
 
     size: int
     stored: frozenset[str]
@@ -112,7 +112,7 @@ class Tally:
         self._skipped = [*skipped]
 
     def count(self, batch: Batch) -> None:
-        """Add what was done with a batch."""
+        """Count what was done with a batch."""
         updated = sum(facts.path in batch.stored for facts in batch.facts)
         self._updated += updated
         self._added += len(batch.facts) - updated
@@ -121,27 +121,27 @@ class Tally:
         self.done += batch.size
 
     def count_unchanged(self, files: int) -> None:
-        """Add files that need not be read."""
+        """Count files that need not be read."""
         self._unchanged += files
         self.done += files
 
     def summary(self, removed: int, seconds: float) -> IngestSummary:
-        """All of it, with what only the caller knows."""
+        """All counts, with those that only the caller knows."""
         return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What was read of a few files, and the `embeddings` (N, D) of those among them that were decoded."""
+    """The readings of a few files, and the `embeddings` (N, D) of those that were decoded."""
 
     readings: list[Reading]
     embeddings: NDArray[np.float32]
 
 
 def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -> Generator[Batch]:
-    """The batches, read and embedded, in order. So many threads work at the next ones at the same time."""
+    """The batches, read and embedded, in order. Meanwhile `workers` threads work at the next batches."""
     model = reader.model
-    # batches that keep all workers busy while the caller stores one
+    # # so many batches keep all workers busy while the caller stores one
     ahead = 1 + workers * model.batch_size // PICTURES_A_BATCH
     started: deque[tuple[BatchFiles, list[Future[Embedded]]]] = deque()
     with one_core_a_thread(), _workers(workers) as pool:
@@ -165,7 +165,7 @@ def _embed_files(reader: Reader, files: Sequence[tuple[str, FileState | None]]) 
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:
-    """Wait for what the threads make of a batch's files, and join it."""
+    """Wait until the threads have embedded a batch's files, and join the results."""
     return _joined(model, files, [share.result() for share in started])
 
 
@@ -191,7 +191,7 @@ def _joined(model: Embedder, files: BatchFiles, shares: Sequence[Embedded]) -> B
 
 @contextmanager
 def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads; what has not begun when it ends is dropped, so that a run that is stopped stops soon."""
+    """A pool of threads. At its end, jobs that have not begun are dropped, so that a run can be stopped quickly."""
     pool = ThreadPoolExecutor(number)
     try:
         yield pool
@@ -200,7 +200,7 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def store_batch(store: Backend, batch: Batch) -> None:
-    """Commit a batch in one transaction; renew the file states of what only looked changed."""
+    """Commit a batch in one transaction, and update the states of files whose bytes are unchanged."""
     if batch.facts:
         store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
     if batch.touched:
@@ -208,7 +208,7 @@ def store_batch(store: Backend, batch: Batch) -> None:
 
 
 def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
-    """Forget what was stored below `root`, is not among `files` and is not there any more. Returns how many."""
+    """Remove stored paths below `root` that are not among `files` and whose file is gone. Returns how many."""
     listed = set(files)
     gone = [path for path in store.paths_under(root) if path not in listed and _is_gone(path)]
     if gone:
@@ -226,7 +226,7 @@ def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]
 
 
 def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """All picture files below `root`, sorted, and (path, reason) of folders and files that cannot be entered or named.
+    """All picture files below `root`, sorted, and (path, reason) for what cannot be read or has no valid name.
 
     `root` must be absolute and free of links.
     """
@@ -245,7 +245,7 @@ def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
             try:
                 if not _is_file_inside(path, root):
                     continue
-            except OSError as error:  # in a folder that may be listed, but not entered
+            except OSError as error:  # in a folder that may be listed but not entered
                 skipped.append((str(path), error.strerror or "cannot be read"))
                 continue
             if _is_unicode(str(path)):
@@ -256,7 +256,7 @@ def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _existing_folder(folder: Path) -> Path:
-    """`folder` made absolute and free of links, so that one picture has one path however it is reached."""
+    """`folder` made absolute and free of links, so that each picture has only one path."""
     if not folder.exists():
         raise UserError(f"{folder}: no such folder; check the path")
     if not folder.is_dir():
@@ -267,7 +267,7 @@ def _existing_folder(folder: Path) -> Path:
 def _is_file_inside(path: Path, root: Path) -> bool:
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         return False
-    return path.is_file()  # neither a pipe, which would block the reader, nor a broken link
+    return path.is_file()  # no pipe, which would block the reader, and no broken link
 
 
 def _is_unicode(text: str) -> bool:
@@ -279,7 +279,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _is_gone(path: str) -> bool:
-    """Whether nothing is at `path`. A folder that may not be entered proves nothing, so its pictures are kept."""
+    """Whether nothing is at `path`. False in a folder that may not be entered, so that its pictures are kept."""
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,9 +1,9 @@
-"""Filling a gallery with many machines: Ray Data sends tasks of files to workers, which read and embed them.
+"""Fills a gallery with many machines: Ray Data sends tasks of files to workers, which read and embed them.
 
-A worker that stores into a server does so itself. For a gallery in a file the driver is the only writer. Tasks are cut
-like the batches of a run on one machine, and results come back in order, so the gallery comes out the same. When a
-worker or a node is lost, Ray runs its unfinished tasks again elsewhere; what such a task had stored already is stored
-over, not twice.
+If the gallery is on a server, each worker stores its results itself. If it is in a file, only the driver writes. Tasks
+consist of the same batches as a run on one machine, and results come back in order, so the gallery is the same. When a
+worker or a node is lost, Ray runs its unfinished tasks again elsewhere; what such a task had stored already is
+replaced, not stored twice.
 """
 
 import os
@@ -37,15 +37,15 @@ from crossatnet.gallery.ingest.reading import Reader, is_unchanged
 from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.system.errors import UserError
 
-BATCHES_A_TASK = 8  # a task is what is done again when a node is lost, and one look-up in a server
-THREADS_A_WORKER = 2  # on its one core: one may be waiting for the disk
-TASKS_A_ROUND = 400  # so that the driver holds the file states of some 100,000 files at once, however many there are
-OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; results are about 3 KB a picture and are taken at once
+BATCHES_A_TASK = 8  # a lost node's tasks are done again; a server is asked once for each task
+THREADS_A_WORKER = 2  # on its one core, as one may wait for the disk
+TASKS_A_ROUND = 400  # so that the driver holds the states of at most about 100,000 files at once
+OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; a result has about 3 KB a picture and does not stay
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What all tasks share: Ray's reference to an `Embedder`, and the server that workers store into, if they do."""
+    """What all tasks share: Ray's reference to an `Embedder`, and the server that workers store into, if any."""
 
     model: Any
     root: Path
@@ -56,11 +56,11 @@ class TaskSettings:
 def add_folder_by_ray(
     store: Backend, place: str, model: Embedder, folder: Path, progress: Progress | None = None
 ) -> IngestSummary:
-    """What `add_folder` does, on the cluster that RAY_ADDRESS names, or else on the cores of this machine.
+    """Do what `add_folder` does, on the cluster that RAY_ADDRESS names, or else on the cores of this machine.
 
-    `place` is how workers reach the gallery `store`. `folder` may also be a text file of paths, one a line; nothing is
-    removed then. Each node must see the pictures under the same paths. Raises `UserError` as `add_folder` does, and if
-    a node does not see them.
+    `place` is the gallery's address, by which workers reach `store`. `folder` may also be a text file of paths, one on
+    each line; then nothing is removed. Each node must see the pictures under the same paths. Raises `UserError` as
+    `add_folder` does, and if a node does not see them.
     """
     started = time.monotonic()
     root, files, skipped = read_list(folder) if folder.is_file() else list_pictures(folder)
@@ -68,7 +68,7 @@ def add_folder_by_ray(
     tally = Tally(skipped)
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
-        shared_model = ray.put(model)  # nodes need no checkpoint of their own
+        shared_model = ray.put(model)  # so nodes need no checkpoint
         settings = TaskSettings(shared_model, root, store.thumbnail_side, server)
         for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
             tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
@@ -84,7 +84,7 @@ def add_folder_by_ray(
 
 
 def read_list(file: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
-    """The folder of a list, and the paths in it, absolute, each once, in their order; relative ones start there."""
+    """The folder of a list, and its paths in order, absolute, each once. Relative paths start at that folder."""
     root = file.resolve().parent
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -107,14 +107,14 @@ class Worker:
             raise UserError(f"{settings.root}: not seen on node {node}; mount it there under the same path")
         try:
             self._model: Embedder = ray.get(settings.model)
-        except ray.exceptions.RaySystemError as error:  # Ray would try again for ever, and say nothing
+        except ray.exceptions.RaySystemError as error:  # without this, Ray would try again for ever in silence
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
         self._reader = Reader(settings.root, self._model, settings.thumbnail_side)
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
-        """Read and embed; and store, if that is for workers to do: then without codes and embeddings."""
+        """Read and embed. If workers store, store too, and return the batches without codes and embeddings."""
         batches = [*embed_batches(self._reader, task, THREADS_A_WORKER)]
         if self._store is not None:
             store_batch(self._store, _joined(batches))
@@ -124,14 +124,14 @@ class Worker:
 
 @lru_cache(maxsize=1)
 def worker_of_process(settings: TaskSettings) -> Worker:
-    """The one worker of a process, which does many tasks: so each loads the model once."""
+    """The one worker of a process. It does many tasks, so each process loads the model once."""
     return Worker(settings)
 
 
 def work(settings: TaskSettings, row: dict[str, Any]) -> dict[str, Any]:
-    """What Ray calls: a pickled list of `BatchFiles` under "task" to a pickled list of `Batch` under "batches".
+    """Called by Ray: a pickled list of `BatchFiles` under "task" -> a pickled list of `Batch` under "batches".
 
-    What a user can mend comes back as "trouble": an exception would reach the driver as pages of Ray's own words.
+    A `UserError` is returned as "trouble". Raised, it would reach the driver with pages of Ray's own messages.
     """
     try:
         batches = worker_of_process(settings).do(pickle.loads(row["task"]))
@@ -141,7 +141,7 @@ def work(settings: TaskSettings, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
-    """One batch to store in place of several: a server takes as long for many rows as for few."""
+    """One batch to store in place of several, as a server takes as long for few rows as for many."""
     return Batch(
         sum(batch.size for batch in batches),
         frozenset().union(*(batch.stored for batch in batches)),
@@ -155,7 +155,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[BatchFiles]]:
-    """Files cut into batches and these into tasks; batches in which nothing changed are counted and left out."""
+    """Tasks: files cut into batches, and several batches a task. Unchanged batches are counted and left out."""
     states = store.file_states(files)
     batches: list[BatchFiles] = []
     for start in range(0, len(files), PICTURES_A_BATCH):
@@ -169,7 +169,7 @@ def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[Batc
 
 
 def _embedded(tasks: Sequence[list[BatchFiles]], settings: TaskSettings) -> Iterator[Batch]:
-    """The batches of these tasks, in order, each as soon as it and those before it are done."""
+    """The batches of these tasks, in order, each as soon as it and all before it are done."""
     import ray
     import ray.data
 
@@ -186,7 +186,7 @@ def _embedded(tasks: Sequence[list[BatchFiles]], settings: TaskSettings) -> Iter
 @contextmanager
 def _cluster() -> Iterator[Any]:
     """Ray, connected: to the cluster of RAY_ADDRESS, else to one started here, which only this machine can reach."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports about its use go to nobody unasked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports without consent
     import logging
 
     import ray
@@ -199,7 +199,7 @@ def _cluster() -> Iterator[Any]:
     was_connected = ray.is_initialized()
     if not was_connected:
         here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "object_store_memory": OBJECT_STORE_BYTES}
-        here |= {"include_dashboard": False, "address": "local"}  # local: no cluster that happens to run here
+        here |= {"include_dashboard": False, "address": "local"}  # local: start one, even if another cluster runs here
         started = {} if os.environ.get("RAY_ADDRESS") else here
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **started)
     try:

@@ -1,4 +1,4 @@
-"""Reading one picture file for a gallery: its bytes, what they hash to, and the network's input made of them."""
+"""Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.system.errors import ImageError
 
-READINGS = 3  # of a file that keeps changing while it is read, before it is left for another time
+READINGS = 3  # of a file that changes while it is read; then it is skipped
 THUMBNAIL_QUALITY = 80
 
 
@@ -29,7 +29,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Touched:
-    """A file written anew with the bytes that are stored already."""
+    """A file that was written again with the same bytes as the stored one."""
 
     path: str
     state: FileState
@@ -47,7 +47,7 @@ Reading = Decoded | Touched | Skipped
 
 
 class ChangingError(Exception):
-    """A file changed each time it was read."""
+    """A file changed during every reading."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reader:
     thumbnail_side: int
 
     def read(self, path: str, stored: FileState | None) -> Reading:
-        """The decoded picture, or why there is none; never raises for a bad file. `stored` is what is known of it."""
+        """The decoded picture, or why there is none; raises nothing for a bad file. `stored` is its stored state."""
         try:
             content, state = read_file(path)
             if stored is not None and stored.content_hash == state.content_hash:
@@ -81,18 +81,18 @@ class Reader:
 
 
 def is_unchanged(path: str, stored: FileState | None) -> bool:
-    """Whether size and time of change are those of the stored picture, so that it need not be read."""
+    """Whether size and time of change equal the stored ones, so that the file need not be read."""
     if stored is None:
         return False
     try:
         now = Path(path).stat()
     except OSError:
-        return False  # reading it will say why
+        return False  # reading it will give the reason
     return (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
 
 
 def read_file(path: str) -> tuple[bytes, FileState]:
-    """The bytes of a file and the file's state, from one reading during which it did not change.
+    """The bytes and the state of a file, from one reading during which the file did not change.
 
     Raises `OSError` if it cannot be read, `ImageError` if it is too large, and `ChangingError`.
     """

@@ -1,6 +1,6 @@
-"""Keeping a gallery in step with a folder: looking at it again and again.
+"""Keeps a gallery up to date with a folder by looking at the folder again and again.
 
-Looking costs one `stat` a file and works on every file system, network ones too, where notices of changes do not come.
+A look takes one `stat` a file and works on every file system, also on network disks, which send no notices of changes.
 """
 
 import time
@@ -14,29 +14,29 @@ from crossatnet.system.errors import UserError
 def watch_folder(
     update: Callable[[], IngestSummary],
     seconds: float,
-    complain: Callable[[str], None],
+    warn: Callable[[str], None],
     skipped: Iterable[tuple[str, str]] = (),
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[IngestSummary]:
-    """Call `update`, which brings a gallery up to date, every so many seconds, for ever.
+    """Call `update`, which brings a gallery up to date, every `seconds`, for ever.
 
-    Yields what was done whenever something was.
+    Yields a summary whenever something has changed.
 
-    A trouble, such as a disk that is away or full, is told once, and what it kept from being done is done when it is
-    over. Of skipped files only those with a new reason are told, not those told before (`skipped`): a picture still
+    An error, such as a full or missing disk, is reported once by `warn`; the update is made once the error is gone. A
+    skipped file is reported only when its reason is new; `skipped` holds those reported before. A picture that is still
     being copied is skipped until it is whole.
     """
-    told, known = "", set(skipped)
+    reported, known = "", set(skipped)
     while True:
         wait(seconds)
         try:
             summary = update()
-        except (UserError, OSError) as error:  # OSError: a network disk that went away
-            if str(error) != told:
-                complain(str(error))
-            told = str(error)
+        except (UserError, OSError) as error:  # OSError: a network disk that is gone
+            if str(error) != reported:
+                warn(str(error))
+            reported = str(error)
             continue
-        told = ""
+        reported = ""
         fresh = tuple(problem for problem in summary.skipped if problem not in known)
         known = set(summary.skipped)
         if summary.added or summary.updated or summary.removed or fresh:

@@ -1,15 +1,14 @@
-"""A gallery kept by a Milvus server or cluster: the `Backend` for more pictures than one machine holds.
+"""A gallery on a Milvus server or cluster: the `Backend` for more pictures than one machine can hold.
 
 Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
 
-A gallery is two collections, for Milvus up to 2.3 takes one vector field in each. NAME holds the codes with all that is
-known of a picture and is scanned by each search; NAME_embeddings holds the embeddings, of which a search reads those of
-its shortlist.
+A gallery is two collections, as Milvus up to 2.3 allows only one vector field in each. NAME holds the codes and facts
+of the pictures, and each search scans it. NAME_embeddings holds the embeddings; a search reads those of its shortlist.
 
-An item's id is a hash of its path, so whoever stores a path, and however often, writes the same row. The key of an
-embedding is a hash of path and content: what is under a key never changes, so it may be read without waiting for the
-latest changes. An embedding is written before the row that points to it and removed after, so a row always has one. A
-process that dies in between leaves at most a batch of embeddings that nothing points to.
+An item's id is a hash of its path, so every process that stores the path writes the same row. The key of an embedding
+is a hash of path and content. So the embedding under a key never changes, and may be read without waiting for the
+latest changes. An embedding is written before the row that points to it and removed after it, so every row has its
+embedding. A process that dies in between leaves at most one batch of embeddings that no row points to.
 """
 
 import math
@@ -49,26 +48,28 @@ from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist
 from crossatnet.system.errors import UserError
 
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
-SURE_SHARE = 0.9  # of it: how many are asked of a range of ids, whose number of items is a matter of chance
+SURE_SHARE = 0.9  # of that limit: how many items are asked of a range of ids, as the ranges differ a little in size
 ROWS_A_CALL, VALUES_A_CALL = 1000, 10_000
-# Of candidates' embeddings in memory at once: 32 MiB as halves, 64 MiB more while they are compared. Or those of one
-# query if they are more, as they are from some 1e7 items on; of 1e9 items of 512 bits they would be gigabytes.
+# # So many candidates' embeddings are in memory at once: 32 MiB as halves, 64 MiB more while they are compared. They
+# are at least those of one query, which are more from about 1e7 items on; with 1e9 items of 512 bits they are
+# gigabytes.
 RERANK_FLOATS = 16_777_216
 
-# How current a read must be. Milvus replaces a row by deleting it and adding it anew. Its own strong query was measured
-# to miss rows, and to count too many, about every fifth time while another process replaced them; what it has at hand
-# never lacked one. So a strong read here first waits, see `_catch_up`, and then takes what is at hand.
-STRONG = "Strong"  # everything that any process has written; waits for the server's next time tick, 200 ms apart
-EVENTUAL = "Eventually"  # what the server has at hand
+# # How current a read must be. Milvus replaces a row by deleting it and adding it again. While another process replaced
+# rows, Milvus's own strong query missed rows, or counted too many, in about every fifth measurement. A query of what
+# the server has loaded never missed a row. So a strong read here first waits, see `_catch_up`, and then reads what is
+# loaded.
+STRONG = "Strong"  # all that any process has written; waits for the server's next time tick, every 200 ms
+EVENTUAL = "Eventually"  # what the server has loaded
 
 
 class MilvusBackend:
     """One gallery on a Milvus server: the methods of `Backend`, documented there.
 
-    Any number of processes may use it at once. Raises `UserError` if the server stays away.
+    Any number of processes may use it at once. Raises `UserError` if the server does not answer for long.
     """
 
-    thumbnail_side = 0  # a vector database is no place for pictures
+    thumbnail_side = 0  # a vector database is not made for pictures
 
     def __init__(self, connection: Connection, made_with: MadeWith) -> None:
         """Use `open` or `create` instead."""
@@ -77,7 +78,7 @@ class MilvusBackend:
         self._codes = connection.address.name
         self._embeddings = embeddings_name(connection.address)
         self._changes = 0  # by this object
-        self._seen = 0  # of them, those that every read is sure to show
+        self._seen = 0  # how many of these every read is sure to include
 
     @classmethod
     def create(cls, address: Address, made_with: MadeWith) -> "MilvusBackend":
@@ -89,9 +90,9 @@ class MilvusBackend:
             embeddings = embeddings_name(address)
             if not connection.call("has_collection", embeddings):
                 create_embeddings(connection, embeddings, made_with)
-            elif read_made_with(connection, embeddings, EMBEDDINGS) != made_with:  # not ours, cut short last time
+            elif read_made_with(connection, embeddings, EMBEDDINGS) != made_with:  # not ours, left by an interruption
                 raise UserError(f"{address}: {embeddings} exists there already; give another name")
-            create_codes(connection, address.name, made_with)  # last: with it there is a gallery
+            create_codes(connection, address.name, made_with)  # last: once it exists, the gallery does
         except UserError:
             connection.close()
             raise
@@ -120,7 +121,7 @@ class MilvusBackend:
         return str(self._connection.address)
 
     def close(self) -> None:
-        """Hang up; closing twice does no harm."""
+        """Close the connection; closing twice does no harm."""
         self._connection.close()
 
     def __len__(self) -> int:
@@ -140,7 +141,7 @@ class MilvusBackend:
         known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
         now = int(datetime.now(UTC).timestamp())
         halves = embeddings.astype(STORED_FLOAT)
-        rows: dict[int, dict[str, Any]] = {}  # by id: Milvus would store a path twice that comes twice in a batch
+        rows: dict[int, dict[str, Any]] = {}  # by id: Milvus would store a path twice if a batch holds it twice
         vectors: dict[int, dict[str, Any]] = {}  # the same
         for facts, code, half in zip(pictures, packed, halves, strict=True):
             added = known[facts.path]["added"] if facts.path in known else now
@@ -155,7 +156,7 @@ class MilvusBackend:
         self._delete(self._embeddings, [*replaced])
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
-        """Renew size and time of stored paths."""
+        """Update size and time of stored paths."""
         known = self._rows_of_paths([path for path, _ in states], ["*"])
         rows = {
             path: {**known[path], "code": known[path]["code"][0], "size": state.size, "mtime_ns": state.mtime_ns}
@@ -165,23 +166,23 @@ class MilvusBackend:
         self._upsert(self._codes, [*rows.values()])
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Forget these paths: their rows, then their embeddings."""
+        """Remove these paths: their rows, then their embeddings."""
         known = self._rows_of_paths(paths, ["embedding_id"])
         self._delete(self._codes, [row["id"] for row in known.values()])
         self._delete(self._embeddings, [row["embedding_id"] for row in known.values()])
         return len(known)
 
     def flush(self) -> None:
-        """Have the latest changes written out of the log, and indexed."""
+        """Let the server write the latest changes out of its log, and index them."""
         for collection in (self._embeddings, self._codes):
             self._connection.call("flush", collection)
 
     def compact(self) -> None:
-        """Have the room of removed rows given back; the server does so in the background."""
+        """Let the server free the space of removed rows, in the background."""
         for collection in (self._embeddings, self._codes):
             self._connection.call("compact", collection)
 
-    # Questions
+    # # Queries
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""
@@ -197,7 +198,7 @@ class MilvusBackend:
         yield from sorted(self._values("path", Filter(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
 
     def classes(self) -> dict[str | None, int]:
-        """The number of items of each class; reads the class of every item, for Milvus 2.3 counts by no field."""
+        """The number of items of each class. Reads the class of every item, as Milvus 2.3 cannot count by a field."""
         return dict(Counter(name or None for name in self._values("class_name", EVERYTHING)))
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
@@ -219,9 +220,9 @@ class MilvusBackend:
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
-        # the count lags behind; where a shortlist may be of all items, it had better be too long than too short
+        # # the count may be out of date; a shortlist that may need all items is rather too long than too short
         admitted = max(self._count(filter, EVENTUAL), LONGEST_SHORTLIST)
-        k = min(k, admitted)  # whoever asks for all of them may ask for any number
+        k = min(k, admitted)  # k may be larger than the gallery
         length = shortlist_length(k, self.made_with.code_bits, admitted)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -238,7 +239,7 @@ class MilvusBackend:
     def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits.
 
-        Which of many equally distant ones comes last is the server's choice, so more are asked for than are returned.
+        The server chooses among equally distant items, so more are asked for than are returned.
         """
         ids = np.full((len(packed), k), NO_ITEM, np.int64)
         scores = np.full((len(packed), k), -np.inf, np.float32)
@@ -259,7 +260,7 @@ class MilvusBackend:
         if length <= LONGEST_SHORTLIST:
             return self._search(packed, length, expression(filter))
         shortlists: list[dict[int, int]] = [{} for _ in packed]
-        # each range of ids has its share of the nearest, give or take a little
+        # # each range of ids has about its share of the nearest items
         for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
             found = self._search(packed, LONGEST_SHORTLIST, expression(filter, ids))
             for shortlist, part in zip(shortlists, found, strict=True):
@@ -290,7 +291,7 @@ class MilvusBackend:
         while pointers:
             rows = self._rows(self._embeddings, [*set(pointers.values())], ["embedding"])
             vectors |= {key: rows[pointer]["embedding"][0] for key, pointer in pointers.items() if pointer in rows}
-            # of pictures that another process has replaced since their keys were read: their keys now
+            # # another process may have replaced pictures since their keys were read: read the new keys
             missing = [key for key, pointer in pointers.items() if pointer not in rows]
             found = self._among(self._codes, missing, ["embedding_id"], STRONG)
             pointers = {row["id"]: row["embedding_id"] for row in found if row["embedding_id"] != pointers[row["id"]]}
@@ -299,7 +300,7 @@ class MilvusBackend:
     def _best(
         self, query: NDArray[np.float32], candidates: dict[int, bytes], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are fewer."""
+        """Ids and cosines of the `k` candidates nearest to a query (D,), best first; fewer if there are no more."""
         ids = np.fromiter(candidates, np.int64, len(candidates))  # (S,)
         halves = np.frombuffer(b"".join(candidates.values()), STORED_FLOAT).reshape(-1, self.made_with.dimension)
         return best_hits(ids, cosines(query, halves), k)
@@ -307,7 +308,7 @@ class MilvusBackend:
     # Rows
 
     def _rows_of_paths(self, paths: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The rows of those among `paths` that are stored, by path, as they are at this moment."""
+        """The present rows of those among `paths` that are stored, by path."""
         ids = {id_of(path): path for path in paths}
         fields = fields if "*" in fields else ["path", *fields]
         rows: dict[str, dict[str, Any]] = {}
@@ -318,7 +319,7 @@ class MilvusBackend:
         return rows
 
     def _rows(self, collection: str, keys: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """The stored rows among `keys`, by key: at once if they are all at hand and nothing of ours may be missing."""
+        """The stored rows among `keys`, by key; no waiting if all are loaded and no change of ours can be missing."""
         is_sure = collection == self._embeddings or self._seen == self._changes  # embeddings never change under a key
         rows = {row["id"]: row for row in self._among(collection, keys, fields, EVENTUAL)} if is_sure else {}
         missing = [key for key in keys if key not in rows]
@@ -332,7 +333,7 @@ class MilvusBackend:
 
     def _values(self, field: str, filter: Filter) -> Iterator[Any]:
         """A field of all items that `filter` admits, in no special order."""
-        for ids in id_ranges(1 + len(self) // VALUES_A_CALL):  # counting them has waited for what others wrote
+        for ids in id_ranges(1 + len(self) // VALUES_A_CALL):  # counting has waited for what other processes wrote
             condition = expression(filter, ids)
             yield from (row[field] for row in self._query(self._codes, condition, [field], EVENTUAL))
 
@@ -347,7 +348,7 @@ class MilvusBackend:
         return rows
 
     def _catch_up(self, collection: str) -> None:
-        """Wait until the server has at hand all that any process has written to a collection before."""
+        """Wait until the server has loaded all that any process has written to a collection so far."""
         changes = self._changes
         nothing = {"filter": f"id == {NO_ITEM}", "output_fields": ["id"]}
         self._connection.call("query", collection, **nothing, consistency_level=STRONG)
@@ -365,5 +366,5 @@ class MilvusBackend:
             self._changes += 1
 
     def _same_id(self, path: str, other: str) -> UserError:
-        """Of two paths whose hashes are equal: expected once among some billions."""
+        """The error for two paths with equal hashes, which is expected once in some billions."""
         return UserError(f"{self.name}: {path} has by chance the id of {other}; rename one of the two and index again")

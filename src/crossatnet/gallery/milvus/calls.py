@@ -1,4 +1,4 @@
-"""Talking to a Milvus server: its address, calls that outlive its short absence, and its errors in plain words."""
+"""Calls to a Milvus server: its address, calls that are tried again while it is away, and its errors in plain words."""
 
 import logging
 import os
@@ -14,8 +14,8 @@ SCHEME = "milvus://"
 ADDRESS = re.compile(SCHEME + r"([^/:@\s]+):(\d{1,5})/([A-Za-z_][A-Za-z0-9_]{0,199})")
 TOKEN_VARIABLE = "CROSSATNET_MILVUS_TOKEN"  # user:password, for servers that ask for it; never part of an address
 
-CONNECT_S = 5.0  # a mistyped address should be told soon
-PATIENCE_S = 120.0  # a server that was killed and started again was measured to search again after some 40 s
+CONNECT_S = 5.0  # so that a mistyped address is reported soon
+PATIENCE_S = 120.0  # a server that was killed and restarted took about 40 s until it searched again
 CALL_S = 30.0  # for one attempt
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 3.0  # between attempts, doubled each time
 
@@ -47,36 +47,36 @@ class Address:
 
 
 class Connection:
-    """A client whose calls are tried again, for `PATIENCE_S`, while the server or a part of it is away.
+    """A client whose calls are tried again, for `PATIENCE_S`, while the server or a part of it does not answer.
 
-    Everything that a gallery asks of Milvus may be asked twice, so a call that failed half-way is simply repeated.
+    Every call that a gallery makes may be made twice, so a call that failed half-way is simply repeated.
     """
 
     def __init__(self, address: Address) -> None:
         """Connect. Raises `UserError` if no Milvus answers there."""
         from pymilvus import MilvusClient
 
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs tracebacks of what is told here in a line
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs tracebacks; here one line is enough
         self.address = address
-        self._client = self._insist(
+        self._client = self._retry(
             lambda: MilvusClient(
                 uri=f"http://{address.host}:{address.port}",
                 token=os.environ.get(TOKEN_VARIABLE, ""),
                 timeout=CONNECT_S,
-                dedicated=True,  # closing one gallery then leaves another's connection alone
+                dedicated=True,  # so that closing one gallery does not close another's connection
             ),
             CONNECT_S,
         )
 
     def close(self) -> None:
-        """Hang up; doing so twice does no harm."""
+        """Close the connection; closing twice does no harm."""
         self._client.close()
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Call a method of pymilvus's client. Raises `UserError` if the server stays away or refuses."""
-        return self._insist(lambda: getattr(self._client, method)(*arguments, timeout=CALL_S, **named), PATIENCE_S)
+        """Call a method of pymilvus's client. Raises `UserError` if the server does not answer for long, or refuses."""
+        return self._retry(lambda: getattr(self._client, method)(*arguments, timeout=CALL_S, **named), PATIENCE_S)
 
-    def _insist(self, attempt: Callable[[], Any], patience: float) -> Any:
+    def _retry(self, attempt: Callable[[], Any], patience: float) -> Any:
         from pymilvus import MilvusException
 
         give_up = time.monotonic() + patience
@@ -101,7 +101,7 @@ def _in_plain_words(error: Any) -> str:
     if _is_refusal(error):
         return f"the server refuses; put user:password into {TOKEN_VARIABLE} ({first_line})"
     if error.code == COLLECTION_NOT_FOUND:
-        return "the gallery was deleted meanwhile; make it anew with `crossatnet index`"
+        return "the gallery was deleted meanwhile; make it again with `crossatnet index`"
     if error.code == NO_ANSWER:
         return "no Milvus server answers there; start it, or check host and port, and run the same command again"
     return f"Milvus fails: {first_line}; look into its log, and run the same command again"

@@ -1,4 +1,4 @@
-"""The two collections of a gallery on a Milvus server: what they hold, and how they tell what they are."""
+"""The two collections of a gallery on a Milvus server: their fields, and the descriptions that identify them."""
 
 import json
 from dataclasses import asdict
@@ -10,12 +10,12 @@ from crossatnet.system.errors import UserError
 
 CODES, EMBEDDINGS = "crossatnet codes", "crossatnet embeddings"  # kinds of collections, kept in their descriptions
 FORMAT = 1
-SHARDS = 2  # as many nodes can take in changes at once; searches use all nodes whatever it is
+SHARDS = 2  # so many nodes can write at once; searches use all nodes in any case
 LONGEST_PATH, LONGEST_CLASS, HASH_LETTERS = 4096, 1024, 64  # bytes
 
 
 def embeddings_name(address: Address) -> str:
-    """The collection of the embeddings; that of the codes has the gallery's own name."""
+    """The name of the collection of embeddings; the collection of codes has the gallery's own name."""
     return f"{address.name}_embeddings"
 
 
@@ -38,7 +38,7 @@ def create_codes(connection: Connection, collection: str, made_with: MadeWith) -
 def create_embeddings(connection: Connection, collection: str, made_with: MadeWith) -> None:
     """Make the collection of embeddings: half-precision numbers, as the bits of a binary vector.
 
-    Milvus 2.3 has no vectors of halves. These bits are never searched, only read.
+    Milvus 2.3 has no half-precision vectors. These bits are only read, never searched.
     """
     from pymilvus import DataType
 
@@ -59,13 +59,13 @@ def _create_collection(connection: Connection, collection: str, schema: Any, vec
     from pymilvus import MilvusClient
 
     index = MilvusClient.prepare_index_params()
-    index.add_index(vector, index_type="BIN_FLAT", metric_type="HAMMING")  # exact; without an index nothing loads
+    index.add_index(vector, index_type="BIN_FLAT", metric_type="HAMMING")  # exact; Milvus loads none without index
     settings = {"schema": schema, "index_params": index, "consistency_level": "Strong", "num_shards": SHARDS}
     connection.call("create_collection", collection, **settings)
 
 
 def read_made_with(connection: Connection, collection: str, part: str) -> MadeWith:
-    """What a collection of ours was made with. Raises `UserError` if it is another program's, or of another format."""
+    """The model of a gallery's collection. Raises `UserError` if another program made it, or in another format."""
     try:
         description = json.loads(connection.call("describe_collection", collection)["description"])
         is_ours = description["kind"] == part

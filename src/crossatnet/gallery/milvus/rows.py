@@ -1,4 +1,4 @@
-"""Rows of a gallery on a Milvus server: their ids, what stands in them, and conditions on them. Nothing here asks it.
+"""Rows of a gallery on a Milvus server: their ids, fields and conditions. Nothing here calls the server.
 
 Letters: `B` bytes of a packed code.
 """
@@ -26,14 +26,14 @@ def id_of(*parts: str) -> int:
 
 
 def id_ranges(parts: int) -> Iterator[str]:
-    """Conditions that part all items into so many sets of about equal size, for ids are hashes."""
+    """Conditions that divide all items into so many sets. They are of about equal size, as ids are hashes."""
     step = (LARGEST_ID + 1) // parts + 1
     for first in range(0, LARGEST_ID, step):
         yield f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
 
 
 def row_of(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
-    """A picture as a row: its facts, its packed code (B,), and the second in which it was added, of Unix time."""
+    """A picture as a row: its facts, its packed code (B,), and when it was added, in whole seconds of Unix time."""
     return {
         "id": id_of(facts.path),
         "code": code.tobytes(),
@@ -48,12 +48,12 @@ def row_of(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
 
 
 def file_state_of(row: dict[str, Any]) -> FileState:
-    """The state of a row."""
+    """The file state in a row."""
     return FileState(row["size"], row["mtime_ns"], row["content_hash"])
 
 
 def item_of(row: dict[str, Any]) -> StoredPicture:
-    """The item of a row that has all of `FACTS`."""
+    """The stored picture of a row that has all of `FACTS`."""
     facts = Facts(row["path"], row["class_name"] or None, file_state_of(row), row["width"], row["height"])
     return StoredPicture(row["id"], facts, datetime.fromtimestamp(row["added"], UTC).isoformat(timespec="seconds"))
 

@@ -1,4 +1,4 @@
-"""The gallery's SQLite file as such: schema, migrations, how it is opened, and its troubles in plain words."""
+"""The gallery's SQLite file: its schema and migrations, how it is opened, and its errors in plain words."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from crossatnet.gallery.backend import GalleryMissingError, MadeWith
 from crossatnet.system.errors import UserError
 
 SCHEMA_VERSION = 2  # kept in the file's `user_version`
-APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: tells a gallery from any other database
+APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
 BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
 CACHE_KIB = 65_536
 
 # Every transaction that changes items raises `meta.generation`, and an item carries the generation of its last change.
-# A reader that holds the items of one generation thus asks for what is later, and for the later ones of `removed`.
-# `meta.forgotten` is the generation up to which `removed` was emptied: a reader older than that must read all anew.
-# `meta.side_token` names the one side file that was written from this very file, see `sidefile`.
+# So a reader that holds the items of one generation asks only for later items, and for later rows of `removed`.
+# `meta.forgotten` is the generation up to which `removed` was emptied: a reader older than that must read everything
+# again. `meta.side_token` names the one side file that was written from this file, see `sidefile`.
 SCHEMA = (
     "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
     " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL)",
@@ -42,7 +42,7 @@ GENERATIONS = (
     " INSERT INTO removed VALUES (old.id, (SELECT generation FROM meta));"
     " DELETE FROM thumbnails WHERE id = old.id; END",
 )
-MIGRATIONS = {  # schema -> what makes the next one of it
+MIGRATIONS = {  # schema -> the statements that convert it to the next one
     1: (
         "DROP TRIGGER item_updated",
         "DROP TRIGGER item_deleted",
@@ -51,13 +51,13 @@ MIGRATIONS = {  # schema -> what makes the next one of it
     )
 }
 
-COMPLAINTS = {
+MESSAGES = {
     sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again, finished batches are kept",
     sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and its folder",
     sqlite3.SQLITE_NOTADB: "not a gallery; give the path of a file made by `crossatnet index`",
-    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; delete it and index the pictures anew",
-    sqlite3.SQLITE_BUSY: "another process keeps the gallery locked; try again when it is done",
+    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; delete it and index the pictures again",
+    sqlite3.SQLITE_BUSY: "another process keeps the gallery locked; try again when that process is done",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write; check the disk and its free space",
 }
 
@@ -65,7 +65,7 @@ COMPLAINTS = {
 def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -> sqlite3.Connection:
     """Make a new gallery file. Raises `UserError` if there is something at `path` already.
 
-    An empty database, which is what a process killed in this very function leaves behind, is taken over.
+    An empty database is used as if there were none: a process that is killed in this function leaves one.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
@@ -87,9 +87,9 @@ def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """Open a gallery file, bringing one of an older schema up to the present one.
+    """Open a gallery file, and convert one of an older schema.
 
-    Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or of a newer schema.
+    Raises `GalleryMissingError` if there is none, and `UserError` if the file is no gallery or has a newer schema.
     """
     if not path.exists():
         raise _missing(path)
@@ -97,19 +97,19 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection = _connect(path, "mode=rw")
         with _closed_on_error(connection):
             version = _checked_version(path, connection)
-            _configure(connection)  # only now: WAL mode is written into the file, which must be ours
+            _configure(connection)  # only now: it writes WAL mode into the file, which must be a gallery
             if version < SCHEMA_VERSION:
                 _migrate(connection)
     return connection
 
 
 def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Open a gallery file that must not, or cannot, be written; also whether SQLite takes it for unchangeable.
+    """Open a gallery file that may not be written; returns also whether SQLite treats it as unchangeable.
 
-    In a folder that cannot be written SQLite cannot make the files by which it notices another process's commits. If
-    they are there it uses them; if not, nobody writes now, and the file is opened as one that never changes: whoever
-    does so must look at the file's own time and size. Raises as `open_to_write` does, and `UserError` for an older
-    schema, or if changes lie beside the file that only a process that may write can merge.
+    In a folder that cannot be written, SQLite cannot make the files by which it notices another process's commits. If
+    they exist, SQLite uses them. If not, no process is writing now, and the file is opened as one that never changes;
+    then the caller must watch the file's own time and size. Raises as `open_to_write` does, and `UserError` for an
+    older schema, or if changes lie beside the file that only a process that may write can merge.
     """
     if not path.exists():
         raise _missing(path)
@@ -134,37 +134,37 @@ def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def may_write(path: Path) -> bool:
-    """Whether this process may change the file and make others beside it, as SQLite needs to."""
+    """Whether this process may change the file and make files beside it, which SQLite needs."""
     return access(path, W_OK) and access(path.parent, W_OK)
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """All that is executed within is done together or, after an error, not at all."""
+    """All statements inside take effect together or, after an error, not at all."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # on some errors, a full disk for one, SQLite has rolled back already
+        if connection.in_transaction:  # after some errors, such as a full disk, SQLite has rolled back already
             connection.execute("ROLLBACK")
         raise
 
 
 @contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """Turn the troubles of SQLite that a user can mend into a `UserError`; what remains is a bug and stays as it is."""
+    """Turn errors of SQLite that a user can fix into a `UserError`; other errors are bugs and stay as they are."""
     try:
         yield
     except sqlite3.Error as error:
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits only refine it
-        if primary not in COMPLAINTS:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
+        if primary not in MESSAGES:
             raise
-        raise UserError(f"{path}: {COMPLAINTS[primary]} ({error})") from error
+        raise UserError(f"{path}: {MESSAGES[primary]} ({error})") from error
 
 
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:
-    """Open the file in autocommit mode, for use by any thread; "mode=rw" refuses to make a file, "rwc" makes it."""
+    """Open the file in autocommit mode, for use by any thread; "mode=rw" makes no file, "rwc" makes a missing one."""
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a gallery; give the path of a gallery file")
     return sqlite3.connect(
@@ -183,7 +183,7 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """All steps up to the present schema, in one transaction; another process may have been faster."""
+    """Run all steps to the present schema in one transaction; another process may have done it already."""
     with transaction(connection):
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         for step in range(version, SCHEMA_VERSION):
@@ -200,7 +200,7 @@ def _checked_version(path: Path, connection: sqlite3.Connection) -> int:
         raise UserError(f"{path}: a database of another program, not a gallery; give the path of a gallery")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version != SCHEMA_VERSION and version not in MIGRATIONS:
-        todo = "upgrade crossatnet" if version > SCHEMA_VERSION else "index the pictures anew"
+        todo = "upgrade crossatnet" if version > SCHEMA_VERSION else "index the pictures again"
         raise UserError(f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; {todo}")
     return version
 

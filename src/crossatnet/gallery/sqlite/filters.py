@@ -7,7 +7,7 @@ from crossatnet.gallery.sqlite.rows import placeholders
 
 
 def in_sql(filter: Filter) -> tuple[str, list[str]]:
-    """What stands after WHERE, and the values for its placeholders; at least one condition must be given."""
+    """The text after WHERE, and the values for its placeholders. The filter must have at least one condition."""
     conditions: list[str] = []
     values: list[str] = []
     if filter.class_names:
@@ -26,6 +26,6 @@ def in_sql(filter: Filter) -> tuple[str, list[str]]:
 
 
 def _text(moment: datetime) -> str:
-    """A moment as `added` is stored, in whole seconds: the first that is not earlier."""
+    """A moment in the form of the column `added`, rounded up to whole seconds."""
     later = moment.astimezone(UTC) + timedelta(microseconds=999_999)
     return later.isoformat(timespec="seconds")

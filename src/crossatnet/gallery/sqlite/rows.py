@@ -1,4 +1,4 @@
-"""Reading codes and embeddings out of the gallery's SQLite file: all of them, or those that changed.
+"""Reads codes and embeddings from the gallery's SQLite file: all of them, or those that changed.
 
 Letters: `N` items, `M` changed items, `D` embedding dimension, `B` bytes of a packed code.
 """
@@ -15,13 +15,13 @@ from crossatnet.gallery.sqlite.database import transaction
 from crossatnet.gallery.sqlite.sidefile import Rows
 from crossatnet.gallery.sqlite.snapshot import NOTHING, Changes
 
-ROWS_A_BATCH = 10_000  # read at once; as many identifiers are under SQLite's limit of 32,766 parameters
+ROWS_A_BATCH = 10_000  # read at once; under SQLite's limit of 32,766 parameters
 
 
 def read_changes(connection: sqlite3.Connection, made_with: MadeWith, since: int) -> Changes | None:
     """What changed after generation `since`; all items if that is `NOTHING`.
 
-    None if it cannot be told: what was removed is forgotten, or the file is an older one than that generation was of.
+    None if that is unknown: the removed items are no longer listed, or the file is older than that generation.
     """
     with transaction(connection, "DEFERRED"):
         generation, forgotten = connection.execute("SELECT generation, forgotten FROM meta").fetchone()
@@ -51,7 +51,7 @@ def count_changes(connection: sqlite3.Connection, since: int) -> int:
 def read_rows(
     connection: sqlite3.Connection, made_with: MadeWith, ids: NDArray[np.int64] | None = None
 ) -> Iterator[Rows]:
-    """Ids, codes and embeddings of these ids (ascending), of all items if None, in batches, ascending by id."""
+    """Ids, codes and embeddings in batches, ascending by id: of these ids (ascending), or of all items if None."""
     if ids is None:
         cursor = connection.execute("SELECT id, code, embedding FROM items NOT INDEXED ORDER BY id")
         while batch := cursor.fetchmany(ROWS_A_BATCH):

@@ -1,12 +1,13 @@
-"""A copy of ids, codes and embeddings beside the gallery, laid out as arrays that are mapped rather than read.
+"""A copy of ids, codes and embeddings beside the gallery, as arrays that are mapped rather than read.
 
 Letters: `N` items, `D` embedding dimension, `B` bytes of a packed code, `R` rows asked for.
 
-SQLite reads a million rows in ten seconds, a mapped file is there at once. The file is never the truth: what is not
-sound is not used, and it can be deleted at any time. A header names the gallery's generation and a random token that
-stands in the gallery too, so that a file written from another gallery, or from this one before it was replaced by an
-older copy, is not taken for its own. Ids and codes are checked against a checksum at opening; the embeddings, which are
-most of the file and of which a search needs few, each against a sum of its own whenever it is read.
+SQLite reads a million rows in ten seconds; a mapped file can be used at once. Only the gallery itself is relied on: a
+damaged side file is not used, and a side file can be deleted at any time. Its header holds the gallery's generation and
+a random token that the gallery holds too. So a side file of another gallery is not used, and neither is one of this
+gallery from before an older copy replaced it. Ids and codes are checked against a checksum at opening. Embeddings are
+most of the file, and a search needs few of them, so each has a sum of its own, which is checked whenever the embedding
+is read.
 """
 
 import json
@@ -30,12 +31,12 @@ Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16]]  # ids (
 
 
 class DamagedError(Exception):
-    """A row of the side file is not what was written; the gallery itself knows better."""
+    """A row of the side file is not as it was written; read it from the gallery instead."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a side file says of itself. `checksum` is that of ids, codes and sums."""
+    """The description of a side file in its first bytes. `checksum` is that of ids, codes and sums."""
 
     token: str
     generation: int
@@ -64,12 +65,12 @@ class SideFile:
 
 
 def path_of(gallery: Path) -> Path:
-    """Where the side file of a gallery lies."""
+    """The path of a gallery's side file."""
     return gallery.with_name(gallery.name + "-index")
 
 
 def read(gallery: Path, token: str, code_bytes: int, dimension: int) -> SideFile | None:
-    """Map the side file of the gallery whose present token this is; None if it is missing, stale or damaged."""
+    """Map the gallery's side file; None if it is missing or damaged, or does not have the gallery's present token."""
     try:
         with path_of(gallery).open("rb") as file:
             header = _read_header(file)
@@ -94,10 +95,10 @@ def read(gallery: Path, token: str, code_bytes: int, dimension: int) -> SideFile
 
 
 def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
-    """Write the side file in place of an older one; False if another process is writing one.
+    """Write the side file and replace an older one; False if another process is writing one.
 
-    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch. A run that is cut short
-    leaves the older file. Raises `OSError` if the disk is full or the folder cannot be written.
+    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch. An interrupted run leaves the
+    older file in place. Raises `OSError` if the disk is full or the folder cannot be written.
     """
     with replacing_alone(path_of(gallery)) as file:
         if file is None:
@@ -141,7 +142,7 @@ def _read_header(file: IO[bytes]) -> Header | None:
 
 
 def _places(header: Header) -> tuple[dict[str, tuple[int, int]], int]:
-    """Where each array begins and ends, in bytes, each at a multiple of 64; and the size of the file."""
+    """First and last byte of each array, which starts at a multiple of 64; and the size of the file."""
     widths = {"ids": 8, "codes": header.code_bytes, "sums": 8, "embeddings": 2 * header.dimension}
     places, end = {}, HEADER_BYTES
     for name, width in widths.items():
@@ -160,10 +161,10 @@ def _combined(checksums: Iterable[int]) -> int:
 
 
 def _row_sums(embeddings: NDArray[np.float16]) -> NDArray[np.uint64]:
-    """A sum over each row in which every word of 8 bytes has an odd weight of its own: (R, D) -> (R,).
+    """A weighted sum of each row's words of 8 bytes; each position has its own odd weight: (R, D) -> (R,).
 
-    One changed word changes the sum for certain, several all but certainly. It takes microseconds for a shortlist,
-    where a checksum proper would need a loop over its rows.
+    One changed word always changes the sum, several changed words almost always. It takes microseconds for a shortlist;
+    a real checksum would need a loop over its rows.
     """
     missing = -embeddings.shape[1] % 4
     padded = np.pad(embeddings, ((0, 0), (0, missing))) if missing else embeddings

@@ -3,9 +3,9 @@
 Letters: `N` items, `M` changed items, `Q` queries, `S` shortlist, `K` hits, `D` embedding
 dimension, `B` bytes of a packed code.
 
-A snapshot never changes, so that a search is not disturbed by a writer; the next one is made from it and what changed.
-It is a row of segments: first the mapped side file, if there is one, then what was added or changed since, merged so
-that each segment is more than twice as long as the next. Items that were removed or changed are marked in place.
+A snapshot never changes, so a writer does not disturb a search; the next snapshot is made from it and the changes. It
+is a list of segments: first the mapped side file, if there is one, then what was added or changed since. Segments are
+merged so that each is more than twice as long as the next. Removed and changed items are marked in their segments.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +19,8 @@ from crossatnet.gallery.backend import NO_ITEM, Nearest
 from crossatnet.gallery.shortlist import best_hits, cosines, hamming_nearest, shortlist_length
 from crossatnet.gallery.sqlite.sidefile import SideFile
 
-NOTHING = -1  # the generation of a snapshot that holds nothing yet: migrated items are of generation 0
-ROWS_AT_ONCE = 256  # their embeddings stay in the processor's cache while they are scored
+NOTHING = -1  # the generation of an empty snapshot; 0 is that of migrated items
+ROWS_AT_ONCE = 256  # so many embeddings fit the processor's cache while they are scored
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -30,7 +30,7 @@ Masks = list[Mask]  # one for each segment
 
 @dataclass(frozen=True)
 class Changes:
-    """What a gallery of a generation has that an earlier one had not: items new or changed, ascending, and removed."""
+    """The changes from an earlier generation to a later one: new or changed items, ascending by id, and removed ids."""
 
     generation: int
     ids: Ids  # (M,)
@@ -41,7 +41,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Segment:
-    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` of given rows, and which still count (None: all)."""
+    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` of given rows, and which rows count (None: all)."""
 
     ids: Ids
     codes: NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Segment:
     is_live: Mask = None
 
     def without(self, ids: Ids) -> "Segment":
-        """The same with these ids marked as gone, those that it holds."""
+        """The same segment with these ids marked as removed; ids that it does not hold are ignored."""
         rows = self.rows_of(ids)
         if not len(rows):
             return self
@@ -58,14 +58,14 @@ class Segment:
         return replace(self, is_live=is_live)
 
     def rows_of(self, ids: Ids) -> Ids:
-        """The rows of those among `ids` that it holds."""
+        """The rows of those among `ids` that the segment holds."""
         rows = np.searchsorted(self.ids, ids)
         held = rows < len(self.ids)
         held[held] = self.ids[rows[held]] == ids[held]
         return rows[held]
 
     def admitted(self, ids: Ids | None) -> Mask:
-        """Which rows count, of those with an id among `ids` if that is given."""
+        """Which rows count; if `ids` is given, only rows with an id among them."""
         if ids is None:
             return self.is_live
         is_admitted = np.zeros(len(self.ids), np.bool_)
@@ -79,7 +79,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The items of one generation. `side_token` is that of the side file if the first segment is one, else empty."""
+    """The items of one generation. If the first segment is a side file, `side_token` is its token, else empty."""
 
     generation: int = NOTHING
     segments: tuple[Segment, ...] = ()
@@ -87,16 +87,16 @@ class Snapshot:
 
     @staticmethod
     def of_side_file(side: SideFile) -> "Snapshot":
-        """What the side file holds."""
+        """The snapshot of the items in a side file."""
         return Snapshot(side.header.generation, (Segment(side.ids, side.codes, side.embeddings),), side.header.token)
 
     @property
     def in_memory(self) -> int:
-        """Number of items that are not in the side file as they are now."""
+        """Number of items that the side file lacks or has in an older state."""
         return sum(len(segment.ids) for segment in self.segments[bool(self.side_token) :])
 
     def after(self, changes: Changes) -> "Snapshot":
-        """The snapshot of the generation of `changes`, which count from this one's."""
+        """The next snapshot: this one with `changes`, which must start at its generation."""
         outdated = np.concatenate([changes.ids, changes.removed])
         segments = [segment.without(outdated) for segment in self.segments]
         if len(changes.ids):
@@ -106,13 +106,13 @@ class Snapshot:
         return replace(self, generation=changes.generation, segments=tuple(segments))
 
     def masks(self, ids: Ids | None) -> Masks:
-        """For each segment which rows count, of those with an id among `ids` if that is given."""
+        """For each segment, which rows count; if `ids` is given, only rows with an id among them."""
         return [segment.admitted(ids) for segment in self.segments]
 
     def nearest(self, queries: Floats, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
         """The `k` best items for queries (Q, D) of unit length with their codes (Q, B); see `Backend.nearest`.
 
-        Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be.
+        Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be damaged.
         """
         counts = self._counts(masks)
         length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
@@ -125,10 +125,10 @@ class Snapshot:
         return Nearest(ids, scores)
 
     def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
-        """The `k` items whose codes differ least from each of (Q, B), of the rows that `masks` mark.
+        """The `k` items whose codes differ least from each query's (Q, B), among the rows that `masks` mark.
 
-        Exact, and equal distances by id: of those faiss takes the first rows, and a segment's rows are in the order of
-        ids.
+        Exact; equal distances are ordered by id, as faiss takes the first rows of equal distance, and a segment's rows
+        are in the order of ids.
         """
         counts = self._counts(masks)
         length = min(k, sum(counts))
@@ -149,7 +149,7 @@ class Snapshot:
         ]
 
     def _shortlists(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
-        """Rows, counted through all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
+        """Row numbers, counted over all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
         found = [*self._in_segments(masks, counts, packed, length)]
         if len(found) == 1:
             return found[0].rows + found[0].offset
@@ -183,7 +183,7 @@ class Snapshot:
 
 
 class _InSegment(NamedTuple):
-    """Items of a segment, and how many rows those before it have: distances and rows (Q, S), by distance."""
+    """Items of a segment: distances and rows (Q, S), by distance, and the number of rows in all segments before it."""
 
     segment: Segment
     offset: int
@@ -192,7 +192,7 @@ class _InSegment(NamedTuple):
 
 
 def _merged(segments: Iterable[Segment]) -> Segment:
-    """One segment of those rows of several that count, in memory."""
+    """One segment in memory, made of the rows of several segments that count."""
     parts = [(segment, segment.live_rows()) for segment in segments]
     ids = np.concatenate([segment.ids[rows] for segment, rows in parts])
     order = np.argsort(ids)

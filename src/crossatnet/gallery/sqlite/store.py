@@ -3,8 +3,8 @@
 Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
 
 SQLite in WAL mode lets readers work while one process writes. `synchronous=FULL` makes a committed batch survive a
-power cut. It was measured to make a batch of 32 cost 3.4 ms rather than 1.0, against some 400 ms to embed it. Searches
-run on arrays of all codes and embeddings, see `snapshot`; large galleries keep a copy of these beside the file, see
+power cut. With it a batch of 32 takes 3.4 ms rather than 1.0 ms; embedding the batch takes about 400 ms. Searches run
+on arrays of all codes and embeddings, see `snapshot`. Large galleries keep a copy of these arrays beside the file, see
 `sidefile`.
 """
 
@@ -34,18 +34,18 @@ from crossatnet.gallery.backend import (
     path_range,
 )
 from crossatnet.gallery.sqlite import database, sidefile
-from crossatnet.gallery.sqlite.database import COMPLAINTS, plain_errors, transaction
+from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors, transaction
 from crossatnet.gallery.sqlite.filters import in_sql
 from crossatnet.gallery.sqlite.rows import count_changes, placeholders, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
 from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
-UNFLUSHED = 10_000  # so many items are read from SQLite in a tenth of a second: fewer need no side file
-UNFLUSHED_SHARE = 0.02  # of all items; more changes since the side file was written, and it is written anew
-# A run of days must not leave it all to the end: readers hold what the side file has not in memory.
+UNFLUSHED = 10_000  # SQLite reads so many items in a tenth of a second: fewer need no side file
+UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is written again
+# # A run of days must write it in between too: readers keep in memory what the side file lacks.
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
-CONDITIONS_KEPT = 16  # sets of conditions: a byte for each item and set is held in memory
+CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
 
 INSERT = (
     "INSERT INTO items"
@@ -59,7 +59,7 @@ INSERT = (
 
 @dataclass(frozen=True)
 class _Current:
-    """The snapshot of one version of the file, and which of its rows meet the conditions asked for so far."""
+    """The snapshot of one version of the file, and which of its rows meet the conditions of recent searches."""
 
     version: tuple[object, ...]
     snapshot: Snapshot
@@ -69,22 +69,23 @@ class _Current:
 class Store:
     """One open gallery file: the `Backend` of one machine, whose methods are documented there.
 
-    Each method is one transaction. A file that this process may not write is opened read-only, and what would change
-    it raises `UserError`, as do a full disk, a damaged file, and one that another process keeps locked.
+    Each method is one transaction. A file that this process may not write is opened read-only; then methods that change
+    it raise `UserError`. So do all methods for a full disk, a damaged file, and a file that another process keeps
+    locked.
     """
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, read_only: bool = False, unchangeable: bool = False
     ) -> None:
-        """Use `open` or `create` instead. `unchangeable` as `database.open_to_read` tells it."""
+        """Use `open` or `create` instead. `unchangeable` is what `database.open_to_read` returned."""
         self.path = path
         self._read_only = read_only
         self._connection = connection
         self._disk_state = _disk_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
         self._latest: _Current | None = None
-        self._counted: tuple[tuple[object, ...], int] | None = None  # a version, and how many items it has
-        self._put = 0  # items since the side file was last thought of
+        self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
+        self._put = 0  # items, since the side file was last checked
         self._snapshot_lock = threading.Lock()
         self.made_with, self.thumbnail_side = self._read_meta()
 
@@ -98,7 +99,7 @@ class Store:
         """Open a gallery file; one of an older schema is converted.
 
         Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or was made by
-        a version of this program whose schema is not known here.
+        a newer version of this program.
         """
         if not path.exists() or database.may_write(path):
             return cls(path, database.open_to_write(path))
@@ -116,8 +117,8 @@ class Store:
             self._connection.close()
 
     def __len__(self) -> int:
-        """Number of items; counted again only after a change, for SQLite counts row by row."""
-        version = self.version()  # before it is counted: a change in between is then noticed next time
+        """Number of items; counted again only after a change, as SQLite counts row by row."""
+        version = self.version()  # read before counting, so that a change in between is noticed next time
         if self._counted is None or self._counted[0] != version:
             self._counted = version, int(self._rows("SELECT count(*) FROM items")[0][0])
         return self._counted[1]
@@ -125,7 +126,7 @@ class Store:
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
         with self._lock:
-            data_version = self._rows("PRAGMA data_version")[0][0]  # moves with other connections' commits only
+            data_version = self._rows("PRAGMA data_version")[0][0]  # changes only with other connections' commits
             return data_version, self._connection.total_changes, self._disk_state
 
     # Changes
@@ -156,7 +157,7 @@ class Store:
             self._flush(UNFLUSHED_SHARE_IN_A_RUN)
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
-        """Renew the file states of stored paths whose file was written anew with the same bytes."""
+        """Update the file states of stored paths whose file was written again with the same bytes."""
         with self._writing() as connection:
             connection.executemany(
                 "UPDATE items SET size = ?, mtime_ns = ? WHERE path = ?",
@@ -164,16 +165,16 @@ class Store:
             )
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Forget these paths, in one transaction; those not stored are ignored. Returns how many were stored."""
+        """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
         with self._changing() as connection:
             return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
 
     def flush(self) -> None:
-        """Write the side file if so much changed since it was written that opening has become slow."""
+        """Write the side file if opening has become slow by many changes since it was written."""
         self._flush(UNFLUSHED_SHARE)
 
     def compact(self) -> None:
-        """Write the file anew without the room of what was removed; needs as much free disk as the file is large."""
+        """Write the file again without the space of removed items; needs as much free disk space as the file has."""
         with self._writing() as connection:
             connection.execute("UPDATE meta SET forgotten = generation")
             connection.execute("DELETE FROM removed")
@@ -185,7 +186,7 @@ class Store:
         else:
             sidefile.path_of(self.path).unlink(missing_ok=True)
 
-    # Questions
+    # # Queries
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""
@@ -244,12 +245,12 @@ class Store:
         current = self._current()
         return current.snapshot.nearest_codes(packed, k, self._masks(current, filter))
 
-    # The arrays that searches run on
+    # # The arrays for searches
 
     def _current(self, distrust_side_file: bool = False) -> "_Current":
-        """The snapshot of the gallery as it is now; a search that still uses an older one is not disturbed."""
+        """The snapshot of the gallery as it is now. A search that still uses an older one is not disturbed."""
         with self._snapshot_lock:
-            version = self.version()  # before it is read: a change in between is then noticed next time
+            version = self.version()  # read first, so that a change in between is noticed next time
             if self._latest is None or self._latest.version != version or distrust_side_file:
                 is_same_file = self._latest is not None and self._latest.version[2] == version[2]
                 known = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
@@ -257,7 +258,7 @@ class Store:
             return self._latest
 
     def _masks(self, current: "_Current", filter: Filter) -> Masks:
-        """Which rows of the snapshot meet the conditions; kept for the next search with the same."""
+        """Which rows of the snapshot meet the conditions; kept for the next search with the same conditions."""
         masks = current.masks.get(filter)
         if masks is None:
             masks = current.snapshot.masks(None if filter == EVERYTHING else self._ids_that_meet(filter))
@@ -267,7 +268,7 @@ class Store:
         return masks
 
     def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
-        """The present snapshot, made from a known one if that is possible."""
+        """The present snapshot, made from a known one if possible."""
         if known is not None and not self._is_overtaken(known) and (brought := self._after(known)) is not None:
             return brought
         if not distrust_side_file and (brought := self._of_side_file()) is not None:
@@ -275,15 +276,15 @@ class Store:
         if len(self) > UNFLUSHED and self._write_side_file() and (brought := self._of_side_file()) is not None:
             return brought
         everything = self._after(Snapshot())
-        assert everything is not None, "nothing is forgotten before the beginning"
+        assert everything is not None, "all items can be read from the beginning"
         return everything
 
     def _is_overtaken(self, known: Snapshot) -> bool:
-        """Whether much that a snapshot holds in memory has come into a newer side file since."""
+        """Whether a newer side file holds much of what this snapshot holds in memory."""
         return known.in_memory > UNFLUSHED and known.side_token != self._side_token()
 
     def _of_side_file(self) -> Snapshot | None:
-        """The present snapshot from the side file, if there is a sound one that is not too old."""
+        """The present snapshot from the side file, if there is an undamaged one that is not too old."""
         side = self._side_file()
         return None if side is None else self._after(Snapshot.of_side_file(side))
 
@@ -293,7 +294,7 @@ class Store:
         return None if changes is None else snapshot.after(changes)
 
     def _side_file(self) -> sidefile.SideFile | None:
-        """The side file, if there is a sound one."""
+        """The side file, if there is an undamaged one."""
         width, dimension = self.made_with.code_bits // 8, self.made_with.dimension
         return sidefile.read(self.path, self._side_token(), width, dimension)
 
@@ -301,7 +302,7 @@ class Store:
         return str(self._rows("SELECT side_token FROM meta")[0][0])
 
     def _flush(self, share: float) -> None:
-        """Write the side file if there is none, or more than this share of its items changed since."""
+        """Write the side file if there is none, or if more than this share of its items has changed."""
         self._put = 0
         with self._lock, plain_errors(self.path):
             side = self._side_file()
@@ -310,12 +311,12 @@ class Store:
             self._write_side_file()
 
     def _write_side_file(self) -> bool:
-        """Write the side file; whether it could be done. A full disk, a lock or a lack of rights loses nothing."""
+        """Write the side file; returns whether that was possible. A failure loses nothing."""
         if not database.may_write(self.path):
             return False
         token, width = secrets.token_hex(16), self.made_with.code_bits // 8
         try:
-            # a connection of its own: searches go on meanwhile
+            # # a connection of its own, so that searches go on meanwhile
             with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
@@ -343,7 +344,7 @@ class Store:
                 self._connection.close()
                 self._connection, unchangeable = database.open_to_read(self.path)
                 if self._read_meta() != (self.made_with, self.thumbnail_side):
-                    raise UserError(f"{self.path}: another gallery was put in its place; open it anew")
+                    raise UserError(f"{self.path}: another gallery was put in its place; open it again")
                 self._disk_state = _disk_state(self.path) if unchangeable else None
             return self._connection.execute(statement, parameters).fetchall()
 
@@ -362,14 +363,14 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        if self._read_only:  # SQLite would tell only once there is something to write
-            raise UserError(f"{self.path}: {COMPLAINTS[sqlite3.SQLITE_READONLY]}")
+        if self._read_only:  # SQLite would report it only once there is something to write
+            raise UserError(f"{self.path}: {MESSAGES[sqlite3.SQLITE_READONLY]}")
         with self._lock, plain_errors(self.path), transaction(self._connection):
             yield self._connection
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that changes items, and so makes a new generation."""
+        """A transaction that changes items and makes a new generation."""
         with self._writing() as connection:
             connection.execute("UPDATE meta SET generation = generation + 1")
             yield connection
@@ -388,6 +389,6 @@ def _columns(facts: Facts) -> tuple[object, ...]:
 
 
 def _disk_state(path: Path) -> tuple[int, ...]:
-    """What tells one state of a file from another, without reading it; and whether a writer has opened it."""
+    """A value that differs between states of a file, without reading it; also whether a writer has opened it."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()

@@ -1,4 +1,4 @@
-"""What every backbone is: a network that turns a batch of pictures into a feature map, in units that can be cut.
+"""The interface of all backbones: networks from pictures to a feature map, as a chain of units that can be cut.
 
 Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width.
 """
@@ -16,14 +16,14 @@ from crossatnet.system.errors import UserError
 class Backbone(nn.Module, ABC):
     """Pictures, `uint8` or float in 0..255, shape (B, 3, H, W), to a float map (B, C, h, w).
 
-    A backbone normalises its own input, so no caller needs to know which statistics it was pretrained with. It is a
-    chain of units that can be cut between any two: training freezes the units before the cut, keeps their output
-    (`early`) and runs only the ones after it (`late`).
+    A backbone normalises its own input, so callers need not know the statistics of its pretraining. It is a chain of
+    units that can be cut between any two: training freezes the units before the cut, keeps their output (`early`) and
+    runs only the units after it (`late`).
     """
 
     channels: int  # the map's C
-    statistics: tuple[list[float], list[float]]  # mean and deviation of each colour that it normalises by, of 0..255
-    config: dict[str, Any] | None = None  # what `make_backbone` needs besides the name
+    statistics: tuple[list[float], list[float]]  # mean and deviation of each colour, for values in 0..255
+    config: dict[str, Any] | None = None  # the settings that `make_backbone` needs besides the name
 
     @abstractmethod
     def chain(self) -> Sequence[nn.Module]:
@@ -52,7 +52,7 @@ class Backbone(nn.Module, ABC):
             raise UserError(f"this backbone is cut after 0 to {self.depth} units, not {units}")
 
     def _run(self, x: Tensor, start: int, stop: int) -> Tensor:
-        # Two to five times faster on a CPU; a map that comes back from a cache has lost this order.
+        # # This memory order is two to five times faster on a CPU; a map read from a cache does not have it.
         x = x.contiguous(memory_format=torch.channels_last)
         for unit in self.chain()[start:stop]:
             x = unit(x)

@@ -1,4 +1,4 @@
-"""Convolutions with TensorFlow's padding, and depthwise ones whose gradients in bfloat16 are fast on a CPU.
+"""Convolutions with TensorFlow's padding, and depthwise convolutions with fast bfloat16 gradients on a CPU.
 
 Shapes: `B` batch, `C` channels, `H W` input height and width, `h w` map height and width, `k` side of the kernel.
 """
@@ -22,14 +22,14 @@ class SameConv2d(nn.Conv2d):
         return self.convolve(x, self.weight, None)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with other weights in place of its own."""
+        """The convolution with these weights instead of its own."""
         sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
         totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side, kernel, stride in sides]
         if any(total % 2 for total in totals):
             before_and_after = [(total // 2, total - total // 2) for total in totals]
             x = functional.pad(x, [*before_and_after[1], *before_and_after[0]])  # `pad` wants the last axis first
             totals = [0, 0]
-        padding = [total // 2 for total in totals]  # even padding is the convolution's own: one copy of the map less
+        padding = [total // 2 for total in totals]  # the convolution pads evenly itself: one copy of the map less
         if self.groups == self.in_channels > 1 and _learns_in_bfloat16_on_cpu(x, weight):
             result: Tensor = DepthwiseConvolution.apply(x, weight, bias, self.stride, padding)  # type: ignore[no-untyped-call]
             return result
@@ -46,8 +46,9 @@ class DepthwiseConvolution(torch.autograd.Function):
     """A depthwise convolution in bfloat16 with gradients that are fast on a CPU.
 
     PyTorch's own gradients of 5 x 5 kernels and of stride 2 take twenty times as long as the convolution itself. Here
-    the gradient of the input is a convolution with the turned kernel, of the output's gradient spread out by the
-    stride; and that of a larger kernel is put together from those of 3 x 3 kernels, each of a part of the input.
+    the input's gradient is a convolution: the output's gradient, spread out by the stride, with the kernel turned by
+    180 degrees. The gradient of a larger kernel is put together from gradients of 3 x 3 kernels, each computed on a
+    shifted part of the input.
     """
 
     @staticmethod
@@ -64,7 +65,7 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient of the output (B, C, h', w') -> those of x, weight and bias, and None for stride and padding."""
+        """Gradient of the output (B, C, h', w') -> gradients of x, weight and bias, and None for stride and padding."""
         x, weight = context.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)  # (B, C, h, w)
         to_x, to_weight, to_bias, *_ = context.needs_input_grad
@@ -80,7 +81,7 @@ class DepthwiseConvolution(torch.autograd.Function):
 def _input_gradient(
     gradient: Tensor, shape: Sequence[int], weight: Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """Gradient (B, C, h, w) of the output -> that of the input, of this shape (B, C, H, W)."""
+    """Gradient (B, C, h, w) of the output -> gradient of the input, of the shape given, (B, C, H, W)."""
     batch, channels, height, width = shape
     kernel = weight.shape[2]
     before = [kernel - 1 - padding[0], kernel - 1 - padding[1]]
@@ -98,7 +99,7 @@ def _input_gradient(
 def _kernel_gradient(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """Gradient (B, C, h, w) of the output -> that of the kernels (C, 1, k, k)."""
+    """Gradient (B, C, h, w) of the output -> gradient of the kernels (C, 1, k, k)."""
     rows, columns = gradient.shape[2:]
     kernel = weight.shape[2]
     padded = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))

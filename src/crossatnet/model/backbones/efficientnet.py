@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the default backbone, and the rest of it that classifies ImageNet.
+"""EfficientNet-Lite0, the default backbone, and its last part, which classifies ImageNet.
 
 Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `K` ImageNet classes.
 """
@@ -44,8 +44,8 @@ LITE0_MEAN, LITE0_DEVIATION = 127.0, 128.0  # of its ImageNet training
 class NormalisedConv2d(nn.Sequential):
     """Bias-free convolution followed by batch normalisation with EfficientNet's constants.
 
-    While the statistics stand still the normalisation is a factor and an offset for each channel: they are then taken
-    into the convolution's weights, which gives the same values, gradients included, with fewer passes over the map.
+    While the statistics are fixed, the normalisation is a factor and an offset for each channel. They are then merged
+    into the convolution's weights, which gives the same values and gradients with fewer passes over the map.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -127,10 +127,10 @@ class EfficientNetLite0(Backbone):
 
 
 class ImageNetClassifier(nn.Module):
-    """The frozen rest of EfficientNet-Lite0: its map (B, 320, h, w) to logits (B, K) of the 1000 ImageNet classes.
+    """The frozen last part of EfficientNet-Lite0: its map (B, 320, h, w) to logits (B, K) of the 1000 ImageNet classes.
 
-    It shows what a backbone that is being trained still knows of ImageNet. Gradients pass through it to the map, but
-    its own weights and statistics never change, not even by `train()`.
+    It shows what a backbone in training still knows of ImageNet. Gradients pass through it to the map, but its own
+    weights and statistics never change, not even by `train()`.
     """
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ def published_weights() -> dict[str, Tensor]:
 
 
 def published_names(network: EfficientNetLite0) -> dict[str, str]:
-    """Our parameter names -> the names in the published weight file, whose convolutions are numbered apart."""
+    """Our parameter names -> the names in the published weight file, which number the convolutions separately."""
     names = {}
     for ours in network.state_dict():
         part, _, rest = ours.partition(".")

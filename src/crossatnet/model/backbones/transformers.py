@@ -2,9 +2,9 @@
 
 Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `T` tokens.
 
-The architecture travels in our checkpoints as a dictionary (`Backbone.config`), so only `TransformersBackbone.load`
-needs the hub or the folder. No code and no pickle is taken from either: weights are safetensors, and only the families
-below are built, all of them part of the library.
+Our checkpoints store the architecture as a dictionary (`Backbone.config`), so only `TransformersBackbone.load` needs
+the hub or the folder. No code and no pickle is loaded from either: weights are safetensors, and only the families below
+are built, which are all part of the library.
 """
 
 import json
@@ -32,11 +32,11 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 class Family(NamedTuple):
     """How a family of networks gives its map."""
 
-    unused: tuple[str, ...] = ()  # what the map does not need, such as pooling heads: left out
-    interpolates: bool = False  # only fits its position embeddings to another picture size when it is asked to
+    unused: tuple[str, ...] = ()  # parts that the map does not need, such as pooling heads
+    interpolates: bool = False  # fits its position embeddings to another picture size only with this option
 
 
-# By the library's `model_type`. The first three end in a map, the others in tokens.
+# # By the library's `model_type`. The first three give a map, the others tokens.
 FAMILIES = {
     "resnet": Family(),
     "convnext": Family(unused=("layernorm",)),
@@ -49,9 +49,9 @@ FAMILIES = {
     "clip_vision_model": Family(unused=("post_layernorm",), interpolates=True),
     "siglip_vision_model": Family(unused=("head",), interpolates=True),
 }
-PICTURE_AND_TEXT = ("clip", "siglip")  # models of which we take the vision tower
+PICTURE_AND_TEXT = ("clip", "siglip")  # of these models only the vision tower is used
 
-# Left out of what is stored: names of classes, number formats, and whatever could name code outside the library.
+# # Settings that are not stored: names of classes, number formats, and all that could name code outside the library.
 NOT_STORED = {
     *("architectures", "id2label", "label2id", "problem_type", "dtype", "torch_dtype"),
     *("auto_map", "attn_implementation", "experts_implementation", "quantization_config"),
@@ -59,7 +59,7 @@ NOT_STORED = {
 
 
 class VisionNetwork(nn.Module):
-    """A network of the library with the normalisation before it and the way from its tokens to a map after it."""
+    """A network of the library, with normalisation before it and, after it, the step from its tokens to a map."""
 
     mean: Tensor
     std: Tensor
@@ -70,14 +70,14 @@ class VisionNetwork(nn.Module):
         self.options = {"interpolate_pos_encoding": True} if family.interpolates else {}
         for name, values in (("mean", mean), ("std", std)):  # per channel, of pictures in 0..255
             statistics = 255 * torch.tensor(values, dtype=torch.float32)
-            self.register_buffer(name, statistics.view(3, 1, 1), persistent=False)  # they are stored in `config`
+            self.register_buffer(name, statistics.view(3, 1, 1), persistent=False)  # stored in `config` instead
         saving = names_in_files(network)
         loading = {theirs: ours for ours, theirs in saving.items()}
         self.register_state_dict_post_hook(partial(_rename, names=saving))  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(partial(_rename, names=loading))  # type: ignore[no-untyped-call]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pixels 0..255 (B, 3, H, W) -> the last map (B, C, h, w); of a transformer, its patch tokens as one."""
+        """Pixels 0..255 (B, 3, H, W) -> the last map (B, C, h, w); a transformer's map consists of its patch tokens."""
         x = (pictures.to(self.mean.dtype) - self.mean) / self.std  # (B, 3, H, W)
         output: Tensor = self.network(x, **self.options)[0]  # (B, C, h, w) or (B, T, C)
         if output.ndim == 4:
@@ -92,9 +92,9 @@ class VisionNetwork(nn.Module):
 def names_in_files(network: nn.Module) -> dict[str, str]:
     """The names of the network's weights in this version of the library -> their names in its files.
 
-    The library renames weights from one minor version to the next, but goes on reading and writing the names that
-    files on the hub have. Ours must outlive an update too, so a state dictionary has the files' names. They are found
-    by saving a number in place of every weight.
+    The library renames weights from one minor version to the next, but still reads and writes the names in files on the
+    hub. Our checkpoints must outlive an update too, so our state dictionaries use the files' names. They are found by
+    saving a number in place of every weight.
     """
     names = list(network.state_dict())
     numbers = {name: torch.tensor([number]) for number, name in enumerate(names)}
@@ -109,16 +109,16 @@ def names_in_files(network: nn.Module) -> dict[str, str]:
 
 
 def _rename(module: VisionNetwork, state: dict[str, Tensor], prefix: str, *_: object, names: dict[str, str]) -> None:
-    """Rename the network's entries of a state dictionary in place: a hook of its saving and its loading."""
+    """Rename the network's entries of a state dictionary in place; a hook for saving and loading."""
     before = {name: state.pop(f"{prefix}network.{name}") for name in names if f"{prefix}network.{name}" in state}
     state.update({f"{prefix}network.{names[name]}": weight for name, weight in before.items()})
 
 
 class TransformersBackbone(Backbone):
-    """A vision model of `transformers` up to its last feature map, or its patch tokens laid out as one; one unit.
+    """A vision model of `transformers` up to its last feature map, or its patch tokens arranged as a map; one unit.
 
-    `config` holds the library's own settings of the network (`network`) and the statistics that pictures are
-    normalised with (`image_mean`, `image_std`, of values in 0..1). Weights are random: `load`, or a checkpoint's own.
+    `config` holds the library's own settings of the network (`network`) and the statistics to normalise pictures with
+    (`image_mean`, `image_std`, for values in 0..1). Weights are random until `load` or a checkpoint sets them.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class TransformersBackbone(Backbone):
     def load(cls, source: str | Path) -> "TransformersBackbone":
         """Settings and pretrained weights of a local folder or a hub id (`owner/name`), in evaluation mode.
 
-        Raises `UserError` if the folder or the repository is missing, damaged or of another kind than `FAMILIES`.
+        Raises `UserError` if the folder or the repository is missing, damaged, or not of one of the `FAMILIES`.
         """
         folder = locate(source)
         settings = read_settings(folder)
@@ -159,7 +159,7 @@ class TransformersBackbone(Backbone):
 def library() -> Any:
     """The module `transformers`, or a `UserError` that names the extra.
 
-    By name, so that the type checker does not read the whole library, whose lazy modules it cannot follow.
+    Imported by name, so that the type checker does not read the whole library, whose lazy modules it cannot follow.
     """
     try:
         return import_module("transformers")
@@ -173,7 +173,7 @@ def build(settings: dict[str, Any]) -> nn.Module:
     try:
         config = transformers.AutoConfig.for_model(**storable(settings))
         network: nn.Module = transformers.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:  # the library checks settings in many places, each with its own type
+    except Exception as error:  # the library checks settings in many places, with many types of error
         raise UserError(
             f"transformers {transformers.__version__} cannot build the backbone, a '{settings['model_type']}' network"
             f" stored by version {settings.get('transformers_version', '(unknown)')}: {reason(error)}"
@@ -182,7 +182,7 @@ def build(settings: dict[str, Any]) -> nn.Module:
 
 
 def leave_out(network: nn.Module, family: Family) -> None:
-    """Drop the weights that the map does not need: they would never learn, and some files do not even hold them."""
+    """Drop the weights that the map does not need: they would never learn, and some files lack them."""
     for name in family.unused:
         owner, _, leaf = name.rpartition(".")
         part = network.get_submodule(owner)
@@ -190,12 +190,12 @@ def leave_out(network: nn.Module, family: Family) -> None:
 
 
 def storable(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that shape the network."""
+    """The settings that determine the network."""
     return {key: value for key, value in settings.items() if key not in NOT_STORED and not key.startswith("_")}
 
 
 def locate(source: str | Path) -> Path:
-    """The folder of a model: one on this machine, or the hub's, fetched without anything but settings and weights."""
+    """The folder of a model: a local one, or one fetched from the hub with only its settings and weights."""
     if Path(source).is_dir():
         return Path(source)
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
@@ -216,7 +216,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     transformers = library()
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # not JSON, an unknown kind, or settings that do not fit together: all their own types
+    except Exception as error:  # not JSON, an unknown kind, or settings that do not fit together: errors of many types
         raise UserError(f"{folder / CONFIG}: not a network that can be loaded ({reason(error)})") from error
     if config.model_type in PICTURE_AND_TEXT:
         config = config.vision_config
@@ -230,7 +230,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, settings: dict[str, Any]) -> nn.Module:
-    """The network with the weights of this folder, whose names the library brings up to date."""
+    """The network with the weights of this folder, whose names the library converts to its present ones."""
     transformers = library()
     try:
         with quiet(transformers):
@@ -241,17 +241,17 @@ def read_weights(folder: Path, settings: dict[str, Any]) -> nn.Module:
                 trust_remote_code=False,
                 local_files_only=True,
                 dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below by name
+                ignore_mismatched_sizes=True,  # the library reports them; below they are refused by name
                 output_loading_info=True,
             )
-    except Exception as error:  # absent or torn: the library has many types for it
+    except Exception as error:  # missing or damaged: the library raises many types of error
         raise UserError(
             f"{folder}: no readable weights; they are taken from {WEIGHTS[0]} only ({reason(error)})"
         ) from error
     family = FAMILIES[settings["model_type"]]
     unfit = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     unfit = {name for name in unfit if not name.startswith(family.unused)}
-    if unfit:  # the library would go on with random ones
+    if unfit:  # the library would use random weights for them
         raise UserError(
             f"{folder}: the weights do not fit its {CONFIG}:"
             f" {len(unfit)} are missing or of another shape, such as {min(unfit)}"
@@ -261,13 +261,13 @@ def read_weights(folder: Path, settings: dict[str, Any]) -> nn.Module:
 
 
 def read_statistics(folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and deviation per channel, of values in 0..1, that this folder's pictures were normalised with."""
+    """Mean and deviation of each channel, for values in 0..1, that the model's pictures were normalised with."""
     path = next((folder / name for name in (PREPROCESSOR, PROCESSOR) if (folder / name).is_file()), None)
     if path is None:
         return IMAGENET_MEAN, IMAGENET_STD
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        settings = stored.get("image_processor", stored)  # nested in the second of the two files
+        settings = stored.get("image_processor", stored)  # nested in one of the two files
         normalised = settings.get("do_normalize", True)
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); copy the model again") from error
@@ -290,7 +290,7 @@ def check_statistics(mean: Any, std: Any, where: str) -> None:
 
 @contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """No bar and no table of the weights left out, which is expected of every network with a head."""
+    """Suppress the library's progress bar and its table of unused weights, which every network with a head has."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -304,5 +304,5 @@ def quiet(transformers: Any) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line, without the pages that some libraries add."""
+    """An error's message on one line, without the pages that some libraries add."""
     return shorten(str(error), 200, placeholder=" ...") or type(error).__name__

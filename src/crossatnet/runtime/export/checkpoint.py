@@ -1,4 +1,4 @@
-"""Export: a checkpoint with its ONNX form, checked against torch before it is finished.
+"""Exports a checkpoint with its ONNX form, which is compared with torch before the export is complete.
 
 Letters: `B` batch, `S` side of the input.
 """
@@ -40,13 +40,13 @@ from crossatnet.system.files import write_whole
 from crossatnet.system.version import __version__
 
 TOLERANCE = 1e-4  # of embeddings, similarities and attention against torch
-NEAR_PLANE = 1e-3  # a bit may differ where the embedding lies so near its hyperplane
-CALIBRATING, HELD_OUT, FEWEST = 128, 64, 24  # pictures for the ranges, for their test, and in all at least
+NEAR_PLANE = 1e-3  # a bit may differ if the embedding is so near its hyperplane
+CALIBRATING, HELD_OUT, FEWEST = 128, 64, 24  # pictures to find the ranges, to test them, and the fewest in all
 MIN_COSINE = 0.98  # of embeddings in 8 bits, mean over the pictures held out
 
 
 class Pictures(NamedTuple):
-    """Training pictures, shaped: pixels (1, S, S, 3) each, the data set they are of, and their classes."""
+    """Training pictures as the network takes them: pixels (1, S, S, 3) each, their data set, and their classes."""
 
     pixels: list[NDArray[np.uint8]]
     data: str
@@ -56,8 +56,9 @@ class Pictures(NamedTuple):
 def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | None = None) -> OnnxForm:
     """Write a checkpoint with its ONNX form into a folder, which may be the checkpoint's own.
 
-    With `calibration`, of classes trained on, the 8-bit form too. onnx.json comes last, so a form that has it is whole.
-    Raises `UserError` for a folder that holds another checkpoint, for a network that cannot be expressed, and if the
+    With `calibration`, pictures of classes trained on, it writes the 8-bit form too. onnx.json is written last, so a
+    form that has it is complete.
+    Raises `UserError` for a folder that holds another checkpoint, for a network that ONNX cannot express, and if the
     graphs disagree with torch.
     """
     folder = locate(source)
@@ -104,7 +105,7 @@ def _check_output(folder: Path, output: Path) -> None:
 
 
 def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[OnnxPart, bytes]) -> None:
-    """Write the checkpoint's files and those of its form, in place of an earlier form."""
+    """Write the checkpoint's files and those of its form, and remove an earlier form."""
     output.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != output.resolve():
         for name in (WEIGHTS, CARD, HISTORY, RECORD, CONFIG):
@@ -121,7 +122,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[OnnxPart, 
 
 
 def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: OnnxPart, weights_sha256: str) -> dict[str, str]:
-    """What a file says of itself, as ONNX metadata: texts, or JSON."""
+    """The description in a file, as ONNX metadata: texts, or JSON."""
     config, provenance = network.config, checkpoint.provenance
     mean, std = network.backbone.statistics
     shaping = {
@@ -153,7 +154,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: OnnxPart, wei
 
 
 def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weights: bytes) -> dict[str, float]:
-    """The largest differences between graphs and network, on batches of 1 and 3. Raises `UserError` beyond bounds."""
+    """The largest differences between graphs and network for batches of 1 and 3. Raises `UserError` if too large."""
     errors: dict[str, float] = {}
     sessions = {part: open_session(graph.SerializeToString(), weights, part, 1) for part, graph in graphs.items()}
 
@@ -193,7 +194,10 @@ def _check_code(network: CrossATNet, rows: NDArray[np.float32], code: NDArray[np
 
 
 def agreement(graphs: dict[OnnxPart, onnx.ModelProto], weights: bytes, pictures: Pictures, used: int) -> Calibration:
-    """How well the 8-bit form agrees with the other on the pictures after the first `used`. Raises `UserError`."""
+    """How well the 8-bit form agrees with the other on the pictures after the first `used`.
+
+    Raises `UserError` if it does not agree well enough.
+    """
     made_up = probes(PROBES, pictures.pixels[0].shape[1])
     pixels = [*pictures.pixels[used:], *(made_up[row : row + 1] for row in range(PROBES))]
     rows = []
@@ -219,10 +223,10 @@ def agreement(graphs: dict[OnnxPart, onnx.ModelProto], weights: bytes, pictures:
 
 
 def training_photos(source: str | Path, data: Path | None, layout: str | None, quiet: bool = False) -> Pictures:
-    """Photos to calibrate on: only of classes that the checkpoint was trained on, each as often as the others.
+    """Photos to calibrate on: only of classes that the checkpoint was trained on, equally many of each.
 
-    `data` and `layout` are those of a data set; without, the quickstart's is drawn. Raises `UserError` if too few
-    of its photos are of such classes.
+    `data` and `layout` are those of a data set; without them the quickstart's data is drawn. Raises `UserError` if too
+    few of its photos are of such classes.
     """
     checkpoint = read_config(locate(source))
     trained = {*checkpoint.provenance.training_classes}

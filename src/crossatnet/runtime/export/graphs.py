@@ -83,12 +83,12 @@ class Interface(NamedTuple):
 
     module: nn.Module
     example: tuple[Tensor, ...]
-    inputs: dict[str, bool]  # and whether its first axis is the batch
+    inputs: dict[str, bool]  # name -> whether the first axis is the batch
     outputs: tuple[str, ...]
 
 
 def interface(network: CrossATNet, part: OnnxPart) -> Interface:
-    """The module of a part, with what describes it."""
+    """The module of a part, with its description."""
     if part == "guided":
         side = side_of(network.config, "photo")
         photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
@@ -114,13 +114,13 @@ def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:
                 described.module.eval(),
                 described.example,
                 dynamo=True,
-                optimize=False,  # sums of weights stay sums, so that weights stay as the checkpoint's file has them
+                optimize=False,  # keeps the weights equal to those in the checkpoint's file
                 opset_version=OPSET,
                 dynamic_shapes=axes,
                 input_names=[*described.inputs],
                 output_names=[*described.outputs],
             )
-    except Exception as error:  # whatever of a backbone the exporter does not know
+    except Exception as error:  # the exporter may not know some part of a backbone
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{network.name}: its {part} part cannot be written as ONNX ({reason})") from error
     if program is None:
@@ -129,10 +129,9 @@ def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the exporter's notes, with constants that are seen as such, and padding inside convolutions.
+    """The graph without the exporter's notes, with plain constants, and with padding inside convolutions.
 
-    ONNX Runtime joins a convolution with what follows only if the bounds of ReLU6 are constants, not casts to the type
-    of something computed.
+    ONNX Runtime merges a convolution with the ReLU6 after it only if the bounds are constants, not casts of constants.
     """
     graph, nodes = model.graph, []
     constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
@@ -153,7 +152,7 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_padding(convolution: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, Any]) -> onnx.NodeProto:
-    """The convolution with the zeros that were laid around its input as padding of its own."""
+    """The convolution, padding its input itself instead of by the node `pad` before it."""
     amounts = numpy_helper.to_array(constants[pad.input[1]].attribute[0].t).tolist()  # before, then after, of 4 axes
     assert not any(amounts[:2] + amounts[4:6])
     joined = onnx.NodeProto()
@@ -166,10 +165,10 @@ def with_padding(convolution: onnx.NodeProto, pad: onnx.NodeProto, constants: di
 
 
 def linked(model: onnx.ModelProto, weights: bytes) -> onnx.ModelProto:
-    """The graph with its weights taken from the checkpoint's file: float16 there, made float32 when it is loaded.
+    """The graph with its weights taken from the checkpoint's file: float16 there, float32 once the graph is loaded.
 
-    Tensors are found by their values, for an exporter and a backbone may name them as they like; what the file does
-    not have stays inside.
+    Tensors are found by their values, as exporters and backbones choose their names freely. A tensor that the file
+    lacks stays in the graph.
     """
     graph = model.graph
     places = {
@@ -202,7 +201,7 @@ def linked(model: onnx.ModelProto, weights: bytes) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter reports every step on standard output, and warns of what it lacks and does not need."""
+    """Silence the exporter, which reports every step and warns of missing parts that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

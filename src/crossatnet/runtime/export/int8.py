@@ -1,8 +1,8 @@
 """Static 8-bit quantisation of the photo graph: which tensors, with which ranges.
 
-Convolutions run in 8 bits, with weights rounded for each output channel on its own, and so do the sums of residual
-blocks. What costs accuracy stays in floating point: the first convolutions, whose input is near the picture itself, and
-all that follows the map - attention, centring, projection, codes. (EfficientNet-Lite0 has no squeeze-and-excitation.)
+Convolutions run in 8 bits, with weights rounded separately for each output channel; so do the sums of residual blocks.
+Parts that would lose accuracy stay in floating point: the first convolutions, whose input is almost the picture itself,
+and everything after the map (attention, centring, projection, codes). EfficientNet-Lite0 has no squeeze-and-excitation.
 
 The rounded weights are not stored: the graph rounds those of the checkpoint when it is loaded.
 """
@@ -19,14 +19,14 @@ from crossatnet.runtime.onnx_model import open_session
 from crossatnet.system.errors import UserError
 
 LEVELS = 255  # of an activation, `uint8`
-WEIGHT_LEVELS = 127  # either side of zero, `int8`
-LARGEST_BIAS = 2**30  # `int32`, with room for the sum it is added to
-# Lite0's stem and first block: on seen classes the error is 1.4 times as large without, no slower
+WEIGHT_LEVELS = 127  # on each side of zero, `int8`
+LARGEST_BIAS = 2**30  # `int32`, with room for the sum that it is added to
+# # Lite0's stem and first block; in 8 bits they would raise the error on seen classes 1.4 times, without gain in speed
 FLOAT_CONVOLUTIONS = 3
 
 
 class Range(NamedTuple):
-    """What values a tensor takes; zero is always among them."""
+    """The range of a tensor's values; it always includes zero."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ def quantised(
     """A copy of a photo graph in 8 bits, with ranges from pictures (1, S, S, 3) of the training set.
 
     `weights` are the bytes of the checkpoint's file. The first `float_convolutions` stay in
-    floating point. Raises `UserError` for a graph that has no others.
+    floating point. Raises `UserError` for a graph without other convolutions.
     """
     plan = Plan(model, float_convolutions)
     if not plan.convolutions:
@@ -56,7 +56,7 @@ def quantised(
 
 
 class Plan:
-    """Which convolutions are quantised, and which activations with them."""
+    """The convolutions to quantise, and their activations."""
 
     def __init__(self, model: onnx.ModelProto, float_convolutions: int) -> None:
         nodes = model.graph.node
@@ -64,7 +64,7 @@ class Plan:
         made_by = {name: node for node in nodes for name in node.output}
         quantised = {node.output[0] for node in self.convolutions}
         activations = dict.fromkeys(node.input[0] for node in self.convolutions)
-        for node in nodes:  # sums of residual blocks, and what is added
+        for node in nodes:  # sums of residual blocks, and their terms
             sums_maps = node.op_type == "Add" and all(name in made_by for name in node.input)
             if sums_maps and any(name in quantised for name in node.input):
                 activations |= dict.fromkeys([*node.input, node.output[0]])
@@ -78,7 +78,7 @@ def outputs_of(
     pixels: Sequence[NDArray[np.uint8]],
     summarised: bool = False,
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Tensors inside a graph, for each picture (1, S, S, 3); `summarised` keeps only the extremes of each."""
+    """The values of tensors in a graph for each picture (1, S, S, 3); `summarised` keeps only the extremes of each."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     del opened.graph.output[:]
@@ -92,7 +92,7 @@ def outputs_of(
 
 
 class Rewriter:
-    """Puts a rounding and its inverse around what is quantised, which ONNX Runtime turns into 8-bit operators."""
+    """Puts a rounding and its inverse around quantised tensors; ONNX Runtime turns them into 8-bit operators."""
 
     def __init__(self, plan: Plan, constants: dict[str, NDArray[np.float32]], ranges: dict[str, Range]) -> None:
         self._convolutions = {node.output[0]: node for node in plan.convolutions}
@@ -100,14 +100,14 @@ class Rewriter:
         self._initialisers: list[TensorProto] = []
 
     def rewritten(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """The graph in 8 bits; it keeps the names of what goes in and comes out."""
+        """The graph in 8 bits; it keeps the names of inputs and outputs."""
         nodes: list[onnx.NodeProto] = []
         outputs = {output.name for output in model.graph.output}
         for node in model.graph.node:
             changed = onnx.NodeProto()
             changed.CopyFrom(node)
             for place, name in enumerate(node.input):
-                if name in self._ranges and node.op_type != "Clip":  # a bound and a rounding after it become one
+                if name in self._ranges and node.op_type != "Clip":  # a bound and the rounding after it are merged
                     changed.input[place] = f"{name}.rounded"
             if node.output[0] in self._convolutions:
                 nodes += self._weights(changed)
@@ -128,7 +128,7 @@ class Rewriter:
         return self._constant(f"{name}.scale", scale), self._constant(f"{name}.zero", np.uint8(round(-low / scale)))
 
     def _weights(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """Round the weights and the bias of a convolution, whose inputs are renamed in place."""
+        """Round the weights and the bias of a convolution; its inputs are renamed in place."""
         _, weight, bias = node.input
         kernel, offset = self._constants[weight], self._constants[bias]
         low, high = self._ranges[node.input[0].removesuffix(".rounded")]

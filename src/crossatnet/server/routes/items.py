@@ -17,9 +17,9 @@ from crossatnet.server.state import state_of
 router = APIRouter(prefix="/api/v1/galleries", tags=["galleries and pictures"])
 
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "The picture."}}
-KEPT_SECONDS = 7 * 24 * 3600  # by browsers, of pictures whose address names their version
+KEPT_SECONDS = 7 * 24 * 3600  # by browsers, for pictures with their version in the address
 
-Version = Annotated[str, Query(max_length=64, description="As the item's addresses have it: lets browsers keep it.")]
+Version = Annotated[str, Query(max_length=64, description="As in the item's addresses: browsers may keep the picture.")]
 FileName = Annotated[str, Query(max_length=200, description="What to call the file; made safe.")]
 NewClass = Annotated[str | None, Query(min_length=1, max_length=100, description="The picture's class, if it has one.")]
 
@@ -67,7 +67,7 @@ async def get_thumbnail(request: Request, gallery: str, item_id: str, v: Version
     "/{gallery}/items/{item_id}/image", responses={**documented(404, 409, 422), **JPEG}, response_class=Response
 )
 async def get_image(request: Request, gallery: str, item_id: str, v: Version = "") -> Response:
-    """The picture as JPEG, decoded and encoded anew, its longest side at most 2048 pixels."""
+    """The picture as JPEG, decoded and encoded again, its longest side at most 2048 pixels."""
     state = state_of(request)
     served = state.galleries.named(gallery)
 
@@ -93,7 +93,7 @@ async def add_item(
 
 @router.delete("/{gallery}/items/{item_id}", status_code=204, responses=documented(403, 404), response_class=Response)
 async def delete_item(request: Request, gallery: str, item_id: str) -> Response:
-    """Forget a picture. Its file is deleted only if it was uploaded."""
+    """Remove a picture from the gallery. Its file is deleted only if it was uploaded."""
     state = state_of(request)
     served = state.galleries.named(gallery)
     if served.uploads is None:

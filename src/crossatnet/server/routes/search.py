@@ -1,4 +1,4 @@
-"""The routes that search: by strokes, by a picture of a drawing, by a photo, by a picture that is there already."""
+"""The routes that search: by strokes, by a picture of a drawing, by a photo, by a stored picture."""
 
 import re
 import time
@@ -20,14 +20,14 @@ from crossatnet.server.searching import Page, answer, drawing_of, search_drawing
 from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
 from crossatnet.server.state import State, state_of
 
-_JSON = re.compile(r"application/(.+\+)?json")  # as FastAPI has it, which takes any other body for text
+_JSON = re.compile(r"application/(.+\+)?json")  # like FastAPI, which treats any other body as text
 
 
 class SearchRoute(APIRoute):
-    """A route whose answer is computed at the searches' gate: where that is full, its body is not looked into."""
+    """A route whose answer is computed by the gate of searches: while the gate is full, the body is not parsed."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """As FastAPI's, which parses and checks the body before anything of ours is asked."""
+        """FastAPI's handler, but the gate is asked before the body is parsed and checked."""
         handle = super().get_route_handler()
 
         async def handle_if_room(request: Request) -> Response:
@@ -51,15 +51,15 @@ PICTURE_BODY: dict[str, Any] = {
     }
 }
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The explained picture."}}
-OF_PICTURE = (404, 408, 413, 415, 422)  # what may go wrong where a picture is sent
+OF_PICTURE = (404, 408, 413, 415, 422)  # errors of routes that take a picture
 
 HowMany = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits of a page.")]
-After = Annotated[int, Query(ge=0, le=DEEPEST_HIT, description="How many hits to pass over.")]
+After = Annotated[int, Query(ge=0, le=DEEPEST_HIT, description="How many hits to skip.")]
 RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and ranks the first 50 hits.")]
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
-async def asked(  # not run in a thread of its own, as a plain function would be
+async def asked(  # async, as a plain function would run in a thread of its own
     k: HowMany = 24,
     offset: After = 0,
     ranking: RankedBy = "float",
@@ -95,7 +95,7 @@ async def search_by_photo(request: Request, gallery: str, page: Asked) -> Search
 async def search_similar_pictures(
     request: Request, gallery: str, item_id: str, k: HowMany = 24, offset: After = 0
 ) -> SearchAnswer:
-    """More pictures like one that is there; it is left out itself."""
+    """More pictures like a stored one, without that picture."""
     page = Page(k, offset)
     return await _search(request, gallery, page, lambda served: search_similar(served, served.stored(item_id), page))
 
@@ -133,7 +133,7 @@ async def explain_sketch(request: Request, gallery: str, item_id: str) -> Respon
 
 
 async def picture_body(request: Request) -> bytes:
-    """The bytes of the picture file that is the request's body. Raises `ApiError` if it is something else."""
+    """The bytes of the picture file in the request's body. Raises `ApiError` for any other body."""
     if not _kind_of_body(request).startswith("image/"):
         raise ApiError(415, "the body must be a picture file, its Content-Type image/png, image/jpeg or the like")
     content = await request.body()
@@ -148,13 +148,13 @@ def _kind_of_body(request: Request) -> str:
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
-    state_of(request).galleries.named(gallery)  # a wrong name is told before the picture is read
+    state_of(request).galleries.named(gallery)  # a wrong name is reported before the picture is read
     content = await picture_body(request)
     return await _search(request, gallery, page, lambda served: search_upload(served, content, modality, page))
 
 
 async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult]) -> SearchAnswer:
-    """Run a search at the gate and answer it, its time counted from here."""
+    """Run a search by the gate and answer it; its time counts from here."""
     started = time.perf_counter()
     state: State = state_of(request)
     served = state.galleries.named(gallery)

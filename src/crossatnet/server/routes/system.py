@@ -21,7 +21,7 @@ PAGES = Path(str(resources.files("crossatnet.server") / "pages"))
 WRONG_TOKEN = {
     "described_by": "wrong whose",
     "marked": ' aria-invalid="true"',
-    "complaint": ' <p id="wrong" role="alert">That was not the token. Copy it again.</p>',
+    "error": ' <p id="wrong" role="alert">That was not the token. Copy it again.</p>',
 }
 
 _login_page = Template((PAGES / "login.html").read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ async def ready(request: Request) -> Ready:
 
 @router.get("/metrics", responses={**documented(), 200: {"content": {"text/plain": {}}}}, response_class=Response)
 async def metrics(request: Request) -> Response:
-    """What is counted, for Prometheus."""
+    """The counters, for Prometheus."""
     return Response(state_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -62,14 +62,14 @@ async def reference(request: Request) -> HTMLResponse:
 
 @router.get("/plain.css", include_in_schema=False)
 async def style() -> FileResponse:
-    """How the plain pages look."""
+    """The style of the plain pages."""
     return FileResponse(PAGES / "plain.css")
 
 
 @router.get("/login", include_in_schema=False)
 async def login_page() -> HTMLResponse:
-    """Where the token is given."""
-    return HTMLResponse(_login_page.substitute(described_by="whose", marked="", complaint=""))
+    """The page where the token is entered."""
+    return HTMLResponse(_login_page.substitute(described_by="whose", marked="", error=""))
 
 
 @router.post("/login", include_in_schema=False)
@@ -95,7 +95,7 @@ async def login(request: Request) -> Response:
 
 @router.post("/logout", include_in_schema=False)
 async def logout() -> Response:
-    """Forget the cookie."""
+    """Delete the cookie."""
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer

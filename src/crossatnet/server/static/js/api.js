@@ -1,4 +1,4 @@
-/** Calls of the HTTP API. Whatever goes wrong becomes an `ApiError` whose message can be shown as it is. */
+/** Calls of the HTTP API. Every failure becomes an `ApiError`, whose message can be shown as it is. */
 
 /**
  * @import { Point } from "/static/js/geometry.js"
@@ -7,7 +7,7 @@
  * @typedef {{id: string, score: number, class_name: string | null, file_name: string, width: number, height: number,
  *   thumbnail: string, image: string}} Hit
  *
- * What is searched for.
+ * A query.
  * @typedef {{kind: "strokes", strokes: Point[][]} | {kind: "sketch" | "photo", file: Blob}
  *   | {kind: "similar", hit: Hit}} Query
  *
@@ -29,7 +29,7 @@ export class ApiError extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same call may well succeed a little later. */
+  /** Whether the same call may succeed a little later. */
   get passing() {
     return [0, 429, 502, 503, 504].includes(this.status);
   }
@@ -98,7 +98,7 @@ function json(body) {
  * @returns {RequestInit}
  */
 function picture(file) {
-  const type = file.type.startsWith("image/") ? file.type : "image/png"; // the server looks at the bytes themselves
+  const type = file.type.startsWith("image/") ? file.type : "image/png"; // the server finds the format from the bytes
   return { method: "POST", headers: { "Content-Type": type }, body: file };
 }
 
@@ -128,6 +128,6 @@ async function reason(response) {
   try {
     return (await response.json()).error.message;
   } catch {
-    return `The server answered with status ${response.status}.`; // no JSON: something between us and the server
+    return `The server answered with status ${response.status}.`; // no JSON: from a proxy between us and the server
   }
 }

@@ -1,4 +1,4 @@
-/** Where the eraser hovers over the paper, or where the keyboard's pen is. */
+/** The place of the eraser over the paper, or of the keyboard's pen. */
 
 import { SIDE } from "/static/js/drawing.js";
 
@@ -12,7 +12,7 @@ export class Cursor {
   #place = null;
   #byKeyboard = false;
 
-  /** Whether the arrow keys move it. */
+  /** Whether the arrow keys move the cursor. */
   get byKeyboard() {
     return this.#byKeyboard;
   }
@@ -23,7 +23,7 @@ export class Cursor {
   }
 
   /**
-   * A pointer moves it.
+   * A pointer moves the cursor.
    * @param {Point} place
    */
   hover(place) {
@@ -31,7 +31,7 @@ export class Cursor {
     this.#byKeyboard = false;
   }
 
-  /** The keyboard takes it, in the middle of the paper if it was nowhere; where it is then. */
+  /** The keyboard takes the cursor, in the middle of the paper if it had no place; returns its place. */
   take() {
     this.#byKeyboard = true;
     this.#place ??= [SIDE / 2, SIDE / 2];
@@ -39,7 +39,7 @@ export class Cursor {
   }
 
   /**
-   * The keyboard moves it, but not off the paper; where it is then.
+   * The keyboard moves the cursor within the paper; returns its new place.
    * @param {Point} direction
    * @param {number} length in units
    */
@@ -50,7 +50,7 @@ export class Cursor {
   }
 
   /**
-   * Draw it as a ring around all that `reach` units cover; `pixel` is the size of one in units.
+   * Draw the cursor as a ring of radius `reach` units; `pixel` is the size of a pixel in units.
    * @param {CanvasRenderingContext2D} context
    * @param {number} reach
    * @param {number} pixel

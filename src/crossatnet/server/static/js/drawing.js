@@ -1,4 +1,4 @@
-/** The drawing itself: strokes, perhaps a picture below them, and every state one can go back to. */
+/** The drawing: its strokes, perhaps a picture below them, and its earlier states for undo and redo. */
 
 import { cut, distance, simplify } from "/static/js/geometry.js";
 
@@ -7,8 +7,8 @@ import { cut, distance, simplify } from "/static/js/geometry.js";
  *
  * @typedef {{points: Point[], width: number}} Stroke
  *
- * What `picture.js` read. `dark` tells light ink on dark paper; `url` and `image` are null where the browser cannot
- * show the file.
+ * A picture as read by `picture.js`. `dark` means light ink on dark paper; `url` and `image` are null if the browser
+ * cannot show the file.
  * @typedef {{file: Blob, url: string | null, image: ImageBitmap | null, name: string, kind: "sketch" | "photo",
  *   dark: boolean}} Picture
  *
@@ -16,11 +16,11 @@ import { cut, distance, simplify } from "/static/js/geometry.js";
  */
 
 export const SIDE = 1024; // the paper's width and height, in the units of all points
-const SEARCH_TOLERANCE = 0.5; // of the points sent to the server: less than its pen can show
+const SEARCH_TOLERANCE = 0.5; // of the points sent to the server: less than its pen is wide
 
 /**
- * States are never changed, only replaced, so going back is taking an older one. Emits "change" with detail {live}:
- * true while a gesture is still going on.
+ * States are never changed, only replaced, so `undo` only takes an older one. Emits "change" with detail {live}: true
+ * during a gesture.
  */
 export class Drawing extends EventTarget {
   /** @type {DrawingState} */
@@ -52,7 +52,7 @@ export class Drawing extends EventTarget {
     return this.#future.length > 0;
   }
 
-  /** Start a gesture: what `update` does until `commit` is one step back for `undo`. */
+  /** Start a gesture: all calls of `update` until `commit` are one step for `undo`. */
   begin() {
     this.commit();
     this.#before = this.#state;
@@ -74,7 +74,7 @@ export class Drawing extends EventTarget {
   }
 
   /**
-   * One step at once: strokes, picture or both are replaced.
+   * Replace strokes, picture or both as one step.
    * @param {Partial<DrawingState>} changes
    */
   replace(changes) {
@@ -115,7 +115,7 @@ export class Drawing extends EventTarget {
 }
 
 /**
- * Strokes after an eraser of that width went from point to point; what it did not touch stays the same objects.
+ * Strokes after an eraser of that width went from point to point; strokes that it did not touch stay the same objects.
  * @param {Stroke[]} strokes
  * @param {Point} from
  * @param {Point} to
@@ -133,7 +133,7 @@ export function erase(strokes, from, to, width) {
 }
 
 /**
- * Strokes as the server takes them: no more points than they need.
+ * Strokes for the server, without points that they do not need.
  * @param {Stroke[]} strokes
  * @returns {Point[][]}
  */
@@ -143,7 +143,7 @@ export function outline(strokes) {
 }
 
 /**
- * Length of all strokes together, for drawing them at an even speed.
+ * Length of all strokes together, to draw them at an even speed.
  * @param {Stroke[]} strokes
  */
 export function inkLength(strokes) {

@@ -1,4 +1,4 @@
-/** Drawings to try: shown as small pictures, and drawn stroke by stroke when one is chosen. */
+/** Example drawings: shown as small pictures; one that is chosen is drawn stroke by stroke. */
 
 import { inkLength } from "/static/js/drawing.js";
 import { svgPath } from "/static/js/ink.js";
@@ -10,8 +10,8 @@ import { svgPath } from "/static/js/ink.js";
  * @typedef {{name: string, strokes: Stroke[]}} Example
  */
 
-const SECONDS = 1.6; // that a drawing takes
-const WIDTH = 14; // of its pen, in units
+const SECONDS = 1.6; // to draw an example
+const WIDTH = 14; // of the pen, in units
 const SVG = "http://www.w3.org/2000/svg";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -45,7 +45,7 @@ export function exampleButton({ name, strokes }) {
   return button;
 }
 
-/** Draws an example as a hand would. */
+/** Draws an example like a hand, stroke by stroke. */
 export class Hand {
   #drawing;
   #frame = 0;
@@ -83,7 +83,7 @@ export class Hand {
     this.#frame = requestAnimationFrame(next);
   }
 
-  /** Lay down what is missing at once. */
+  /** Draw the rest of the example at once. */
   finish() {
     if (!this.#strokes) return;
     cancelAnimationFrame(this.#frame);

@@ -1,4 +1,4 @@
-/** Finds what the state asks for, and puts the answers into it. */
+/** Searches for the state's query and puts the answers into the state. */
 
 import { search } from "/static/js/api.js";
 import { Searcher } from "/static/js/searcher.js";
@@ -9,11 +9,11 @@ import { Searcher } from "/static/js/searcher.js";
  * @import { State } from "/static/js/state.js"
  * @import { Troubles } from "/static/js/troubles.js"
  *
- * A search to be made. Without a query it is for the drawing as it is when the search is sent.
+ * A search to make. Without a query it is for the drawing at the time when the search is sent.
  * @typedef {{gallery: Gallery, query: Query | null, offset: number, k: number, ranking: string}} Job
  */
 
-/** Emits "start" whenever a search is sent, and "end" when no answer to it is to come any more. */
+/** Emits "start" whenever a search is sent, and "end" when its answer has come or will not come. */
 export class Finder extends EventTarget {
   #state;
   #order;
@@ -37,14 +37,14 @@ export class Finder extends EventTarget {
     });
   }
 
-  /** Whether an answer is still to come. */
+  /** Whether an answer is awaited. */
   get busy() {
     return this.#searcher.busy;
   }
 
-  /** Search for what the state asks now; in the midst of a stroke (`live`) not too often. */
+  /** Search for the state's present query; during a stroke (`live`) not too often. */
   refresh({ live = false } = {}) {
-    if (!this.#order.gallery) return; // refreshed when the galleries are there
+    if (!this.#order.gallery) return; // the search is made once the galleries are there
     this.#troubles.forgive();
     if (this.#state.isEmpty) {
       this.#searcher.stop();
@@ -55,13 +55,13 @@ export class Finder extends EventTarget {
     else this.#searcher.now(this.#job());
   }
 
-  /** Search on below the hits shown. */
+  /** Search for more hits below those shown. */
   more() {
     const { query, next } = this.#state.shown;
     this.#searcher.now(this.#job({ query, offset: next }));
   }
 
-  /** The latest search once more. */
+  /** Repeat the latest search. */
   again() {
     this.#searcher.again();
   }

@@ -1,4 +1,4 @@
-/** Where the hits are: what they answer, how many there are, and what stands there without any. */
+/** The part of the page with the hits: their origin, their number, and what is shown if there are none. */
 
 import { readable } from "/static/js/results.js";
 
@@ -25,7 +25,7 @@ export class Found {
   }
 
   /**
-   * A search is under way for so many hits: grey tiles stand in for them if it is long and none are there.
+   * A search for so many hits has begun. If it takes long and no hits are shown, show grey tiles in their place.
    * @param {number} count
    */
   wait(count) {
@@ -41,7 +41,7 @@ export class Found {
   }
 
   /**
-   * A search is over; `busy` tells whether another is to come.
+   * A search is over; `busy` says whether another one follows.
    * @param {boolean} busy
    */
   arrive(busy) {
@@ -54,7 +54,7 @@ export class Found {
   }
 
   /**
-   * Show hits; the first of those that were added below others gets the focus.
+   * Show hits. If some were added below others, the first of them gets the focus.
    * @param {Shown} shown
    * @param {number} added
    */
@@ -69,14 +69,14 @@ export class Found {
     if (added) this.#results.focus(added);
   }
 
-  /** Take the hits away: others are on their way. */
+  /** Remove the hits, as others will follow. */
   clear() {
     this.#results.clear();
     this.#parts.more.hidden = true;
   }
 
   /**
-   * Say whose like are searched for, or with null that it is the drawing.
+   * Say that pictures like this hit are searched for, or with null that the drawing is.
    * @param {Hit | null} hit
    */
   origin(hit) {
@@ -86,7 +86,7 @@ export class Found {
 }
 
 /**
- * What was found as a sentence to be read out; empty if there are no hits.
+ * The result as a sentence for screen readers; empty if there are no hits.
  * @param {Shown} shown
  */
 export function summary(shown) {

@@ -8,7 +8,7 @@
  * [x, y] or [x, y, pressure]
  * @typedef {number[]} Point
  *
- * The part [t0, t1] of a segment, in shares of its length.
+ * A part [t0, t1] of a segment, in shares of its length.
  * @typedef {[number, number]} Interval
  */
 
@@ -68,10 +68,10 @@ export function distanceToSegment(point, start, end) {
 }
 
 /**
- * What is left of a stroke after an eraser went straight from `from` to `to`, wiping all within `reach`.
+ * The rest of a stroke after an eraser went straight from `from` to `to` and removed everything within `reach`.
  *
- * Returns the pieces, each a list of points; the stroke itself, alone, if it was not touched. New end points lie
- * exactly on the border of what was wiped.
+ * Returns the pieces, each a list of points; only the stroke itself if it was not touched. New end points lie exactly
+ * on the border of the erased area.
  * @param {Point[]} points
  * @param {Point} from
  * @param {Point} to
@@ -99,7 +99,7 @@ export function cut(points, from, to, reach) {
 
 /**
  * The part [t0, t1] of the segment from `a` to `b` that lies nearer than `reach` to the segment from `from` to `to`,
- * or null. One interval is enough: the points near a segment are a capsule, which is convex.
+ * or null. It is one interval, as the points near a segment form a convex shape.
  * @param {Point} a
  * @param {Point} b
  * @param {Point} from
@@ -131,7 +131,7 @@ function insideDisc(a, b, centre, radius) {
 }
 
 /**
- * As `insideDisc`, for the rectangle along `from` - `to` that reaches `reach` to both sides.
+ * As `insideDisc`, for the rectangle along `from` - `to` that extends `reach` to both sides.
  * @param {Point} a
  * @param {Point} b
  * @param {Point} from
@@ -151,7 +151,7 @@ function insideBand(a, b, from, to, reach) {
 }
 
 /**
- * The part of 0..1 in which a value that goes evenly from `a` to `b` lies between `low` and `high`, or null.
+ * A value goes evenly from `a` to `b`: the part of 0..1 in which it lies between `low` and `high`, or null.
  * @param {number} a
  * @param {number} b
  * @param {number} low

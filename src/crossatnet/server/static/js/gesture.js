@@ -1,4 +1,4 @@
-/** One stroke of the pen or the eraser while it goes on, whatever it is made with. */
+/** One stroke of the pen or the eraser while it is drawn, by any device. */
 
 import { erase } from "/static/js/drawing.js";
 import { Smoother } from "/static/js/smoother.js";
@@ -8,12 +8,12 @@ import { Smoother } from "/static/js/smoother.js";
  * @import { Point } from "/static/js/geometry.js"
  */
 
-/** Changes the drawing from its beginning to its `end`, which is one step for `undo`. */
+/** Changes the drawing until `end` is called; all its changes are one step for `undo`. */
 export class Gesture {
   #drawing;
   #width;
   #erasing;
-  #strokes; // before it
+  #strokes; // before the gesture
   #smoother;
   #last; // where the eraser is
 
@@ -26,7 +26,7 @@ export class Gesture {
   constructor(drawing, point, width, erasing) {
     this.#drawing = drawing;
     drawing.begin();
-    // A photo is not drawn upon: it makes room for the new drawing, and `undo` brings it back.
+    // Nobody draws on a photo: the new drawing replaces it, and `undo` brings it back.
     if (drawing.picture?.kind === "photo" && !erasing) drawing.update({ picture: null });
     this.#width = width;
     this.#erasing = erasing;
@@ -37,13 +37,13 @@ export class Gesture {
     else this.#show([point]);
   }
 
-  /** The latest pressure of the pen, if it tells any. */
+  /** The latest pressure of the pen, if it reports any. */
   get pressure() {
     return this.#smoother.points.at(-1)[2];
   }
 
   /**
-   * Go on through points that a pointer reports.
+   * Continue through points that a pointer reports.
    * @param {Point[]} points
    */
   move(points) {
@@ -55,7 +55,7 @@ export class Gesture {
   }
 
   /**
-   * Go on to a point exactly, without smoothing.
+   * Continue exactly to a point, without smoothing.
    * @param {Point} point
    */
   step(point) {
@@ -64,7 +64,7 @@ export class Gesture {
   }
 
   /**
-   * End where a pointer was lifted, or with null where the gesture is.
+   * End where a pointer was lifted, or with null at the gesture's last point.
    * @param {Point | null} point
    */
   end(point) {

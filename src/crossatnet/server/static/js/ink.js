@@ -9,7 +9,7 @@
 
 const THINNEST = 0.35; // of a stroke's width, under the lightest pressure
 /** @type {WeakMap<Stroke, Path2D>} */
-const paths = new WeakMap(); // strokes never change, so that their paths can be kept
+const paths = new WeakMap(); // strokes never change, so their paths can be kept
 
 /**
  * Draw strokes in the context's own units.

@@ -1,4 +1,4 @@
-/** Where pictures come in: chosen, pasted, or dropped anywhere on the page. */
+/** Takes in pictures that are chosen, pasted, or dropped anywhere on the page. */
 
 /** Emits "file" with detail {file}. */
 export class Intake extends EventTarget {

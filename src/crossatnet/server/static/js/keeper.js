@@ -1,4 +1,4 @@
-/** Keeps the drawing beyond the page: in the tab, over a reload and logging in, and in links. */
+/** Keeps the drawing in the tab, so that it survives a reload and the login, and in links. */
 
 import { LinkError, decode, encode } from "/static/js/link.js";
 import { recall, store } from "/static/js/storage.js";
@@ -17,7 +17,7 @@ export class Keeper {
     this.#drawing = drawing;
   }
 
-  /** Keep the drawing as it is now; a link to another one leaves the address bar. */
+  /** Keep the drawing as it is now, and remove a link to another drawing from the address bar. */
   keep() {
     const { strokes } = this.#drawing;
     if (location.hash && strokes !== this.#linked) {
@@ -27,7 +27,7 @@ export class Keeper {
   }
 
   /**
-   * The strokes of the link in the address bar, or else those kept in the tab; null if there are none. Raises
+   * The strokes of the link in the address bar, or else those kept in the tab; null if there are none. Throws a
    * `LinkError` if the link is damaged.
    * @returns {Stroke[] | null}
    */
@@ -44,7 +44,7 @@ export class Keeper {
 
   /**
    * Put a link to the drawing into the address bar and the clipboard.
-   * @returns {Promise<string>} what came of it, to be shown
+   * @returns {Promise<string>} a message that says whether it worked
    */
   async copy() {
     const { strokes, picture } = this.#drawing;
@@ -58,7 +58,7 @@ export class Keeper {
       await navigator.clipboard.writeText(link.href);
       return "Link copied.";
     } catch {
-      return "The link is in the address bar: copy it from there."; // not allowed, or not over https
+      return "The link is in the address bar: copy it from there."; // no access to the clipboard
     }
   }
 }

@@ -15,12 +15,12 @@ import { simplify } from "/static/js/geometry.js";
  */
 
 const VERSION = 1;
-const TOLERANCES = [1, 2, 4, 8]; // in units: the first that makes the link short enough
+const TOLERANCES = [1, 2, 4, 8]; // in units; the first that makes the link short enough is used
 const SHORT = 4000; // letters; mail and chat programs cut links much longer than this
 const MOST_LETTERS = 200_000;
 const MOST_WIDTH = 255;
 
-/** A link that holds no drawing; its message can be shown. */
+/** A link without a drawing; the message can be shown. */
 export class LinkError extends Error {}
 
 /** @param {Stroke[]} strokes */
@@ -34,7 +34,7 @@ export function encode(strokes) {
 }
 
 /**
- * The strokes of a link's text. Raises `LinkError` unless it is whole.
+ * The strokes of a link's text. Throws a `LinkError` unless the text is complete.
  * @param {string} text
  * @returns {Stroke[]}
  */
@@ -83,7 +83,7 @@ function toText(strokes, tolerance) {
 }
 
 /**
- * Points rounded to the grid, those that fall on the one before them left out.
+ * Points rounded to the grid, without points that equal the one before them.
  * @param {Point[]} points
  */
 function onGrid(points) {

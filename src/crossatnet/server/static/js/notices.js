@@ -1,7 +1,7 @@
-/** What the page tells: passing messages, troubles that stay until they are over, and sentences for screen readers. */
+/** The page's messages: short ones, errors that stay until they are solved, and sentences for screen readers. */
 
 const TOAST = 4000; // milliseconds
-const SETTLED = 600; // milliseconds without news before a screen reader is told
+const SETTLED = 600; // milliseconds without news before a screen reader reads it
 
 export class Notices {
   #parts;
@@ -30,7 +30,7 @@ export class Notices {
   }
 
   /**
-   * Read out, once nothing newer comes: pictures change many times during a stroke.
+   * Read out by a screen reader once no newer message comes, as pictures change many times during a stroke.
    * @param {string} message
    */
   say(message) {
@@ -39,7 +39,7 @@ export class Notices {
   }
 
   /**
-   * A trouble, with a button to try again; with `seconds` it is tried again by itself when they are over.
+   * An error, with a button to try again; after `seconds`, if given, it is tried again by itself.
    * @param {string} message
    * @param {(() => void) | null} retry
    * @param {number | null} seconds

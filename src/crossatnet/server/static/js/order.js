@@ -1,15 +1,15 @@
-/** What is to be found where: the gallery, the ranking, and how many pictures at a time. */
+/** The choices of a search: the gallery, the ranking, and how many pictures at a time. */
 
 import { recall, store } from "/static/js/storage.js";
 
 /**
- * A gallery's facts as the server tells them.
+ * A gallery's facts from the server.
  * @typedef {{name: string, title: string, guided: boolean, credits: string | null}} Gallery
  */
 
 const STORED = "gallery";
 
-/** Emits "change" with detail {gallery}: whether another gallery was chosen. `parts` are the nodes of the choices. */
+/** Emits "change" with detail {gallery}: whether the gallery changed. `parts` are the nodes of the choices. */
 export class Order extends EventTarget {
   #parts;
   /** @type {Gallery[]} */
@@ -33,7 +33,7 @@ export class Order extends EventTarget {
     });
     addEventListener("pointerdown", (event) => menu.contains(event.target) || (menu.open = false));
     addEventListener("focusin", ({ target }) => {
-      // Not where the menu lies within: that gets the focus when a text in the menu is clicked.
+      // Not for an element around the menu: it gets the focus when a text in the menu is clicked.
       if (!menu.contains(target) && !target.contains(menu)) menu.open = false;
     });
     menu.addEventListener("keydown", (event) => {
@@ -43,7 +43,7 @@ export class Order extends EventTarget {
     });
   }
 
-  /** The gallery that is searched, or undefined while none is there. */
+  /** The gallery that is searched, or undefined before the galleries are known. */
   get gallery() {
     return this.#galleries.find(({ name }) => name === this.#parts.gallery.value);
   }
@@ -57,7 +57,7 @@ export class Order extends EventTarget {
   }
 
   /**
-   * Offer these galleries; the one chosen last time, or else the first, is taken.
+   * Offer these galleries, and choose the one of last time, or else the first.
    * @param {Gallery[]} galleries
    */
   offer(galleries) {

@@ -1,4 +1,4 @@
-/** The page: which parts it has, and what each tells the others. What it knows is in `state.js`. */
+/** The page: its parts, and the events that connect them. `state.js` holds the state. */
 
 import * as api from "/static/js/api.js";
 import { Hand, exampleButton, loadExamples } from "/static/js/examples.js";
@@ -59,7 +59,7 @@ const order = new Order({
 const finder = new Finder(state, order, troubles);
 
 /**
- * Undo, redo and clear: nothing is changed under a hand that is drawing.
+ * Undo, redo and clear do nothing while somebody is drawing.
  * @param {() => void} action
  */
 function change(action) {
@@ -105,7 +105,7 @@ async function showExamples() {
   for (const example of await loadExamples()) {
     const button = exampleButton(example);
     button.addEventListener("click", () => {
-      scrollTo({ top: 0 }); // on a phone the paper may be out of sight
+      scrollTo({ top: 0 }); // on a phone the paper may be scrolled out of view
       change(() => hand.draw(example.strokes));
     });
     $("examples").append(button);

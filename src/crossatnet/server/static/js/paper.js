@@ -1,4 +1,4 @@
-/** The canvas one draws on, with mouse, finger, pen or the arrow keys. */
+/** The canvas to draw on, with mouse, finger, pen or the arrow keys. */
 
 import { Cursor } from "/static/js/cursor.js";
 import { SIDE } from "/static/js/drawing.js";
@@ -12,8 +12,8 @@ import { drawStrokes } from "/static/js/ink.js";
  * @typedef {"pen" | "eraser"} Tool
  */
 
-const ERASER = 3; // its width, in widths of the brush
-const STEP = 16; // units that an arrow key goes; four times as many with Shift
+const ERASER = 3; // the eraser's width, in widths of the brush
+const STEP = 16; // units that an arrow key moves; four times as many with Shift
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ERASER_BUTTON = 32; // in `buttons`: the other end of a pen
 
@@ -59,7 +59,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Whether somebody is drawing at this moment. */
+  /** Whether somebody is drawing now. */
   get busy() {
     return this.#gesture !== null;
   }
@@ -126,7 +126,7 @@ export class Paper extends EventTarget {
     if (event.pointerType === "touch") this.#hover(null);
   }
 
-  /** Where an event is on the paper; with the pressure where it comes from a pen. A lifted pen presses no more. */
+  /** The place of an event on the paper, for a pen with its pressure; a lifted pen has none. */
   #point(event, pressure = event.pressure) {
     const box = this.#canvas.getBoundingClientRect();
     const place = [event.clientX - box.left, event.clientY - box.top].map((value) => (value * SIDE) / box.width);

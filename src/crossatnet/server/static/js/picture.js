@@ -1,4 +1,4 @@
-/** Pictures that are dropped, pasted or chosen: read, guessed to be a drawing or a photo, and put below the ink. */
+/** Reads pictures that are dropped, pasted or chosen, and guesses which are drawings and which are photos. */
 
 import { SIDE } from "/static/js/drawing.js";
 import { drawStrokes } from "/static/js/ink.js";
@@ -6,14 +6,14 @@ import { drawStrokes } from "/static/js/ink.js";
 /** @import { Picture, Stroke } from "/static/js/drawing.js" */
 
 const LARGE = 2_000_000; // bytes above which a picture is made smaller before it is sent
-const ENOUGH = 1024; // pixels of the longer side then: more than any network here takes
-const SAMPLE = 48; // pixels of the side that guessing looks at
+const ENOUGH = 1024; // pixels of the longer side of a smaller picture: more than any network here needs
+const SAMPLE = 48; // pixels of the side of the small copy that the guess looks at
 const SENT = 512; // pixels of the side of a drawing sent as a picture
-const COLOURFUL = 0.15; // mean colour of what is not paper, from which a picture is taken for a photo
-const PAPER_SHARE = 0.4; // of a drawing's pixels that lie near its commonest brightness
+const COLOURFUL = 0.15; // a picture is a photo if all that is not paper has more colour on average
+const PAPER_SHARE = 0.4; // a drawing has more pixels than this near its most frequent brightness
 
 /**
- * Read a file. Its kind is a guess that the user may change; one that the browser cannot show may still be read by the
+ * Read a file. The user may change the guess of its kind. A file that the browser cannot show may still be read by the
  * server.
  * @param {File} file
  * @returns {Promise<Picture>}
@@ -27,7 +27,7 @@ export async function readPicture(file) {
 }
 
 /**
- * What to send for a drawing on top of a picture: both together, as a PNG.
+ * A drawing on top of a picture, both as one PNG, to send.
  * @param {Picture} picture
  * @param {Stroke[]} strokes
  */
@@ -58,7 +58,7 @@ async function shrunk(image) {
 }
 
 /**
- * Much of a drawing is bare paper of one brightness, and the rest has hardly any colour.
+ * Guess the kind: much of a drawing is paper of one brightness, and the rest has hardly any colour.
  * @param {ImageBitmap} image
  */
 function guess(image) {
@@ -81,7 +81,7 @@ function guess(image) {
 }
 
 /**
- * A canvas and its context, filled with a colour: transparent pictures lie on white.
+ * A canvas and its context, filled with a colour, as transparent pictures need a background.
  * @param {number} width
  * @param {number} height
  * @returns {[OffscreenCanvas, OffscreenCanvasRenderingContext2D]}

@@ -1,10 +1,10 @@
-/** The list of hits. Hits keep their nodes and glide to their new places, so that one sees which pictures rise. */
+/** The list of hits. Hits keep their nodes and glide to their new places, to show which pictures rise. */
 
 /** @import { Hit } from "/static/js/api.js" */
 
 const GLIDE = { duration: 340, easing: "cubic-bezier(.2, .7, .2, 1)" };
 const APPEAR = { duration: 220, easing: "ease-out" };
-const KEPT = 300; // nodes of hits no longer shown, kept with their decoded pictures for when they come back
+const KEPT = 300; // nodes of hits that are no longer shown; they keep their decoded pictures in case the hits come back
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Emits "open" with detail {index} when a hit is chosen. */
@@ -42,7 +42,7 @@ export class Results extends EventTarget {
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
     this.#hits = hits;
     this.#arrange();
-    if (focused?.isConnected) focused.focus({ preventScroll: true }); // moving a node takes the focus away
+    if (focused?.isConnected) focused.focus({ preventScroll: true }); // a node that is moved loses the focus
     this.#animate(places);
   }
 
@@ -90,7 +90,7 @@ export class Results extends EventTarget {
    */
   #node(hit, index) {
     const node = this.#nodes.get(hit.id) ?? this.#made(hit);
-    this.#nodes.delete(hit.id); // and set anew: the map's order is that of use
+    this.#nodes.delete(hit.id); // and set it again: the map is in the order of the last use
     this.#nodes.set(hit.id, node);
     if (this.#nodes.size > KEPT + this.#hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
     const name = hit.class_name ?? hit.file_name;
@@ -112,7 +112,7 @@ export class Results extends EventTarget {
     return node;
   }
 
-  /** Where every hit is now, on its way or not. */
+  /** The present place of every hit, also while it glides. */
   #places() {
     if (calm.matches) return new Map();
     return new Map([...this.#list.children].map((node) => [node, node.getBoundingClientRect()]));
@@ -122,7 +122,7 @@ export class Results extends EventTarget {
     if (calm.matches) return;
     const nodes = [...this.#list.children];
     for (const node of nodes) for (const animation of node.getAnimations()) animation.cancel();
-    const boxes = nodes.map((node) => node.getBoundingClientRect()); // all read before any is written
+    const boxes = nodes.map((node) => node.getBoundingClientRect()); // read all places before any node is changed
     nodes.forEach((node, index) => {
       const [before, after] = [places.get(node), boxes[index]];
       if (!before) node.animate([{ opacity: 0, transform: "scale(.94)" }, {}], APPEAR);
@@ -140,7 +140,7 @@ export class Results extends EventTarget {
     if (button) this.dispatchEvent(new CustomEvent("open", { detail: { index: this.#buttons().indexOf(button) } }));
   }
 
-  /** One hit is in the order of Tab, the arrow keys lead to the others. */
+  /** The Tab key reaches one hit; the arrow keys lead to the others. */
   #makeTabStop(chosen) {
     if (!chosen) return;
     for (const button of this.#buttons()) button.tabIndex = button === chosen ? 0 : -1;

@@ -1,4 +1,4 @@
-/** Keeps one search going while its question changes, and never shows an answer to an older one. */
+/** Keeps one search running while its query changes, and never shows the answer to an older query. */
 
 /**
  * @import { Answer, Query } from "/static/js/api.js"
@@ -15,16 +15,16 @@ export class Searcher {
   #send;
   #listener;
   /** @type {Job | null} */
-  #job = null; // the latest asked
-  #waiting = false; // the latest was not sent yet
+  #job = null; // the latest
+  #waiting = false; // whether the latest job is not sent yet
   #timer = 0;
   /** @type {AbortController | null} */
   #running = null; // the AbortController of the request in flight
   #started = -Infinity;
 
   /**
-   * `send(job, signal)` asks the server. The listener's `answered(job, answer)` and `failed(job, error)` are told of
-   * the latest job only, `started(job)` whenever one is sent.
+   * `send(job, signal)` asks the server. The listener's `answered(job, answer)` and `failed(job, error)` are called for
+   * the latest job only, `started(job)` for every job that is sent.
    * @param {(job: Job, signal: AbortSignal) => Promise<Answered>} send
    * @param {Listener} listener
    */
@@ -33,31 +33,31 @@ export class Searcher {
     this.#listener = listener;
   }
 
-  /** Whether an answer is still to come. */
+  /** Whether an answer is awaited. */
   get busy() {
     return this.#running !== null || this.#waiting;
   }
 
-  /** Search as soon as nothing is in flight, and not too often: for the midst of a stroke. */
+  /** Search once no request is running, and not too often: for use during a stroke. */
   soon(/** @type {Job} */ job) {
     this.#job = job;
     this.#waiting = true;
     this.#schedule();
   }
 
-  /** Search at once; what is in flight is given up. */
+  /** Search at once, and cancel a running request. */
   now(/** @type {Job} */ job) {
     this.stop();
     this.#job = job;
     this.#run();
   }
 
-  /** The latest question once more. */
+  /** Repeat the latest search. */
   again() {
     if (this.#job) this.now(this.#job);
   }
 
-  /** Give up what is in flight or waiting. */
+  /** Cancel the running request and a waiting job. */
   stop() {
     clearTimeout(this.#timer);
     this.#timer = 0;
@@ -83,17 +83,17 @@ export class Searcher {
     this.#waiting = false;
     this.#started = performance.now();
     this.#listener.started(job);
-    let told;
+    let report;
     try {
       const answer = await this.#send(job, controller.signal);
-      told = () => this.#listener.answered(job, answer);
+      report = () => this.#listener.answered(job, answer);
     } catch (error) {
       if (error.name === "AbortError") return;
-      told = () => this.#listener.failed(job, error);
+      report = () => this.#listener.failed(job, error);
     }
-    if (this.#running !== controller) return; // something else was asked meanwhile
+    if (this.#running !== controller) return; // a newer request was sent meanwhile
     this.#running = null;
-    told();
+    report();
     if (this.#waiting) this.#schedule();
   }
 }

@@ -1,4 +1,4 @@
-/** Keyboard shortcuts of the whole page. Single letters can be switched off, for those whose tools type letters. */
+/** Keyboard shortcuts of the whole page. Single letters can be switched off, for people whose tools type letters. */
 
 import { recall, store } from "/static/js/storage.js";
 

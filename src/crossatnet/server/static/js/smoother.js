@@ -1,19 +1,19 @@
-/** Smooths what a hand draws. */
+/** Smooths strokes that are drawn by hand. */
 
 import { between, distance } from "/static/js/geometry.js";
 
 /** @import { Point } from "/static/js/geometry.js" */
 
-const JITTER = 20; // a hand's tremble is shorter than this; longer moves are taken as they come
-const CALM = 0.45; // share of a tiny move that is followed, the rest is smoothed away
-const STEP = 6; // length of the pieces that a curve is laid down in
+const JITTER = 20; // trembling moves are shorter than this; longer moves are not smoothed
+const CALM = 0.45; // share of a tiny move that is followed
+const STEP = 6; // length of the pieces of a curve
 
-/** Follows a pointer and lays down a smooth curve through what it reports. */
+/** Follows a pointer and makes a smooth curve through the points that it reports. */
 export class Smoother {
   /** @type {Point[]} */
   #curve;
   #corner; // the latest point of the pointer's calmed path: the control point of the next piece of curve
-  #joint; // where the curve has got to: halfway between the last two corners
+  #joint; // the end of the curve so far: halfway between the last two corners
 
   /** @param {Point} start */
   constructor(start) {
@@ -21,7 +21,7 @@ export class Smoother {
     this.#corner = this.#joint = start;
   }
 
-  /** The curve so far, up to where the pointer is. */
+  /** The curve so far, up to the pointer. */
   get points() {
     const last = this.#curve.at(-1);
     return distance(last, this.#corner) > 0 ? [...this.#curve, this.#corner] : [...this.#curve];
@@ -44,7 +44,7 @@ export class Smoother {
   }
 
   /**
-   * The whole stroke once the pointer is lifted at `point`: smoothing must not leave it short of there.
+   * The whole stroke, once the pointer is lifted at `point`; smoothing must not make it end before that point.
    * @param {Point} point
    */
   finish(point) {

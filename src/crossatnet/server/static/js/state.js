@@ -1,4 +1,4 @@
-/** What the page knows: what is drawn, what is searched for, and what is shown. */
+/** The state of the page: the drawing, the query, and the hits shown. */
 
 import { Drawing, outline } from "/static/js/drawing.js";
 import { composed } from "/static/js/picture.js";
@@ -6,8 +6,8 @@ import { composed } from "/static/js/picture.js";
 /**
  * @import { Answer, Hit, Query } from "/static/js/api.js"
  *
- * The hits shown, best first, and what they answer. `pictures` counts those of the gallery; `next` is where more hits
- * start, or null.
+ * The hits shown, best first, and the query that they answer. `pictures` is the number of pictures in the gallery;
+ * `next` is the offset of more hits, or null.
  * @typedef {{query: Query | null, hits: Hit[], pictures: number, next: number | null, milliseconds: number}} Shown
  */
 
@@ -15,12 +15,12 @@ import { composed } from "/static/js/picture.js";
 const NOTHING = { query: null, hits: [], pictures: 0, next: null, milliseconds: 0 };
 
 /**
- * Emits "drawing" with detail {live} when the drawing has changed, by a gesture that still goes on if it is live;
- * "question" with detail {live} when what is searched for has changed; and "shown" with detail {added} when the hits
- * have: from which place on they are new, or 0.
+ * Emits "drawing" with detail {live} when the drawing has changed; it is live during a gesture. Emits "question" with
+ * detail {live} when the query has changed, and "shown" with detail {added} when the hits have: the place of the first
+ * hit that was added below others, or 0.
  */
 export class State extends EventTarget {
-  /** What is drawn. */
+  /** The drawing. */
   drawing = new Drawing();
   /** @type {Hit | null} */
   #similar = null;
@@ -35,7 +35,7 @@ export class State extends EventTarget {
     });
   }
 
-  /** The hit whose like are searched for, instead of those of the drawing, or null. */
+  /** The hit that is searched for instead of the drawing, or null. */
   get similar() {
     return this.#similar;
   }
@@ -44,13 +44,13 @@ export class State extends EventTarget {
     return this.#shown;
   }
 
-  /** Whether there is nothing to search by. */
+  /** Whether there is no query. */
   get isEmpty() {
     return this.drawing.isEmpty && !this.#similar;
   }
 
   /**
-   * What is searched for now.
+   * The present query.
    * @returns {Promise<Query | null>}
    */
   async question() {
@@ -63,7 +63,7 @@ export class State extends EventTarget {
   }
 
   /**
-   * Search for what is like a hit, or with null for the drawing again.
+   * Search for pictures like a hit, or with null for the drawing again.
    * @param {Hit | null} hit
    */
   seek(hit) {
@@ -71,7 +71,7 @@ export class State extends EventTarget {
     this.#changed("question", { live: false });
   }
 
-  /** Another gallery is searched: the hits, and the one whose like are searched for, were of the gallery before. */
+  /** Another gallery is searched: forget the hits and the hit that is searched for, which belong to the old one. */
   leaveGallery() {
     this.#similar = null;
     this.#shown = NOTHING;
@@ -79,7 +79,7 @@ export class State extends EventTarget {
   }
 
   /**
-   * Show the hits of an answer; with an offset below those that are there, each only once.
+   * Show the hits of an answer, with an offset below those shown; each hit only once.
    * @param {Query} query
    * @param {Answer} answer
    * @param {number} offset

@@ -1,6 +1,6 @@
 /*
- * Light or dark: what the system says, or what was chosen here. A classic script in the head, so that the page is
- * never painted in the wrong colours first.
+ * Light or dark colours: those of the system, or those chosen here. A classic script in the head, so that the page
+ * never shows the wrong colours first.
  */
 (() => {
   const root = document.documentElement;

@@ -1,4 +1,4 @@
-/** The tools beside the paper: pen, eraser and their width, and the ways back. */
+/** The tools beside the paper: pen, eraser and their width; undo, redo and clear. */
 
 /**
  * @import { Drawing } from "/static/js/drawing.js"
@@ -38,7 +38,7 @@ export class Tools {
   }
 
   /**
-   * Offer the ways back that there are.
+   * Enable undo, redo and clear where they have an effect.
    * @param {Drawing} drawing
    */
   offer(drawing) {

@@ -1,4 +1,4 @@
-/** What to do when the server does not answer as it should: log in, say what is wrong, or wait and try again. */
+/** Handles errors of the server: log in, show what is wrong, or wait and try again. */
 
 import { ApiError } from "/static/js/api.js";
 
@@ -16,7 +16,7 @@ export class Troubles {
   }
 
   /**
-   * Say what went wrong, and with `retry` try it again when it is time. What is no error of the API is thrown on.
+   * Show an error of the API, and with `retry` try again after some time. Other errors are thrown again.
    * @param {Error} error
    * @param {(() => void) | null} retry
    */
@@ -31,7 +31,7 @@ export class Troubles {
     this.#failures = 0;
   }
 
-  /** All is well again. */
+  /** The server answers again: remove the message. */
   over() {
     this.forgive();
     this.#notices.untroubled();

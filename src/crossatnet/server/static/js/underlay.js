@@ -1,8 +1,8 @@
-/** What lies on the paper besides the ink: a picture with its bar, or a hint while nothing is there. */
+/** What is on the paper besides the ink: a picture with its bar, or a hint while the paper is empty. */
 
 /** @import { Drawing, Picture } from "/static/js/drawing.js" */
 
-/** Emits "kind" with detail {kind} when the user says what the picture is, and "remove" when it is to go. */
+/** Emits "kind" with detail {kind} when the user changes the picture's kind, and "remove" to remove it. */
 export class Underlay extends EventTarget {
   #parts;
 

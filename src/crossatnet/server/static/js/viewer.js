@@ -1,4 +1,4 @@
-/** One hit large, with what the drawing sees in it, its neighbours in the list, and "more like this". */
+/** Shows one hit large, with the drawing's attention, its neighbours in the list, and "more like this". */
 
 import { explanation } from "/static/js/api.js";
 import { readable } from "/static/js/results.js";
@@ -14,7 +14,7 @@ export class Viewer extends EventTarget {
   #hits = [];
   #index = 0;
   /** @type {{gallery: string, query: Query} | null} */
-  #drawing = null; // whose attention can be shown
+  #drawing = null; // the drawing whose attention can be shown
   /** @type {AbortController | null} */
   #loading = null; // the AbortController of the explanation being fetched
   #overlay = ""; // the blob URL shown
@@ -43,7 +43,7 @@ export class Viewer extends EventTarget {
   }
 
   /**
-   * Open at one hit of a list. The toggle shows the attention of `drawing`, if there is one.
+   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given.
    * @param {Hit[]} hits
    * @param {number} index
    * @param {{gallery: string, query: Query} | null} drawing
@@ -84,14 +84,14 @@ export class Viewer extends EventTarget {
     if (this.#attending) this.#explain();
   }
 
-  /** The thumbnail is there at once; the large picture takes its place. */
+  /** Show the thumbnail at once; the large picture replaces it. */
   async #load(/** @type {Hit} */ hit) {
     this.#parts.image.src = hit.thumbnail;
     const large = new Image();
     large.src = hit.image;
     const problem = await large.decode().catch(() => "This picture cannot be shown: its file may have been moved.");
-    if (hit !== this.#hits[this.#index]) return; // another is looked at meanwhile
-    if (problem) this.#complain(problem);
+    if (hit !== this.#hits[this.#index]) return; // another hit is shown meanwhile
+    if (problem) this.#showError(problem);
     else this.#parts.image.src = hit.image;
   }
 
@@ -114,7 +114,7 @@ export class Viewer extends EventTarget {
       await this.#parts.overlay.decode();
       if (!loading.signal.aborted) this.#parts.overlay.classList.add("shown");
     } catch (error) {
-      if (!loading.signal.aborted) this.#complain(error.message);
+      if (!loading.signal.aborted) this.#showError(error.message);
     }
     if (this.#loading === loading) this.#parts.attention.ariaBusy = "false";
   }
@@ -128,7 +128,7 @@ export class Viewer extends EventTarget {
     URL.revokeObjectURL(this.#overlay);
   }
 
-  #complain(message) {
+  #showError(message) {
     this.#parts.problem.textContent = message;
     this.#parts.problem.hidden = false;
   }
