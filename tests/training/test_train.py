@@ -546,6 +546,8 @@ def write_official(root: Path, layout: str, seen: Sequence[str], unseen: Sequenc
             path.parent.mkdir(parents=True, exist_ok=True)
             if name in unseen:
                 path.write_text(f"no picture: {path}")
+            elif path == paths[0]:  # noise shows no drawing
+                draw(SEEN[number % len(SEEN)], "sketch", random).save(path)
             else:
                 Image.fromarray(random.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(path)
 
