@@ -28,17 +28,18 @@ def rendered(name: str, record: dict[str, Any]) -> str:
         part = record[section.part] if section.part else record
         known = {**part, **section.facts(part)}
         texts += ["\n".join(lines(table, known)) for table in section.tables]
-        texts += [section.note.format_map(known), f"`{part['command']}`"]
+        texts += [section.note.format_map(known), section.measured.format_map(known)]
     return "\n\n".join(texts)
 
 
 def lines(table: Table, record: dict[str, Any]) -> Iterator[str]:
     """A Markdown table."""
-    columns = {heading: cell for heading, cell in table.columns.items() if heading not in table.hidden(record)}
-    yield line(heading.format_map(record) for heading in columns)
+    columns = [(heading, cell) for heading, cell in table.columns.items() if heading not in table.hidden(record)]
+    columns += table.further(record)
+    yield line(heading.format_map(record) for heading, _ in columns)
     yield "|" + "---|" * len(columns)
     for row in table.rows(record):
-        yield line(cell.format_map(row) for cell in columns.values())
+        yield line(cell.format_map(row) for _, cell in columns)
 
 
 def line(cells: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
     python benchmarks/zero_shot.py sketchy --data DATA/sketchy-mini --split sketchy-sake25 --ablations 3
 
-The number of epochs is chosen once, for the whole model and seed 0, on held-out SEEN classes. Then every variant is
+The number of epochs is chosen once, for the whole model and seed 0, on held-out SEEN classes, unless the config holds
+none out. Further data sets stand in the config file: name a copy of a packaged one. Then every variant is
 trained on all seen classes with every seed, and tested on the unseen ones. Runs are kept in the cache directory: the
 same command goes on where it was, and `--part 1/2` and `--part 2/2` share the runs between two processes.
 
@@ -59,7 +60,7 @@ class Runs:
         self.name, self.overrides = name, overrides
         self.whole = self.config({})
         key = hashlib.sha256(self.whole.model_dump_json().encode()).hexdigest()[:16]
-        self.folder = cache_directory() / "benchmarks" / f"{name}-{key}"
+        self.folder = cache_directory() / "benchmarks" / f"{Path(name).stem}-{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.catalog, self.split, self.seen = seen_catalog(self.whole.data, quiet=True)
         self.features: dict[int, Any] = {}
@@ -72,6 +73,8 @@ class Runs:
 
         def choose() -> dict[str, Any]:
             _, held_out = self.split.hold_out(self.whole.data.validation_classes, 0)
+            if not held_out:
+                return {"epochs": self.whole.train.epochs, "curve": [], "held_out": ()}
             chosen_on = tuple(name for name in self.seen if name not in held_out)
             curve = [record["validation_map"] for record in self.fit(self.whole, chosen_on, held_out, None)[1]]
             return {"epochs": 1 + curve.index(max(curve)), "curve": curve, "held_out": held_out}
@@ -176,7 +179,7 @@ def collated(runs: Runs, seeds: dict[str, int], command: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config")
+    parser.add_argument("config", help="a packaged one, or a file")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split")
     parser.add_argument("--seeds", type=int, default=3)
@@ -203,7 +206,7 @@ def main() -> None:
     folder = str(arguments.data.parent) if arguments.data else ""  # where the data lies is nobody else's concern
     words = [word.replace(folder, "DATA") if folder else word for word in sys.argv]
     report = collated(runs, seeds, shlex.join(["python", *words]))
-    path = write(f"{arguments.config}-{report['split']}-{report['data']}", report)
+    path = write(f"{Path(arguments.config).stem}-{report['split']}-{report['data']}", report)
     for row in report["rows"]:
         print(row["model"], row["seeds"], {name: round(value, 4) for name, value in row["mean"].items()}, row["spread"])
     print("seconds of training", report["train_seconds"], "->", path)

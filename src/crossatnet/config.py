@@ -36,7 +36,19 @@ class DataConfig(Settings):
     )
     split: str = Field(description="name of a packaged split, the prefix of NAME.seen.txt and NAME.unseen.txt, or all")
     extra: tuple[ExtraData, ...] = Field(default=(), description="further training sets")
-    validation_classes: int = Field(default=10, ge=2, description="SEEN classes held out to choose the epoch")
+    most_pictures: int | None = Field(
+        default=None, ge=1, description="of a class, a modality and a data set, at most; the others are not read"
+    )
+    one_sided: bool = Field(
+        default=False, description="also train on classes of the further sets that have only sketches, or only photos"
+    )
+    leave_out: Path | None = Field(
+        default=None,
+        description="file naming, one a line, classes (with their relatives) and single pictures not to be trained on",
+    )
+    validation_classes: int = Field(
+        default=10, ge=0, description="SEEN classes held out to choose the epoch; 0: none, and the last epoch is taken"
+    )
     validate_by_another_hand: bool = Field(
         default=False,
         description="no photo of the validation shares its instance with a sketch, as in the quickstart's test",
@@ -124,6 +136,9 @@ class TrainConfig(Settings):
     """Optimisation."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    start: str | None = Field(
+        default=None, description="a checkpoint to go on from, of the same network; the ImageNet weights by default"
+    )
     trainable_units: int = Field(
         default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
     )
@@ -132,7 +147,15 @@ class TrainConfig(Settings):
         ge=0,
         description="versions of each picture to keep: the plain one and augmented ones; 0: a fresh one each time",
     )
+    hands: float = Field(
+        default=0.0, ge=0, le=1, description="share of augmented views drawn by another hand, or photos taken otherwise"
+    )
     epochs: int = Field(default=20, ge=1)
+    epoch_batches: int | None = Field(
+        default=None,
+        ge=1,
+        description="batches of an epoch; by default as many as the larger modality has pictures for",
+    )
     classes_per_batch: int = Field(default=64, ge=2)
     pairs_per_class: int = Field(default=2, ge=1, description="sketch-photo pairs of each class in a batch")
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -301,6 +301,15 @@ def test_without_a_record_nothing_is_proven(base: Path) -> None:
     assert found(audited(base), "failure") == [("unseen class", "circle")]  # what is recorded is still compared
 
 
+def test_a_class_with_one_side_is_proven_where_the_record_says_so(base: Path) -> None:
+    doctor(base, lambda record: record["pictures"]["plus"].update(photo=[], look=[]))
+    assert found(audited(base), "unproven") == [("incomplete record", "plus")]
+    doctor(base, lambda record: record.update(one_sided_classes=["plus"]))
+    assert found(audited(base), "unproven") == []
+    doctor(base, lambda record: record["pictures"]["plus"].update(sketch=[]))
+    assert found(audited(base), "unproven") == [("incomplete record", "plus")]
+
+
 def test_a_record_without_pictures_proves_nothing(base: Path) -> None:
     doctor(base, lambda record: record["pictures"]["plus"].update(photo=[], look=[]))
     doctor(base, lambda record: record["pictures"].pop("arrow"))

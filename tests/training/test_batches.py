@@ -21,7 +21,7 @@ def cached(counts: list[int], sign: int) -> CachedViews:
     code = 100 * label[:, None] + 10 * picture[:, None] + torch.arange(VIEWS)  # (N, V)
     maps = (sign * (code + 1)).half()[:, :, None, None, None].expand(-1, -1, 2, 4, 4)  # +1: zero has no sign
     shuffled = torch.randperm(len(label), generator=torch.Generator().manual_seed(0))
-    return CachedViews(maps[shuffled], label[shuffled])
+    return CachedViews(maps[shuffled], label[shuffled], torch.zeros_like(label))
 
 
 def batches(
@@ -129,7 +129,8 @@ def live(folder: Path, modality: Modality, counts: list[int]) -> LiveViews:
             image.save(path)
             items.append(Item(path, str(number), modality))
             labels.append(number)
-    return LiveViews(LivePictures(items, ViewSettings(16, False, views=0, units=0)), torch.tensor(labels))
+    pictures = LivePictures(items, ViewSettings(16, False, views=0, units=0))
+    return LiveViews(pictures, torch.tensor(labels), torch.zeros(len(labels)))
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def live_pairs(tmp_path: Path) -> BalancedPairs:
 
 
 def test_pairs_of_live_pictures(live_pairs: BalancedPairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossatnet.training.features.augment", lambda image, modality, random: image)
+    monkeypatch.setattr("crossatnet.training.features.vary", lambda image, modality, random, hands: image)
     assert len(list(live_pairs)) == len(live_pairs) == 2
     for batch in live_pairs:
         for side in (batch.sketch, batch.photo):
@@ -156,3 +157,34 @@ def test_pairs_of_live_pictures_repeat(live_pairs: BalancedPairs, workers: int) 
         assert all(torch.equal(one, other) for one, other in zip(batch, same, strict=True))
     live_pairs.start += 1
     assert not torch.equal(next(iter(live_pairs)).photo, first[0].photo)
+
+
+def test_one_sided_classes_come_alone() -> None:
+    """Classes 0 and 1 have both, class 2 sketches only, class 3 photos only."""
+    source = batches([3, 1, 2, 0], [2, 1, 0, 4], classes=2, pairs=5)
+    alone = Counter[int]()
+    for batch in [*source, *source, *batches([3, 1, 2, 0], [2, 1, 0, 4], classes=2, pairs=5, epoch=1)]:
+        assert sorted(batch.label.tolist()) == [0] * 5 + [1] * 5
+        own = [batch.lone_sketch_label.tolist(), batch.lone_photo_label.tolist()]
+        assert own in ([[2] * 5, []], [[], [3] * 5])  # one for every two classes with both
+        for side, lone in zip(codes(batch), own, strict=True):
+            assert [code // 100 for code in side] == batch.label.tolist() + lone
+        alone.update(own[0] + own[1])
+    assert set(alone) <= {2, 3}
+
+
+def test_data_sets_come_equally_often_within_a_class() -> None:
+    sketches, photos = cached([100], 1), cached([100], -1)
+    origin = (sketches.maps[:, 0, 0, 0, 0] > 900).long()  # 90 pictures of one data set, 10 of the other
+    assert int(origin.sum()) == 10
+    source = BalancedPairs(sketches._replace(origin=origin), photos, 1, 1000, 0, 0)
+    drawn, _ = codes(next(iter(source)))
+    share = sum(code >= 900 for code in drawn) / len(drawn)
+    assert 0.45 < share < 0.55
+    (plain, _) = codes(next(iter(BalancedPairs(sketches, photos, 1, 1000, 0, 0))))
+    assert sum(code >= 900 for code in plain) / len(plain) < 0.15
+
+
+def test_a_number_of_batches_can_be_set() -> None:
+    source = BalancedPairs(cached([5, 5], 1), cached([5, 5], -1), 2, 1, 0, 0, batches=7)
+    assert len(source) == len(list(source)) == 7

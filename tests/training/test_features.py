@@ -191,7 +191,8 @@ def test_file_that_went_away_is_named(cache: Path, catalog: Catalog) -> None:
 
 
 def live(catalog: Catalog, settings: ViewSettings = SETTINGS) -> LiveViews:
-    return LiveViews(LivePictures(catalog.items, settings), torch.zeros(len(catalog.items), dtype=torch.long))
+    label = torch.zeros(len(catalog.items), dtype=torch.long)
+    return LiveViews(LivePictures(catalog.items, settings), label, label)
 
 
 def drawn(views: LiveViews, picked: list[int], seed: int) -> Tensor:
@@ -246,7 +247,7 @@ def test_subset_of_live_pictures(catalog: Catalog) -> None:
     part = LivePictures(catalog.items, SETTINGS)[[4, 1]]
     assert list(part.items) == [catalog.items[4], catalog.items[1]]
     whole = live(catalog).plain(torch.tensor([4, 1]))
-    assert torch.equal(LiveViews(part, torch.zeros(2)).plain(torch.tensor([0, 1])), whole)
+    assert torch.equal(LiveViews(part, torch.zeros(2), torch.zeros(2)).plain(torch.tensor([0, 1])), whole)
 
 
 def test_live_picture_that_went_away_is_named(catalog: Catalog) -> None:

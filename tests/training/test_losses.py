@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from crossatnet.training import losses
 from crossatnet.training.losses import Mining
+from crossatnet.training.objective import NO_RIVAL
 from oracles import losses as oracle
 
 ROWS, CLASSES = 12, 4
@@ -338,3 +339,31 @@ def test_triplet_gradients_equal_finite_differences(mining: Mining, extra: Tenso
 def test_an_unknown_mining_is_refused() -> None:
     with pytest.raises(ValueError, match="'easy': use hard, semi-hard or all"):
         losses.cross_modal_triplet(unit(2, 3, 0), unit(2, 3, 1), torch.arange(2), 0.5, "easy")  # type: ignore[arg-type]
+
+
+def test_relatives_are_no_wrong_answers() -> None:
+    """The softmax is over the classes that are not related to the right one, by a loop over them."""
+    generator = torch.Generator().manual_seed(0)
+    embedding = functional.normalize(torch.randn(6, 4, generator=generator), dim=1)
+    prototypes = functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    label = torch.tensor([0, 1, 2, 3, 4, 0])
+    related = torch.zeros(5, 5, dtype=torch.bool)
+    for one, other in ((0, 1), (2, 4)):
+        related[one, other] = related[other, one] = True
+    total = 0.0
+    for row, right in zip(embedding.tolist(), label.tolist(), strict=True):
+        logits = {k: oracle.dot(row, prototypes[k].tolist()) / 0.3 for k in range(5) if not related[right, k]}
+        total -= math.log(math.exp(logits[right]) / sum(math.exp(logit) for logit in logits.values()))
+    value = losses.classification(embedding, prototypes, label, 0.3, related).item()
+    assert value == pytest.approx(total / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize("mining", ["hard", "semi-hard", "all"])
+def test_relatives_are_no_rivals_of_a_positive(mining: losses.Mining) -> None:
+    """A photo of a relative, the same as the sketch, costs nothing; one of another class does."""
+    sketch = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    photo = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    label = torch.tensor([0, 1])
+    margin = NO_RIVAL * torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert losses.cross_modal_triplet(sketch, photo, label, 0.2, mining).item() > 0
+    assert losses.cross_modal_triplet(sketch, photo, label, 0.2, mining, margin).item() == 0

@@ -24,7 +24,7 @@ from crossatnet.system.errors import UserError
 from crossatnet.training import losses
 from crossatnet.training.batches import CachedViews, Pairs
 from crossatnet.training.lightning_module import Training
-from crossatnet.training.objective import Objective, Teacher, agreement, hardest_rival
+from crossatnet.training.objective import Objective, Teacher, agreement, hardest_rival, relatives
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 from crossatnet.training.start import start_network
 from oracles import losses as oracle
@@ -272,7 +272,8 @@ def test_training_minimises_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(loss_config(**ALL), FORMS["plain"])
     network = make_network(config).float()
     monkeypatch.setattr(Training, "log", lambda *_, **__: None)  # there is no trainer to log to
-    views = {modality: CachedViews(torch.zeros(3, 1, 3, SIDE, SIDE), torch.arange(3)) for modality in MODALITIES}
+    black = CachedViews(torch.zeros(3, 1, 3, SIDE, SIDE), torch.arange(3), torch.zeros(3))
+    views = dict.fromkeys(MODALITIES, black)
     module = Training(network, config, CLASSES, views, None)
     batch = batch_of(network, FORMS["plain"], {m: picture.float() for m, picture in pictures().items()})
     total, terms = module.training_step(batch, 0), module.objective(network, batch)
@@ -285,7 +286,7 @@ def test_the_order_of_the_batch_changes_nothing() -> None:
     network, objective = build(loss_config(**ALL))
     batch = batch_of(network, FORMS["plain"])
     order = torch.randperm(len(LABEL), generator=torch.Generator().manual_seed(0))
-    shuffled = objective(network, Pairs(*(part[order] for part in batch)))
+    shuffled = objective(network, Pairs(*(part[order] for part in batch[:3])))
     for name, term in objective(network, batch).items():
         torch.testing.assert_close(shuffled[name], term)
 
@@ -630,3 +631,42 @@ def test_a_seed_settles_the_loss() -> None:
 
     assert loss(0) == loss(0)
     assert loss(0) != loss(1)
+
+
+def test_lone_pictures_count_in_the_classification_alone() -> None:
+    """A sketch and a photo without a counterpart: the classification is the mean over all six and them."""
+    network, objective = build(loss_config(classification=1.0, triplet=2.0, guided=0.5, agreement=0.5))
+    batch = batch_of(network, FORMS["plain"])
+    extended = Pairs(
+        torch.cat([batch.sketch, batch.sketch[:1].flip(3)]),
+        torch.cat([batch.photo, batch.photo[1:2].flip(3)]),
+        batch.label,
+        torch.tensor([0]),
+        torch.tensor([1]),
+    )
+    plain, more = objective(network, batch), objective(network, extended)
+    for name in ("triplet", "guided", "agreement"):
+        torch.testing.assert_close(more[name], plain[name])
+    parts = [
+        losses.classification(
+            network.embed_map(network.encoder(modality).late(pictures, 0), modality),
+            objective.prototypes(),
+            labels,
+            objective.weights.temperature,
+        )
+        for modality, pictures, labels in (
+            ("sketch", extended.sketch, torch.cat([batch.label, torch.tensor([0])])),
+            ("photo", extended.photo, torch.cat([batch.label, torch.tensor([1])])),
+        )
+    ]
+    torch.testing.assert_close(more["classification"], torch.stack(parts).mean())
+
+
+def test_relatives_by_name() -> None:
+    table = relatives(["bear", "panda", "airplane", "teddy_bear"])
+    assert table.tolist() == [
+        [False, True, False, True],
+        [True, False, False, True],
+        [False, False, False, False],
+        [True, True, False, False],
+    ]

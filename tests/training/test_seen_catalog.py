@@ -197,3 +197,68 @@ def test_all_takes_every_class_with_sketches_and_photos(main: Path, tmp_path: Pa
         add(main, name, sketches=1, photos=1, first=200)
     _, _, more = seen_catalog(DataConfig.model_validate({"root": whole, "split": "all", "extra": offers}), quiet=True)
     assert more == ("ape", "bear", "wheel", "car_sedan", "mouse", "zebra")
+
+
+def test_classes_with_one_side_are_taken_when_asked_for(main: Path, tmp_path: Path) -> None:
+    add(tmp_path / "extra", "wheel", sketches=3, photos=0)
+    add(tmp_path / "extra", "kite", sketches=0, photos=3)
+    config = DataConfig.model_validate(
+        {
+            "root": main,
+            "split": str(main.parent / "made"),
+            "extra": [{"layout": "folder", "root": tmp_path / "extra"}],
+            "one_sided": True,
+        }
+    )
+    catalog, _, seen = seen_catalog(config, quiet=True)
+    assert seen == ("zebra", "ape", "kite", "wheel")
+    assert catalog.counts()["kite"] == (0, 3)
+    assert catalog.counts()["wheel"] == (3, 0)
+
+
+def test_what_is_left_out_is_not_read(main: Path, tmp_path: Path) -> None:
+    """A class with its relatives and aliases, and single pictures by their places."""
+    for name in ("wheel", "camel", "llama", "motorbike"):
+        add(tmp_path / "extra", name, sketches=2, photos=2, first=len(name))
+    held = ["camel", "Motorcycle", "main/photos/ape/1.png", "extra/sketches/wheel/5.png"]
+    (tmp_path / "held.txt").write_text("\n".join(held) + "\n")
+    opened.clear()
+    config = DataConfig.model_validate(
+        {
+            "root": main,
+            "split": str(main.parent / "made"),
+            "extra": [{"layout": "folder", "root": tmp_path / "extra"}],
+            "leave_out": tmp_path / "held.txt",
+        }
+    )
+    catalog, _, seen = seen_catalog(config, quiet=True)
+    assert seen == ("zebra", "ape", "wheel")
+    assert catalog.counts() == {"ape": (2, 2), "wheel": (1, 2), "zebra": (2, 3)}
+    read_here = {Path(path) for path in opened if path.startswith(str(tmp_path)) and path.endswith(".png")}
+    assert read_here == {item.path for item in catalog.items}
+
+
+def test_what_to_leave_out_must_be_readable(main: Path, tmp_path: Path) -> None:
+    config = DataConfig.model_validate(
+        {"root": main, "split": str(main.parent / "made"), "leave_out": tmp_path / "absent.txt"}
+    )
+    with pytest.raises(UserError, match=r"absent\.txt: cannot be read .*data\.leave_out"):
+        seen_catalog(config, quiet=True)
+
+
+def test_at_most_so_many_pictures_of_a_class_and_set(main: Path, tmp_path: Path) -> None:
+    add(tmp_path / "extra", "ape", sketches=9, photos=9, first=100)
+    opened.clear()
+    config = DataConfig.model_validate(
+        {
+            "root": main,
+            "split": str(main.parent / "made"),
+            "extra": [{"layout": "folder", "root": tmp_path / "extra"}],
+            "most_pictures": 2,
+        }
+    )
+    catalog, _, _ = seen_catalog(config, quiet=True)
+    assert catalog.counts() == {"ape": (4, 4), "zebra": (2, 2)}
+    assert len({path for path in opened if path.endswith(".png") and path.startswith(str(tmp_path))}) == 12
+    again, _, _ = seen_catalog(config, quiet=True)
+    assert again.items == catalog.items

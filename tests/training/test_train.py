@@ -185,7 +185,8 @@ def random_source(counts: tuple[int, ...], seed: int = 0) -> CachedViews:
     """Maps (N, 2 views, 320, 2, 2) with `counts[k]` pictures of class k."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return CachedViews(torch.randn(len(label), 2, 320, 2, 2, generator=generator).half(), label)
+    maps = torch.randn(len(label), 2, 320, 2, 2, generator=generator).half()
+    return CachedViews(maps, label, torch.zeros_like(label))
 
 
 # What a run yields
@@ -741,7 +742,7 @@ def test_held_out_classes_are_scored_but_not_trained_on(
     chosen_on, held_out = split.hold_out(2, 0)
     features = features_of(run.config)
     noisy: dict[Modality, NamedViews] = {}
-    for modality, (maps, names, instances, _) in features.items():
+    for modality, (maps, names, instances, *_) in features.items():
         rows = [name in held_out for name in names]
         assert sum(rows) == 8
         noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).half()

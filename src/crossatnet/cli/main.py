@@ -126,12 +126,18 @@ def data_check(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, folder.")
+        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, all-sets, folder.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,
     split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's seed.")] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option(metavar="LAYOUT=FOLDER", help="A further training set; may be given again.")
+    ] = None,
+    leave_out: Annotated[
+        Path | None, typer.Option(help="A file of classes and pictures that are not to be trained on.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a checkpoint; a killed run goes on with the same command."""
@@ -141,9 +147,22 @@ def train(
 
     if split and split not in (EVERYTHING, *split_names()):
         split = str(Path(split).resolve())  # the checkpoint remembers it, wherever it is used from
-    given = {"data.root": data and str(data.resolve()), "data.split": split, "train.seed": seed}
+    given = {
+        "data.root": data and str(data.resolve()),
+        "data.split": split,
+        "data.extra": [_further_set(entry) for entry in extra] if extra else None,
+        "data.leave_out": leave_out and str(leave_out.resolve()),
+        "train.seed": seed,
+    }
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
     print(run(settings, output, quiet))
+
+
+def _further_set(entry: str) -> dict[str, str]:
+    layout, separator, folder = entry.partition("=")
+    if not (separator and folder):
+        raise UserError(f"--extra {entry}: give the layout and the folder, such as tuberlin=DATA/tuberlin-mini")
+    return {"layout": layout, "root": str(Path(folder).resolve())}
 
 
 for command_elsewhere in (evaluate, report, compare, audit, index, search, remove, compact, info, serve):

@@ -32,6 +32,18 @@ class Item:
     instance: str | None = None
     row: int | None = None
 
+    def place(self, root: Path) -> str:
+        """Where this picture lies, with the folder of its data set, and its row.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from crossatnet.data.catalog import Item
+            >>> Item(Path("/data/mine/photos/owl/1.jpg"), "owl", "photo").place(Path("/data/mine"))
+            'mine/photos/owl/1.jpg'
+        """
+        path = f"{root.name}/{self.path.relative_to(root).as_posix()}"
+        return path if self.row is None else f"{path}:{self.row + 1}"
+
     @property
     def label(self) -> str:
         """How messages name this picture."""

@@ -120,6 +120,21 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Item]]] = {
 }
 
 
+def list_items(root: Path, layout: str) -> list[Item]:
+    """Every picture under a root as it is listed, none opened; of a file of strokes, every drawing.
+
+    Raises `UserError` for an unknown layout or a missing root.
+
+    Example:
+        >>> from crossatnet.data.layouts import list_items
+        >>> (tmp_path / "photos" / "owl").mkdir(parents=True)
+        >>> photo.save("photos/owl/1.jpg")
+        >>> [(item.class_name, item.modality) for item in list_items(tmp_path, "folder")]
+        [('owl', 'photo')]
+    """
+    return [drawing for item in LAYOUTS[layout](_checked(root, layout)) for drawing in _drawings(item)]
+
+
 def list_classes(root: Path, layout: str) -> set[str]:
     """Canonical names of the classes under a root, without opening a picture.
 
@@ -135,9 +150,15 @@ def list_classes(root: Path, layout: str) -> set[str]:
 
 
 def read_catalog(
-    root: Path | None, layout: str, quiet: bool = False, classes: Collection[str] | None = None
+    root: Path | None,
+    layout: str,
+    quiet: bool = False,
+    classes: Collection[str] | None = None,
+    choose: Callable[[list[Item], Path], list[Item]] | None = None,
 ) -> Catalog:
     """List and check the pictures of a data set; with `classes` (canonical names), only theirs are opened.
+
+    With `choose` only what it gives, of the pictures listed and their root, is opened.
 
     Without a root the quickstart set is built in the cache directory; other layouts need one. Raises `UserError` for
     a missing, empty or differently laid-out root.
@@ -156,6 +177,8 @@ def read_catalog(
     listed = list(LAYOUTS[layout](root))
     wanted = [item for item in listed if classes is None or canonical(item.class_name) in classes]
     items = [drawing for item in wanted for drawing in _drawings(item)]
+    if choose is not None:
+        items = choose(items, root)
     if listed and not wanted:
         raise UserError(f"'{root}' has none of the classes asked for; is it the data set that the split was made for?")
     if not items:

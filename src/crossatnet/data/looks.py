@@ -39,6 +39,23 @@ class ClassPictures(BaseModel):
     photo: tuple[Hexadecimal, ...] = ()
     look: tuple[Hexadecimal, ...] = ()
 
+    def joined(self, other: "ClassPictures") -> "ClassPictures":
+        """The pictures of both, each once.
+
+        Example:
+            >>> from crossatnet.data.looks import ClassPictures
+            >>> one, other = ClassPictures(sketch=("a" * 16,)), ClassPictures(sketch=("b" * 16, "a" * 16))
+            >>> len(one.joined(other).sketch)
+            2
+        """
+        known = {*self.photo}
+        new = [(photo, look) for photo, look in zip(other.photo, other.look, strict=True) if photo not in known]
+        return ClassPictures(
+            sketch=tuple(dict.fromkeys((*self.sketch, *other.sketch))),
+            photo=(*self.photo, *(photo for photo, _ in new)),
+            look=(*self.look, *(look for _, look in new)),
+        )
+
 
 class Near(NamedTuple):
     """Pairs of photos that look alike, the most alike first: row numbers and Hamming distances, (P,) each."""

@@ -51,7 +51,7 @@ class Split:
 
     def hold_out(self, number: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Divide the SEEN classes into (training, validation) with `number` validation classes, by seed."""
-        if not 0 < number < len(self.seen):
+        if not 0 <= number < len(self.seen):
             raise UserError(
                 f"validation_classes is {number}, but the split {self.name} has {len(self.seen)} seen classes;"
                 " leave some for training"

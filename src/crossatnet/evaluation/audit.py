@@ -244,7 +244,9 @@ def record_findings(folder: Path, provenance: Provenance, record: TrainingRecord
     bare = [
         name
         for name in sorted({*record.training_classes, *record.selection_classes})
-        if not (pictures := record.pictures.get(name)) or not pictures.sketch or not pictures.photo
+        if not (pictures := record.pictures.get(name))
+        or not (pictures.sketch or pictures.photo)
+        or not (name in record.one_sided_classes or (pictures.sketch and pictures.photo))
     ]
     if bare:
         message = f"no pictures are recorded of {len(bare)} classes that training used: {', '.join(bare[:5])}"

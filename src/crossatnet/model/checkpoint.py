@@ -33,7 +33,7 @@ A CrossATNet checkpoint for sketch-based image retrieval, written by {software}.
 |---|---|
 | data | {data} (layout `{layout}`) |
 | split | {split}: {training} classes trained on{others} |
-| chosen by | mAP@all of {validation_map:.3f} on {validation} held-out SEEN classes; {epochs} epochs, seed {seed} |
+| chosen by | {chosen_by}; {epochs} epochs, seed {seed} |
 | network | {backbone}, {sides}, {dimension}-d shared space, {heads} attention heads |
 | hash codes | {lengths} bits, {hashing} |
 
@@ -69,7 +69,7 @@ class Provenance(BaseModel):
     validation_classes: tuple[str, ...]
     seed: int
     epochs: int
-    validation_map: float
+    validation_map: float | None  # none where no classes were held out
     trained_with: str = f"crossatnet {__version__}"
 
 
@@ -91,7 +91,36 @@ class TrainingRecord(BaseModel):
     centring_classes: tuple[str, ...]  # whose pictures gave the mean feature that is subtracted
     statistics_classes: tuple[str, ...]  # whose sketches gave batch-norm statistics
     hash_code_classes: tuple[str, ...]  # whose embeddings hash codes and whitening were fitted on
+    one_sided_classes: tuple[str, ...] = ()  # that had only sketches, or only photos
     aliases: dict[str, tuple[str, ...]]  # other names of these classes, as training knew them
+
+    def after(self, before: "TrainingRecord") -> "TrainingRecord":
+        """This record with all that the checkpoint from which training went on had read before.
+
+        Its classes are among those that centring, statistics and the graph know of; `training_classes` and
+        `selection_classes` stay those of this run.
+
+        Example:
+            >>> from crossatnet.model.checkpoint import locate, read_record
+            >>> before, record = (read_record(locate(f"crossatnet-{name}")) for name in ("quickstart", "sketchy"))
+            >>> both = record.after(before)
+            >>> len(both.pictures) > len(record.pictures), both.training_classes == record.training_classes
+            (True, True)
+        """
+        none = ClassPictures()
+        names = sorted({*before.pictures, *self.pictures})
+        had = (*before.training_classes, *before.selection_classes)
+        return self.model_copy(
+            update={
+                "pictures": {
+                    name: before.pictures.get(name, none).joined(self.pictures.get(name, none)) for name in names
+                },
+                "aliases": before.aliases | self.aliases,
+                "graph_classes": tuple(dict.fromkeys((*self.graph_classes, *before.graph_classes))),
+                "centring_classes": tuple(dict.fromkeys((*self.centring_classes, *before.centring_classes, *had))),
+                "statistics_classes": tuple(dict.fromkeys((*self.statistics_classes, *before.statistics_classes))),
+            }
+        )
 
 
 class CheckpointConfig(BaseModel):
@@ -119,7 +148,7 @@ def card(config: CheckpointConfig) -> str:
         name=config.name,
         software=provenance.trained_with,
         training=len(provenance.training_classes),
-        validation=len(provenance.validation_classes),
+        chosen_by=_chosen_by(provenance),
         data=data,
         others="" if provenance.split == EVERYTHING else ", the others never seen",
         terms=TERMS[provenance.layout],
@@ -127,9 +156,15 @@ def card(config: CheckpointConfig) -> str:
         heads=model.attention_heads or "no",
         sides=f"{model.image_size} px" + (f" (photos {model.photo_size} px)" if model.photo_size else ""),
         lengths=", ".join(str(bits) for bits in model.code_lengths),
-        **provenance.model_dump(include={"layout", "split", "validation_map", "epochs", "seed"}),
+        **provenance.model_dump(include={"layout", "split", "epochs", "seed"}),
         **model.model_dump(include={"backbone", "dimension", "hashing"}),
     )
+
+
+def _chosen_by(provenance: Provenance) -> str:
+    if provenance.validation_map is None:
+        return "the config alone, no classes held out"
+    return f"mAP@all of {provenance.validation_map:.3f} on {len(provenance.validation_classes)} held-out SEEN classes"
 
 
 def source_of(source: str | Path, folder: Path) -> str:

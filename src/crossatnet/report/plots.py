@@ -101,8 +101,9 @@ def training_curves(history: Sequence[dict[str, Any]]) -> bytes:
     loss_axes.legend(frameon=False)
     scored = [record for record in history if "validation_map" in record]
     map_axes.plot([record["epoch"] for record in scored], [record["validation_map"] for record in scored], "C2")
-    best = max(scored, key=lambda record: record["validation_map"])
-    map_axes.plot(best["epoch"], best["validation_map"], "C2o")
+    if scored:  # none were held out
+        best = max(scored, key=lambda record: record["validation_map"])
+        map_axes.plot(best["epoch"], best["validation_map"], "C2o")
     map_axes.set(title="mAP@all, held-out seen classes", xlabel="epoch")
     for axes in (loss_axes, map_axes):
         axes.grid(alpha=0.25)

@@ -20,9 +20,9 @@ from torch import Tensor
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, open_item
 from crossatnet.data.drawing.read import NothingDrawnError
+from crossatnet.data.hands import vary
 from crossatnet.data.images import prepare
 from crossatnet.data.prefetch import read_ahead
-from crossatnet.data.transforms import augment
 from crossatnet.system.files import replacing
 from crossatnet.system.progress import track
 from crossatnet.system.threads import reading_threads
@@ -41,6 +41,7 @@ class ViewSettings:
     views: int
     units: int  # of the backbone, its first ones, that make the map
     precision: str = "32-true"  # of the computation
+    hands: float = 0.0  # share of the augmented versions that are drawn, or taken, in another way
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class LivePictures:
     def _one(self, number: int, seed: int | None) -> NDArray[np.uint8]:
         item = self.items[number]
         image = open_item(item)
-        view = image if seed is None else augment(image, item.modality, np.random.default_rng(seed))
+        if seed is None:
+            return _prepared(image, image, item, self.settings)
+        view = vary(image, item.modality, np.random.default_rng(seed), self.settings.hands)
         return _prepared(view, image, item, self.settings)
 
 
@@ -71,6 +74,7 @@ class LiveViews(NamedTuple):
 
     pictures: LivePictures
     label: Tensor  # (N,)
+    origin: Tensor  # (N,)
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         seeds = torch.randint(2**62, picked.shape, generator=generator)
@@ -134,7 +138,7 @@ def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
     views = [image]
     for view in range(1, settings.views):
         seed = hashlib.sha256(f"{view}/{content_hash}".encode()).digest()
-        views.append(augment(image, item.modality, np.random.default_rng(list(seed))))
+        views.append(vary(image, item.modality, np.random.default_rng(list(seed)), settings.hands))
     return np.stack([_prepared(view, image, item, settings) for view in views])
 
 

@@ -19,6 +19,8 @@ from crossatnet.training.start import (
     best_device,
     by_another_hand,
     class_features,
+    frozen_units,
+    go_on_from,
     passed_units,
     start_network,
 )
@@ -42,6 +44,8 @@ def fit(
     network = start_network(config)
     for modality in MODALITIES:
         network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
+    if config.train.start:
+        go_on_from(network, config.train.start, frozen_units(network, config))
     network.to(best_device())
     training = class_features(features, classes)
     validation = None
@@ -49,7 +53,7 @@ def fit(
         shown = by_another_hand(features) if config.data.validate_by_another_hand else features
         validation = class_features(shown, held_out)
     passed = passed_units(network, config)
-    for modality in MODALITIES:
+    for modality in MODALITIES if not config.train.start else ():
         network.centre(modality).copy_(pooled_mean(network.eval(), training[modality], modality, passed))
     module = Training(network.train(), config, classes, training, validation)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)

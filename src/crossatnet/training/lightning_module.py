@@ -55,6 +55,7 @@ class Training(lightning.LightningModule):
             settings.pairs_per_class,
             settings.seed,
             self.current_epoch,
+            settings.epoch_batches,
         )
         return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
 

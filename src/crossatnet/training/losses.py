@@ -14,12 +14,18 @@ from torch.nn import functional
 Mining = Literal["hard", "semi-hard", "all"]
 
 
-def classification(embedding: Tensor, prototypes: Tensor, label: Tensor, temperature: float) -> Tensor:
+def classification(
+    embedding: Tensor, prototypes: Tensor, label: Tensor, temperature: float, related: Tensor | None = None
+) -> Tensor:
     r"""Cosine softmax over class prototypes (the sibling paper's classification loss; cosine form is our reading).
 
     $L = -\frac{1}{B} \sum_i \log \frac{\exp(z_i \cdot p_{y_i} / \tau)}{\sum_k \exp(z_i \cdot p_k / \tau)}$
 
-    Args: embedding (B, D), prototypes (K, D), label (B,) in 0..K-1, temperature $\tau$ > 0. Returns a scalar.
+    The sum is over the classes k that are not `related` to $y_i$, its own among them: a relative is no wrong answer
+    (ours).
+
+    Args: embedding (B, D), prototypes (K, D), label (B,) in 0..K-1, temperature $\tau$ > 0; related (K, K), false on
+    the diagonal; None relates none. Returns a scalar.
 
     Example:
         >>> import torch
@@ -28,7 +34,10 @@ def classification(embedding: Tensor, prototypes: Tensor, label: Tensor, tempera
         >>> classification(embedding, embedding, torch.tensor([0, 1]), temperature=1.0)
         tensor(0.3133)
     """
-    return functional.cross_entropy(embedding @ prototypes.T / temperature, label)
+    logits = embedding @ prototypes.T / temperature  # (B, K)
+    if related is not None:
+        logits = logits.masked_fill(related[label], -torch.inf)
+    return functional.cross_entropy(logits, label)
 
 
 def cross_modal_triplet(
@@ -55,10 +64,11 @@ def cross_modal_triplet(
       there are none.
 
     The abstract asks for a cross-modal triplet; both directions are the sibling paper's (ZSCMR); mining and $\Delta$,
-    a margin to grow with semantic distance, are ours. "semi-hard" and "all" hold N x B numbers.
+    a margin to grow with semantic distance and to fall below every similarity for relatives, are ours. "semi-hard" and
+    "all" hold N x B numbers.
 
     Args: sketch and photo (B, D), row i of both of class label[i]; label (B,); margin m in cosine; class_margin
-    $\Delta$ (K, K), not negative, row the anchor's class and column the negative's; None adds nothing. Returns a
+    $\Delta$ (K, K), row the anchor's class and column the negative's; None adds nothing. Returns a
     scalar.
 
     Example:

@@ -1,6 +1,7 @@
 """What training minimises: the weighted terms of one batch, and the parts of the model that only training needs.
 
-Shapes: `B` pairs in a batch, `K` classes, `C h w` the backbone's map, `D` the shared space.
+Shapes: `B` pairs in a batch, `R` lone sketches, `T` lone photos, `K` classes, `C h w` the backbone's map, `D` the
+shared space.
 """
 
 import copy
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossatnet.config import Config
+from crossatnet.data.names import are_related
 from crossatnet.model.attention import Pooled
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0, ImageNetClassifier
 from crossatnet.model.network import CrossATNet
@@ -21,6 +23,8 @@ from crossatnet.training.batches import Pairs
 from crossatnet.training.decoder import CrossDecoder
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 
+NO_RIVAL = -4.0  # added to a relative's margin: cosines are -1 at least, so it never gets in the way of a positive
+
 
 class Objective(nn.Module):
     """The loss of a network on sketch-photo pairs of these (seen) classes.
@@ -29,6 +33,7 @@ class Objective(nn.Module):
     """
 
     class_margin: Tensor | None
+    related: Tensor
 
     def __init__(self, network: CrossATNet, config: Config, classes: Sequence[str], passed_units: int) -> None:
         super().__init__()
@@ -42,9 +47,11 @@ class Objective(nn.Module):
         if config.semantics.prototypes == "graph" and vectors is not None:
             graph = class_graph(classes, vectors, config.semantics.graph, config.semantics.neighbours)
             self.prototypes = GraphPrototypes(torch.from_numpy(vectors), torch.from_numpy(graph), dimension)
-        margin = None
+        related = relatives(classes)
+        margin = NO_RIVAL * related if related.any() else None
         if config.loss.semantic_margin and vectors is not None:
-            margin = config.loss.semantic_margin * torch.from_numpy(class_distance(vectors))
+            margin = NO_RIVAL * related + config.loss.semantic_margin * torch.from_numpy(class_distance(vectors))
+        self.register_buffer("related", related)
         self.register_buffer("class_margin", margin)
         self.decoder = CrossDecoder(dimension, network.backbone.channels) if config.loss.reconstruction else None
         self.teacher = Teacher(network, passed_units) if config.loss.knowledge else None
@@ -55,13 +62,18 @@ class Objective(nn.Module):
         sketch_map = network.encoder("sketch").late(batch.sketch, self.passed_units)  # (B, C, h, w)
         photo_map = network.encoder("photo").late(batch.photo, self.passed_units)  # (B, C, h, w)
         sketch_pooled, photo_pooled = network.pool(sketch_map, "sketch"), network.pool(photo_map, "photo")
-        sketch = network.embed_pooled(sketch_pooled.feature, "sketch")  # (B, D)
-        photo = network.embed_pooled(photo_pooled.feature, "photo")  # (B, D)
+        all_sketches = network.embed_pooled(sketch_pooled.feature, "sketch")  # (B + R, D)
+        all_photos = network.embed_pooled(photo_pooled.feature, "photo")  # (B + T, D)
         prototypes = self.prototypes()  # (K, D)
-        both, labels = torch.cat([sketch, photo]), batch.label.repeat(2)
+        everything = torch.cat([all_sketches, all_photos])  # (2B + R + T, D)
+        labels = torch.cat([batch.label, batch.lone_sketch_label, batch.label, batch.lone_photo_label])
+        pairs = len(batch.label)  # from here on only they count, but for what needs no counterpart
+        sketch, photo = all_sketches[:pairs], all_photos[:pairs]
+        sketch_map, photo_map = sketch_map[:pairs], photo_map[:pairs]
+        sketch_pooled, photo_pooled = (Pooled(*(part[:pairs] for part in p)) for p in (sketch_pooled, photo_pooled))
         terms: dict[str, Tensor] = {}
         if weights.classification:
-            value = losses.classification(both, prototypes, labels, weights.temperature)
+            value = losses.classification(everything, prototypes, labels, weights.temperature, self.related)
             terms["classification"] = weights.classification * value
         if weights.triplet:
             value = losses.cross_modal_triplet(
@@ -76,13 +88,13 @@ class Objective(nn.Module):
                 seen = network.pool(photo_map[rival], "photo", sketch_pooled.feature).feature
                 guided_rival = network.embed_pooled(seen, "photo")  # (B, D)
                 terms["guided"] = weights.guided * (
-                    losses.classification(guided, prototypes, batch.label, weights.temperature)
+                    losses.classification(guided, prototypes, batch.label, weights.temperature, self.related)
                     + losses.ranking((sketch * guided).sum(1), (sketch * guided_rival).sum(1), weights.margin)
                 )
             if weights.agreement:
                 terms["agreement"] = weights.agreement * agreement(network, photo_pooled, guided_pooled)
         if weights.latent:
-            terms["latent"] = weights.latent * losses.latent(both, prototypes, labels)
+            terms["latent"] = weights.latent * losses.latent(everything, prototypes, labels)
         if self.decoder is not None:
             to_photo, to_sketch = self.decoder(sketch, "photo"), self.decoder(photo, "sketch")  # (B, C)
             terms["reconstruction"] = weights.reconstruction * (
@@ -91,9 +103,15 @@ class Objective(nn.Module):
             )
         if self.teacher is not None:
             terms["knowledge"] = weights.knowledge * self.teacher(
-                batch.photo, photo_map, sketch_map, weights.knowledge_temperature
+                batch.photo[:pairs], photo_map, sketch_map, weights.knowledge_temperature
             )
         return terms
+
+
+def relatives(classes: Sequence[str]) -> Tensor:
+    """Which two classes show much the same thing, so that neither is a wrong answer for the other: (K, K)."""
+    table = [[one != other and are_related(one, other) for other in classes] for one in classes]
+    return torch.tensor(table, dtype=torch.bool)
 
 
 class Teacher(nn.Module):

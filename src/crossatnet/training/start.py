@@ -20,6 +20,7 @@ from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet, fingerprint_of
+from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.threads import keep_torch_to_cores
@@ -37,6 +38,7 @@ class NamedViews(NamedTuple):
     classes: Sequence[str]
     instances: Sequence[str | None]
     statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
+    origins: Sequence[int] = ()  # the number of the data set that each picture is from; all of one where absent
 
 
 NamedFeatures = Mapping[Modality, NamedViews]
@@ -44,7 +46,6 @@ NamedFeatures = Mapping[Modality, NamedViews]
 
 def start_network(config: Config) -> CrossATNet:
     """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
-
     What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
     """
     keep_freed_memory()
@@ -63,6 +64,21 @@ def start_network(config: Config) -> CrossATNet:
         for unit in backbone.chain()[: frozen_units(network, config)]:
             unit.requires_grad_(False)
     return network
+
+
+def go_on_from(network: CrossATNet, source: str, frozen: int) -> None:
+    """Give a network all that a checkpoint has but its `frozen` first units, which are as they were in both.
+
+    Raises `UserError` for a checkpoint of another network.
+    """
+    units = [unit for modality in MODALITIES for unit in network.encoder(modality).chain()[:frozen]]
+    kept = {id(tensor) for unit in units for tensor in (*unit.parameters(), *unit.buffers())}
+    own = {name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if id(tensor) in kept}
+    state, given = network.distinct_state(), load_network(source).distinct_state()
+    try:
+        network.load_distinct_state({**given, **{name: state[name] for name in own & state.keys()}})
+    except RuntimeError as error:
+        raise UserError(f"train.start: {source} has another network than this config's") from error
 
 
 def frozen_units(network: CrossATNet, config: Config) -> int:
@@ -84,6 +100,7 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
         config.train.views,
         frozen_units(network, config),
         config.train.precision,
+        config.train.hands,
     )
     features = {}
     for modality in MODALITIES:
@@ -97,13 +114,23 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
             network.encoder(modality).load_state_dict(statistics, strict=False)
         if config.train.views:
             backbone = network.encoder(modality)
-            fingerprint = fingerprint_of(backbone, json.dumps(backbone.config, sort_keys=True))
+            passed = nn.ModuleList(backbone.chain()[: settings.units])
+            fingerprint = fingerprint_of(passed, json.dumps(backbone.config, sort_keys=True))
             early = torch.autocast(best_device().type, torch.bfloat16, config.train.precision == "bf16-mixed")(
                 partial(backbone.early, units=settings.units)
             )
             views = extract(part, early, fingerprint, settings, best_device(), quiet)
-        features[modality] = NamedViews(views, classes, instances, statistics)
+        features[modality] = NamedViews(views, classes, instances, statistics, origins(part, config))
     return features
+
+
+def origins(catalog: Catalog, config: Config) -> list[int]:
+    """Which data set each picture of the catalog is from: 0 for the split's own, then those of `data.extra`."""
+    roots = [extra.root for extra in config.data.extra]
+    return [
+        next((number for number, root in enumerate(roots, 1) if item.path.is_relative_to(root)), 0)
+        for item in catalog.items
+    ]
 
 
 @torch.no_grad()
@@ -140,20 +167,22 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
     selected: dict[Modality, Source] = {}
-    for modality, (views, names, *_) in features.items():
+    for modality, (views, names, _, _, origin_of) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
+        origin = torch.tensor([origin_of[row] if origin_of else 0 for row in rows])
         chosen = views[rows]
-        selected[modality] = (
-            LiveViews(chosen, labels) if isinstance(chosen, LivePictures) else CachedViews(chosen, labels)
-        )
+        if isinstance(chosen, LivePictures):
+            selected[modality] = LiveViews(chosen, labels, origin)
+        else:
+            selected[modality] = CachedViews(chosen, labels, origin)
     return selected
 
 
 def by_another_hand(features: NamedFeatures) -> NamedFeatures:
     """The features without the photos that share their instance with a sketch."""
     drawn = set(features["sketch"].instances) - {None}
-    views, classes, instances, statistics = features["photo"]
+    views, classes, instances, statistics, _ = features["photo"]
     rows = [row for row, instance in enumerate(instances) if instance not in drawn]
     photos = NamedViews(views[rows], [classes[row] for row in rows], [instances[row] for row in rows], statistics)
     return {"sketch": features["sketch"], "photo": photos}

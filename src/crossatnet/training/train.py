@@ -20,9 +20,9 @@ from torch.nn import functional
 from crossatnet.config import Config
 from crossatnet.data.catalog import Catalog
 from crossatnet.data.looks import ClassPictures, class_pictures
-from crossatnet.data.names import ALIASES
+from crossatnet.data.names import ALIASES, are_related
 from crossatnet.data.splits import Split
-from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint
+from crossatnet.model.checkpoint import Provenance, TrainingRecord, is_checkpoint, locate, read_record
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import save_checkpoint
@@ -49,21 +49,25 @@ class Seen:
     held_out: tuple[str, ...]  # of these classes, to choose the epoch by
     features: NamedFeatures
     pictures: dict[str, ClassPictures]
+    before: TrainingRecord | None  # of the checkpoint that training goes on from
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The classes that are not held out."""
-        return tuple(name for name in self.classes if name not in self.held_out)
+        """The classes that are not held out, without those of further sets that would give away a held-out one."""
+        return tuple(name for name in self.classes if name not in self.held_out and not self._gives_away(name))
+
+    def _gives_away(self, name: str) -> bool:
+        return name not in self.split.seen_set and any(are_related(name, other) for other in self.held_out)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, the classes and epochs it was trained for, and the mAP@all that the epochs were chosen by."""
+    """A network, the classes and epochs it was trained for, and the mAP@all by which the epochs were chosen."""
 
     network: CrossATNet
     classes: tuple[str, ...]
     epochs: int
-    validation_map: float
+    validation_map: float | None  # none where no classes were held out
     history: list[dict[str, Any]]
 
 
@@ -71,13 +75,14 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     """Train by `config` and write the checkpoint folder `output`; a killed run is resumed by the same call.
 
     1. Read the pictures of seen classes, and hold `data.validation_classes` of these classes out.
-    2. Train on the others, record mAP@all on the held-out ones after every epoch, and take the best epoch.
-    3. With `train.refit`, train again from the start on all seen classes, for that many epochs.
+    2. Train on the others, record mAP@all on the held-out ones after every epoch, and take the best epoch. Without
+       classes held out, train on all of them and take the last epoch.
+    3. With `train.refit` and classes held out, train again from the start on all seen classes, for that many epochs.
     4. Whiten the space and fit the hash codes, both on the training embeddings.
     5. Save the checkpoint, with a record of every picture and class that training had.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
-    split, and for an `output` that holds another run.
+    split, for a `train.start` that has read unseen classes, and for an `output` that holds another run.
     """
     if _is_finished(config, output):
         shutil.rmtree(output / RUN_FILES, ignore_errors=True)  # left by a kill between saving and tidying up
@@ -85,7 +90,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     seen = read_seen(config, quiet)  # 1
     _begin(config, output)
     trained = select_epoch(config, seen, output / RUN_FILES / "selection", quiet)  # 2
-    if config.train.refit:
+    if config.train.refit and seen.held_out:
         trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet)  # 3
     finish(config, seen, trained)  # 4
     save(config, seen, trained, output)  # 5
@@ -94,18 +99,19 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
 
 def read_seen(config: Config, quiet: bool) -> Seen:
-    """Step 1. Raises `UserError` as `seen_catalog` does."""
+    """Step 1. Raises `UserError` as `seen_catalog` and `record_before` do."""
     catalog, split, classes = seen_catalog(config.data, quiet)
+    before = record_before(config, split)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
-    return Seen(catalog, split, classes, held_out, features, class_pictures(catalog, quiet))
+    return Seen(catalog, split, classes, held_out, features, class_pictures(catalog, quiet), before)
 
 
 def select_epoch(config: Config, seen: Seen, folder: Path, quiet: bool) -> Trained:
-    """Step 2: the network of the epoch that finds held-out classes best; of equal ones the first."""
+    """Step 2: the network of the epoch that finds held-out classes best, the first of equal ones; else of the last."""
     network, history = fit(config, seen.features, seen.kept, seen.held_out, folder, quiet=quiet)
-    best = max(history, key=lambda record: record["validation_map"])
-    return Trained(network, seen.kept, int(best["epoch"]), best["validation_map"], [*history])
+    best = max(history, key=lambda record: record.get("validation_map", record["epoch"]))
+    return Trained(network, seen.kept, int(best["epoch"]), best.get("validation_map"), [*history])
 
 
 def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bool) -> Trained:
@@ -138,7 +144,20 @@ def save(config: Config, seen: Seen, trained: Trained, output: Path) -> None:
         validation_map=trained.validation_map,
     )
     record = training_record(config, seen.pictures, trained.classes, seen.held_out)
+    record = record.after(seen.before) if seen.before else record
     save_checkpoint(output, trained.network, config.name, provenance, trained.history, record)
+
+
+def record_before(config: Config, split: Split) -> TrainingRecord | None:
+    """What the checkpoint to go on from has read; raises `UserError` if some of it is unseen in the split."""
+    if not config.train.start:
+        return None
+    record = read_record(locate(config.train.start))
+    if record is None:
+        raise UserError(f"train.start: {config.train.start} has no record.json, so nobody knows what it has read")
+    if seen := sorted(split.unseen_set & {*record.pictures}):
+        raise UserError(f"train.start: {config.train.start} has read {', '.join(seen)}, unseen in {split.name}")
+    return record
 
 
 def training_record(
@@ -155,6 +174,7 @@ def training_record(
         centring_classes=classes,
         statistics_classes=tuple(pictures) if config.model.sketch_statistics else (),
         hash_code_classes=classes,
+        one_sided_classes=tuple(name for name in classes if not (pictures[name].sketch and pictures[name].photo)),
         aliases={name: other for name, other in other_names.items() if other},
     )
 

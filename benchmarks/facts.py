@@ -1,0 +1,140 @@
+"""What cells and notes of `sections.py` need that the results do not hold as it is shown: rows, columns, facts."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def zero_shot_rows(record: Record) -> Iterator[Record]:
+    """Means with their spread, if there is one."""
+    for row in record["rows"]:
+        spreads = {name: f" ± {spread:.3f}" if spread is not None else "" for name, spread in row["spread"].items()}
+        yield {**row, **{name: f"{value:.3f}{spreads[name]}" for name, value in row["mean"].items()}}
+
+
+def zero_shot_hidden(record: Record) -> tuple[str, ...]:
+    """Where a query has hardly more than one right picture, precision among the first says little."""
+    return () if record["gallery"] >= record["classes"] * 2 else ("P@10", "P@100")
+
+
+def search_rows(record: Record) -> Iterator[Record]:
+    """A row for each number of hits; times counted from fewer items are marked."""
+    for row in record["rows"]:
+        exact = {
+            name.split()[0]: f"{part['p50_ms']:.1f} ms" + ("" if part["timed_items"] == row["items"] else "*")
+            for name, part in row["exact"].items()
+        }
+        for k in (10, 100):
+            names = ("shortlist", "recall", "p50_ms", "p95_ms")
+            yield {**row, "k": k, **exact, **{name: row[f"{name}_k{k}"] for name in names}}
+
+
+def size_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        sizes = {name: row["bytes"].get(name, 0) / 1e6 for name in ("sqlite", "-index")}
+        yield {"own_mib": 0, **row, **sizes, "stored_s": row["fill_s"] + row["settle_s"]}
+
+
+def shortlist_rows(record: Record) -> Iterator[Record]:
+    return (row for row in record["rows"] if row["k"] >= 10)
+
+
+def ingest_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        main = row["cpu_ms"]["decode and resize"] + row["cpu_ms"]["network"]
+        yield {**row, "rest_ms": sum(row["cpu_ms"].values()) - main}
+
+
+def decode_rows(record: Record) -> Iterator[Record]:
+    return ({**row, "kilobytes": row["mean_bytes"] / 1000} for row in record["rows"])
+
+
+def train_rows(record: Record) -> Iterator[Record]:
+    return ({**row, "views": row["views"] or "none kept"} for row in record["rows"])
+
+
+def milvus_rows(record: Record) -> Iterator[Record]:
+    """A row for each of the two galleries."""
+    return ({**row, **row[where], "where": where} for row in record["rows"] for where in ("file", "milvus"))
+
+
+def load_rows(record: Record) -> Iterator[Record]:
+    """Only what differs from the usual is said."""
+    for row in record["rows"]:
+        refused = "{refused_per_s:.1f}/s, {refused_p50_ms:.1f} ms" if row["refused"] else "none"
+        at_once = f", {row['searches']} searches at once" if row["searches"] else ""
+        patience = ", impatient" if row["impatient"] else ""
+        yield {**row, "refusals": refused.format_map(row), "at_once": at_once, "patience": patience}
+
+
+def latency_rows(record: Record) -> Iterator[Record]:
+    return ({"part": part, **figures} for part, figures in record["parts_ms"].items())
+
+
+def startup_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        yield {**row, "heaviest": ", ".join(f"{name} {spent:.0f}" for name, spent in row["heaviest_ms"].items())}
+
+
+def folder_rows(record: Record) -> Iterator[Record]:
+    """A row for each kind of hand, with each checkpoint's figures for it."""
+    for figures in zip(*(model["rows"] for model in record["models"].values()), strict=True):
+        yield {**figures[0], "known": "met" if figures[0]["met"] else "never met", "figures": figures}
+
+
+def folder_columns(record: Record) -> Iterator[tuple[str, str]]:
+    """Three columns for each checkpoint."""
+    for number, name in enumerate(record["models"]):
+        of = f"{{figures[{number}]"
+        interval = f"{of}[interval][success@10]"
+        yield f"{name} @1", f"{of}[success@1]:.2f}}"
+        yield "@10", f"{of}[success@10]:.2f}} ({interval}[0]:.2f}} to {interval}[1]:.2f}})"
+        yield "mAP", f"{of}[mAP]:.2f}}"
+
+
+def folder_facts(record: Record) -> Record:
+    measured = [f"`{model['command']}`, {model['date']}" for model in record["models"].values()]
+    return {"unknown": len(record["whole"]), "commands": "\n\n".join(measured)}
+
+
+def embed_facts(record: Record) -> Record:
+    ceilings = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in record["ceilings_gflops"].items())
+    found = "\n\nmAP@all on unseen classes: {onnx:.4f}, with photos in 8 bits {onnx-int8:.4f}."
+    return {"ceilings": ceilings, "accuracy": found.format_map(record["map"]) if record["map"] else ""}
+
+
+def paper_rows(kind: str) -> Callable[[Record], Iterator[Record]]:
+    """The ways of one kind that a drawing arrives, and their mean."""
+
+    def rows(record: Record) -> Iterator[Record]:
+        ways = record["rows"][kind]
+        for way, figures in ways.items():
+            yield {"way": way, "before": figures["before"]["kept"], "now": figures["now"]["kept"]}
+        means = {when: sum(each[when]["kept"] for each in ways.values()) / len(ways) for when in ("before", "now")}
+        yield {"way": "**mean**", **means}
+
+    return rows
+
+
+def kills_facts(record: Record) -> Record:
+    during = Counter(row["during"] for row in record["rounds"])
+    return {
+        "moments": len(record["rounds"]),
+        "counts": ", ".join(f"{count} while {step}" for step, count in sorted(during.items())),
+        "checked": sum(row["acknowledged"] for row in record["rounds"]),
+    }
+
+
+def serve_facts(part: Record) -> Record:
+    return {"names": ", ".join(part["checkpoints"])}
+
+
+def soak_facts(part: Record) -> Record:
+    answers = sum(count for statuses in part["counts"].values() for count in statuses.values())
+    return {**serve_facts(part), "answers": answers}
+
+
+def kill_facts(part: Record) -> Record:
+    return {**serve_facts(part), "wrong": part["refused"] + part["other"]}
