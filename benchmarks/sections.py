@@ -212,17 +212,17 @@ STARTUP_TABLE = Table(
     startup_rows,
 )
 
-PAPER_TABLES = tuple(
-    Table({heading: "{way}", "before": "{before:.2f}", "now": "{now:.2f}"}, paper_rows(kind))
-    for kind, heading in (("ways", "a drawing arrives"), ("other ways", "other ways, seen on the way"))
-)
-
 FOLDER_SECTION = Section(
     "{photos:,} photos of {things} things, {unknown} of them in no training. Means over things, with the middle 95% of"
     " means over things drawn again.",
     (FOLDER_TABLE,),
     folder_facts,
     measured="{commands}",
+)
+
+PAPER_TABLES = tuple(
+    Table({heading: "{way}", "before": "{before:.2f}", "now": "{now:.2f}"}, paper_rows(kind))
+    for kind, heading in (("ways", "a drawing arrives"), ("other ways", "other ways, seen on the way"))
 )
 
 SECTIONS: dict[str, tuple[Section, ...]] = {

@@ -126,7 +126,7 @@ def data_check(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, folder.")
+        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, all-sets, folder.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,

@@ -44,7 +44,7 @@ def printed_lines(ink: Grey, least: int = LINES_LEAST) -> NDArray[np.float64] | 
     if height < 64 or width < 64:
         return None
     marks = _marks(ink)  # (T, H)
-    if (marks.sum(axis=1) >= least).mean() < STRIPS_MET:  # told at once of most drawings
+    if (marks.sum(axis=1) >= least).mean() < STRIPS_MET:  # settles most drawings at once
         return None
     tilts = np.arange(-STEEPEST * width, STEEPEST * width + 1, 2.0)
     middle = (np.arange(STRIPS) + 0.5) / STRIPS - 0.5  # (T,)

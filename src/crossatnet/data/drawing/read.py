@@ -35,7 +35,7 @@ HAZE = 0.15  # of full ink: on noisy paper, what is fainter is paper too
 STRONG = 0.3  # of the strongest: ink whose strength counts
 FULL_PERCENTILE = 97  # of the strength of ink, which becomes white
 FAINTEST = 5 / 255  # what differs less from its paper is not seen
-SAMPLES = 16_384  # pixels from which a median is told
+SAMPLES = 16_384  # pixels that give a median
 
 
 class NothingDrawnError(ImageError):
