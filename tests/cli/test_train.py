@@ -29,7 +29,7 @@ def test_further_sets_and_what_is_left_out(asked: list[Config], tmp_path: Path) 
     further = [f"tuberlin={tmp_path / 'tuberlin'}", f"folder={tmp_path / 'mine'}"]
     options: list[Any] = ["--data", tmp_path, "--leave-out", tmp_path / "held.txt", "-o", tmp_path / "run"]
     result = RUNNER.invoke(
-        app, ["train", "open", *map(str, options), *(word for entry in further for word in ("--extra", entry))]
+        app, ["train", "all-sets", *map(str, options), *(word for entry in further for word in ("--extra", entry))]
     )
     assert result.exit_code == 0, result.output
     (config,) = asked
@@ -42,6 +42,6 @@ def test_further_sets_and_what_is_left_out(asked: list[Config], tmp_path: Path) 
 
 
 def test_a_further_set_needs_layout_and_folder(asked: list[Config], tmp_path: Path) -> None:
-    result = RUNNER.invoke(app, ["train", "open", "--extra", "tuberlin", "-o", str(tmp_path / "run")])
+    result = RUNNER.invoke(app, ["train", "all-sets", "--extra", "tuberlin", "-o", str(tmp_path / "run")])
     assert "give the layout and the folder" in str(result.exception)
     assert not asked
