@@ -234,10 +234,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         >>> from crossatnet.config import TrainConfig, explain
         >>> from pydantic import ValidationError
         >>> try:
-        ...     TrainConfig.model_validate({"epoch": 3})
+        ...     TrainConfig.model_validate({"sed": 3})
         ... except ValidationError as error:
         ...     print(explain(error, TrainConfig))
-        unknown key 'epoch'; did you mean epochs?
+        unknown key 'sed'; did you mean seed?
     """
     faults = error.errors()
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])

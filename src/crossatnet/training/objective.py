@@ -47,7 +47,8 @@ class Objective(nn.Module):
         if config.semantics.prototypes == "graph" and vectors is not None:
             graph = class_graph(classes, vectors, config.semantics.graph, config.semantics.neighbours)
             self.prototypes = GraphPrototypes(torch.from_numpy(vectors), torch.from_numpy(graph), dimension)
-        related = relatives(classes)
+        # The classes of one data set are different by its own word; the names of several overlap.
+        related = relatives(classes) if config.data.extra else torch.zeros(len(classes), len(classes), dtype=torch.bool)
         margin = NO_RIVAL * related if related.any() else None
         if config.loss.semantic_margin and vectors is not None:
             margin = NO_RIVAL * related + config.loss.semantic_margin * torch.from_numpy(class_distance(vectors))
