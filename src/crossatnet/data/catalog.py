@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from crossatnet.data.drawing.read import read_drawing
+from crossatnet.data.drawing.read import NothingDrawnError, read_drawing
 from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import Modality, load_image
 from crossatnet.data.names import canonical
@@ -214,8 +214,16 @@ def _check(item: Item) -> tuple[str, str | None]:
     try:
         image = open_item(item)
         if item.modality == "sketch":
-            read_drawing(image)  # one without strokes is of no use
+            _check_drawing(image, item)
         content = item.path.read_bytes() if item.row is None else image.tobytes()
     except ImageError as error:
         return "", str(error)
     return content_hash(content), None
+
+
+def _check_drawing(image: Image.Image, item: Item) -> None:
+    """Raise `ImageError`, which names the item, for a sketch without strokes: it is of no use."""
+    try:
+        read_drawing(image)
+    except NothingDrawnError as error:
+        raise ImageError(f"{item.label}: {error}") from error

@@ -176,3 +176,16 @@ def test_thick_strokes_are_thinned_once() -> None:
     assert (np.asarray(once) > 127).mean() < 0.7 * (house(400, 0.045) > 0.5).mean()
     again = np.asarray(read_drawing(once.convert("RGB"))).astype(int)
     assert abs(again - np.asarray(once)).mean() < 2
+
+
+def test_a_dense_drawing_with_corners_is_no_sheet_on_a_desk() -> None:
+    """A house of thick lines fills its outline with ink; what is around it is the paper that shows inside too."""
+    drawn = Image.new("RGB", (256, 256), "white")
+    pen = ImageDraw.Draw(drawn)
+    pen.rectangle((60, 60, 236, 194), outline="black", width=12)
+    for left in range(80, 230, 24):
+        pen.line((left, 76, left, 184), "black", 12)
+    pen.line((35, 90, 35, 104), "black", 10)  # beside it
+    read = read_drawing(drawn)
+    assert read.size == drawn.size
+    assert overlap(read, 1 - np.asarray(drawn.convert("L"), np.float32) / 255) > 0.9

@@ -19,6 +19,8 @@ BORDER_DIFFERS = 0.1  # of the border has another colour than most of the pictur
 LEAST_SHARE, MOST_SHARE = 0.12, 0.93  # of the picture: less is no sheet, more is the whole picture
 LIKENESS = 0.9  # of a sheet and the quadrilateral of its corners: area of both over area of either
 DESK_DIFFERS = 12.0  # grey levels, from the sheet
+FLAT, FLAT_SHARE = 2, 0.7  # grey levels, and share of what lies around: of one colour, as paper on a screen is
+SEEN_INSIDE = 0.1  # of the inside has the colour of a flat surround, which then is the paper, and no desk
 INSET = 0.012  # of a sheet's side: its edge and the shadow there are cut off too
 BAR_SHARE = 0.94  # of a row's pixels are of one colour in a bar
 BAR_RANGE = 40  # grey levels, about that colour, and from the paper's
@@ -82,7 +84,7 @@ def sheet_corners(image: Image.Image) -> Corners | None:
     colours = np.asarray(plain).astype(np.int16)  # (h, w, 3)
     rise = _rise(plain)
     for step in STEPS:
-        corners = _quadrilateral(colours, rise < step)
+        corners = _quadrilateral(colours, np.asarray(small), rise < step)
         if corners is not None:
             large: Corners = corners * np.array([width / size[0], height / size[1]])
             return large
@@ -106,8 +108,11 @@ def _rise(plain: Image.Image) -> NDArray[np.int16]:
     return rise
 
 
-def _quadrilateral(colours: NDArray[np.int16], smooth: NDArray[np.bool_]) -> Corners | None:
-    """The corners, in pixels of the small picture, of the smooth area (h, w) in the middle if it is a sheet."""
+def _quadrilateral(colours: NDArray[np.int16], drawn: Pixels, smooth: NDArray[np.bool_]) -> Corners | None:
+    """The corners, in pixels of the small picture, of the smooth area (h, w) in the middle if it is a sheet.
+
+    `colours` (h, w, 3) are without strokes, `drawn` with them.
+    """
     height, width = smooth.shape
     areas = parts(smooth)
     middle = areas.label[height // 4 : -(height // 4), width // 4 : -(width // 4)]
@@ -130,6 +135,9 @@ def _quadrilateral(colours: NDArray[np.int16], smooth: NDArray[np.bool_]) -> Cor
     sheet, desk = np.median(colours[area], axis=0), np.median(colours[around], axis=0)
     if abs(sheet - desk).max() < DESK_DIFFERS:
         return None
+    like_desk = abs(drawn - desk).max(axis=2) <= FLAT  # (h, w)
+    if like_desk[around].mean() >= FLAT_SHARE and like_desk[shape].mean() >= SEEN_INSIDE:
+        return None  # a dense drawing of something with corners, on plain paper
     outwards = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # pixels have a size
     outer: Corners = (corners + outwards).astype(np.float64)
     return outer
