@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet import CrossATNet
 from crossatnet.data.catalog import open_item
 from crossatnet.data.images import Modality
 from crossatnet.data.names import are_related
@@ -102,7 +103,7 @@ def embed(model: PictureModel, pictures: list[Picture], modality: Modality) -> N
 def measure(options: argparse.Namespace) -> None:
     """Measure one checkpoint on one cut and add it to the results file."""
     folder = Cuts.of(options.data).folder(options.cut)
-    model = PictureModel.from_pretrained(options.model, options.runtime)
+    model = CrossATNet.from_pretrained(options.model, options.runtime)
     figures = scores(
         embed(model, folder.drawings, "sketch"),
         [picture.class_name for picture in folder.drawings],

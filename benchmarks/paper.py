@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from crossatnet import CrossATNet
 from crossatnet.data.catalog import Item
 from crossatnet.data.images import cut_to_strokes, load_image
 from crossatnet.data.layouts import folder, sketchy, tuberlin
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", help="only these")
     parser.add_argument("--only-now", action="store_true", help="leave out the reading of before")
     arguments = parser.parse_args()
-    model = PictureModel.from_pretrained(arguments.checkpoint)
+    model = CrossATNet.from_pretrained(arguments.checkpoint)
     dice = random.Random(0)
     photos, sketches = listed(arguments.data)
     gallery = picked(photos, 6, 1500, dice)

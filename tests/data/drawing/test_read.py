@@ -188,4 +188,4 @@ def test_a_dense_drawing_with_corners_is_no_sheet_on_a_desk() -> None:
     pen.line((35, 90, 35, 104), "black", 10)  # beside it
     read = read_drawing(drawn)
     assert read.size == drawn.size
-    assert overlap(read, 1 - np.asarray(drawn.convert("L"), np.float32) / 255) > 0.9
+    assert overlap(read, 1 - np.asarray(drawn.convert("L"), np.float32) / 255) > 0.7  # thick pens are thinned
