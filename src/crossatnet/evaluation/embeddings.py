@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.evaluation.protocol import SEED, Task
 from crossatnet.evaluation.results import Results, machine, score
 from crossatnet.system.errors import UserError
@@ -61,7 +62,7 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
         raise UserError(f"{path}: {error}") from error
     return Results(
         checkpoint=path.name,
-        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+        fingerprint=content_hash(path.read_bytes()),
         data=f"classes {file.task_hash[:16]}",
         split="as in the file",
         direction="query->gallery",

@@ -11,7 +11,6 @@ The graphs hold no weights: they point into model.safetensors as ONNX external d
 fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of each.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossatnet.config import ModelConfig
+from crossatnet.data.hashes import content_hash
 from crossatnet.model.checkpoint import FORM, WEIGHTS
 from crossatnet.runtime.onnx_wire import Declared, WireError, declared
 from crossatnet.system.errors import UserError
@@ -96,7 +96,7 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {AGAIN}") from error
     weights = read_weights(folder)
-    if form.model != model or form.weights != hashlib.sha256(weights).hexdigest():
+    if form.model != model or form.weights != content_hash(weights):
         raise UserError(f"{path}: belongs to other weights or settings than those beside it; {AGAIN}")
     return form, weights
 
@@ -111,7 +111,7 @@ def read_part(folder: Path, form: OnnxForm, part: OnnxPart) -> bytes:
         content = path.read_bytes() if size == form.files[part].bytes and size <= MAX_BYTES else b""
     except OSError as error:
         raise UserError(f"{path}: missing ({error.strerror}); {AGAIN}") from error
-    if hashlib.sha256(content).hexdigest() != form.files[part].sha256:
+    if content_hash(content) != form.files[part].sha256:
         raise UserError(f"{path}: damaged, or of another export than {FORM}; {AGAIN}")
     try:
         check(declared(content), form)

@@ -3,7 +3,6 @@
 Letters: `B` batch, `S` side of the input.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from crossatnet.data.catalog import open_item
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import prepare
 from crossatnet.data.layouts import read_catalog
 from crossatnet.model.checkpoint import (
@@ -73,7 +73,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
         outcome = agreement(graphs, weights, calibration, len(pixels))
-    weights_sha256 = hashlib.sha256(weights).hexdigest()
+    weights_sha256 = content_hash(weights)
     for part, graph in graphs.items():
         onnx.helper.set_model_props(graph, facts(network, checkpoint, part, weights_sha256))
         graph.producer_name, graph.producer_version = "crossatnet", __version__
@@ -83,10 +83,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         model=network.config,
         weights=weights_sha256,
         opset=OPSET,
-        files={
-            part: OnnxFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-            for part, content in contents.items()
-        },
+        files={part: OnnxFile(sha256=content_hash(content), bytes=len(content)) for part, content in contents.items()},
         largest_error=error,
         int8=outcome,
         written_with=f"crossatnet {__version__}",
