@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossatnet.config import OPINION
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
@@ -38,7 +39,10 @@ class Photo(nn.Module):
 
 
 class Sketch(nn.Module):
-    """Sketches (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and pooled features (B, C)."""
+    """Sketches (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and what guides, (B, C) or (B, C + E).
+
+    It is the pooled feature and, of a network that has one, the opinion.
+    """
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
@@ -48,25 +52,34 @@ class Sketch(nn.Module):
         pictures = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
         if self.network.config.mirror_sketches:
             pictures = torch.cat([pictures, pictures.flip(3)])  # (2 B, 3, S, S)
-        feature = self.network.pool(self.network.encoder("sketch")(pictures), "sketch").feature  # (2 B or B, C)
-        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D)
+        feature_map = self.network.encoder("sketch")(pictures)  # (2 B or B, C, h, w)
+        feature = self.network.pool(feature_map, "sketch").feature  # (2 B or B, C)
+        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D or D - E)
+        if self.network.opinion is not None:
+            opinion = self.network.opinion(feature_map, "sketch")  # (2 B or B, E)
+            embedding = self.network.with_opinion(embedding, opinion)  # (2 B or B, D)
+            feature = torch.cat([feature, opinion], dim=1)  # (2 B or B, C + E)
         if self.network.config.mirror_sketches:
-            feature = feature.unflatten(0, (2, -1))[0]  # (B, C)
+            feature = feature.unflatten(0, (2, -1))[0]  # (B, C or C + E)
             embedding = functional.normalize(embedding.unflatten(0, (2, -1)).sum(0), dim=1)  # (B, D)
         return embedding, packed_code(self.network, embedding), feature
 
 
 class GuidedPhoto(nn.Module):
-    """A sketch's feature (1, C) and photos' maps (B, C, h, w) -> similarities (B,) and attention (B, M, h, w)."""
+    """What guides of a sketch (1, C or C + E), and maps (B, C, h, w) -> similarities (B,), attention (B, M, h, w)."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, feature: Tensor, photo_map: Tensor) -> tuple[Tensor, Tensor]:
+        channels = self.network.backbone.channels
+        feature, opinion = feature[:, :channels], feature[:, channels:]  # (1, C), (1, E)
         pooled = self.network.pool(photo_map, "photo", feature)
-        sketch = self.network.embed_pooled(feature, "sketch")  # (1, D)
-        similarity = self.network.embed_pooled(pooled.feature, "photo") @ sketch[0]  # (B,)
+        sketch = self.network.embed_pooled(feature, "sketch")  # (1, D or D - E)
+        if self.network.opinion is not None:
+            sketch = self.network.with_opinion(sketch, opinion)  # (1, D)
+        similarity = self.network.embed_seen(pooled.feature, photo_map, "photo") @ sketch[0]  # (B,)
         return similarity, pooled.attention
 
 
@@ -92,7 +105,8 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     if part == "guided":
         side = side_of(network.config, "photo")
         photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
-        example = (torch.randn(1, network.backbone.channels), torch.randn(photo_map.shape))
+        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
+        example = (torch.randn(1, guiding), torch.randn(photo_map.shape))
         inputs = {"feature": False, "map": True}
         return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
