@@ -84,11 +84,11 @@ class VisionNetwork(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Pixels 0..255 (B, 3, H, W) -> the last map (B, C, h, w); a transformer's map consists of its patch tokens."""
         x = (pictures.to(self.mean.dtype) - self.mean) / self.std  # (B, 3, H, W)
-        inputs = patch_rows(x, self.network.config.patch_size) if self.takes_patches else {"pixel_values": x}
+        settings: Any = self.network.config
+        inputs = patch_rows(x, settings.patch_size) if self.takes_patches else {"pixel_values": x}
         output: Tensor = self.network(**inputs, **self.options)[0]  # (B, C, h, w) or (B, T, C)
         if output.ndim == 4:
             return output
-        settings: Any = self.network.config
         patch = settings.patch_size
         height, width = x.shape[2] // patch, x.shape[3] // patch
         patches = output[:, output.shape[1] - height * width :]  # (B, h * w, C): class and register tokens come first
