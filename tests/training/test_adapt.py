@@ -22,7 +22,7 @@ from crossatnet.model.checkpoint import WEIGHTS, read_config
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
-from crossatnet.training.adapt import LowRankLinear, add_low_rank, attention_layers, merged
+from crossatnet.training.adapt import LowRankLinear, add_low_rank, attention_layers, freeze_the_rest, merged
 from crossatnet.training.fit import fit
 from crossatnet.training.lightning_module import Training
 from crossatnet.training.seen_catalog import seen_catalog
@@ -343,6 +343,81 @@ def test_goes_on_from_a_checkpoint(adapted: tuple[Config, Path], root: Path, din
     assert changed(before.state_dict(), after) == {name for name in after if is_query_or_value(name)}
     for name in changed(before.state_dict(), after):
         assert torch.linalg.svdvals(after[name] - before.state_dict()[name])[RANK] < 1e-5
+
+
+# # The packaged configs for larger backbones
+
+
+def save_siglip2(folder: Path, model_type: str) -> Path:
+    """A small model of both towers, as SigLIP2 is given out: "siglip" of a fixed picture size, "siglip2" of any."""
+    torch.manual_seed(0)
+    text = {key: value for key, value in TOKENS.items() if key not in ("image_size", "patch_size")}
+    text |= {"vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    vision = TRANSFORMERS[f"{model_type}_vision_model"]
+    config = transformers.AutoConfig.for_model(model_type, text_config=text, vision_config=vision)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type"), [("dinov2-small", "dinov2"), ("siglip2-base", "siglip"), ("siglip2-base", "siglip2")]
+)
+def test_packaged_configs_for_larger_backbones_train(name: str, model_type: str, root: Path, tmp_path: Path) -> None:
+    """On small random networks of their families; the hub's own were never run here."""
+    folder = tmp_path / "small"
+    save_siglip2(folder, model_type) if name == "siglip2-base" else save_small(folder, model_type)
+    data = {"data.layout": "folder", "data.root": str(root), "data.split": str(root / "tiny")}
+    few = {"data.validation_classes": 2, "train.epochs": 1, "train.epoch_batches": 2, "train.classes_per_batch": 2}
+    narrow = {"model.backbone": str(folder), "model.image_size": 64, "model.dimension": 64}
+    config = load_config(name, {**data, **few, **narrow, "model.code_lengths": [64]})
+    start = start_network(config).half().float().state_dict()
+    learns = {name for name, weight in start_network(config).backbone.named_parameters() if weight.requires_grad}
+    output = train(config, tmp_path / "run", quiet=True)
+    network = load_network(output)
+    moved = changed(start, network.state_dict())
+    assert moved
+    if config.train.adapt == "lora":
+        assert learns == set()  # the updates come later
+        assert {name.rpartition(".")[2] for name in moved} == {"weight"}
+        assert len(moved) == 2 * LAYERS
+    else:
+        assert moved <= {f"backbone.{name}" for name in learns}
+        assert all("norm" in name for name in moved)
+    assert network.encode([draw("star", "sketch", np.random.default_rng(0))], "sketch", bits=64).shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "options", "weights", "trained"),
+    [
+        (
+            "dinov2-small",
+            "dinov2",
+            {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14},
+            22e6,
+            0.15e6,
+        ),
+        ("siglip2-base", "siglip_vision_model", {}, 86e6, 0.04e6),
+    ],
+)
+def test_the_packaged_configs_fit_the_sizes_that_are_given_out(
+    name: str, model_type: str, options: dict[str, Any], weights: float, trained: float
+) -> None:
+    """Networks of the true sizes, without memory for their weights."""
+    config = load_config(name)
+    settings = {"model_type": model_type, **options}
+    with torch.device("meta"):
+        network = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**settings))
+    units = [network]
+    freeze_the_rest(units, config.train, name)
+    learned = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    learned += sum(config.train.lora_rank * sum(layer.weight.shape) for layer in attention_layers(units).values()) * (
+        config.train.adapt == "lora"
+    )
+    assert learned == pytest.approx(trained, rel=0.1)
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(weights, rel=0.1)
+    patch = network.config.patch_size
+    assert config.model.image_size % patch == 0
+    assert network.config.hidden_size % config.model.attention_heads == 0
 
 
 # # What is refused
