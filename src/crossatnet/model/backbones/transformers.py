@@ -92,7 +92,7 @@ class VisionNetwork(nn.Module):
         patch = settings.patch_size
         height, width = x.shape[2] // patch, x.shape[3] // patch
         patches = output[:, output.shape[1] - height * width :]  # (B, h * w, C): class and register tokens come first
-        return patches.transpose(1, 2).reshape(len(x), -1, height, width)  # (B, C, h, w)
+        return patches.transpose(1, 2).unflatten(2, (height, width))  # (B, C, h, w)
 
 
 def patch_rows(x: Tensor, patch: int) -> dict[str, Tensor | None]:
@@ -104,7 +104,7 @@ def patch_rows(x: Tensor, patch: int) -> dict[str, Tensor | None]:
     whole = x[:, :, : height * patch, : width * patch]
     patches = whole.unflatten(3, (width, patch)).unflatten(2, (height, patch))  # (B, 3, h, patch, w, patch)
     rows = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, h * w, patch * patch * 3)
-    shapes = torch.tensor([[height, width]]).expand(len(x), 2)  # (B, 2); read by the library on the CPU
+    shapes = torch.tensor([[height, width]])  # (1, 2), of all pictures: their position embeddings are the same
     return {"pixel_values": rows, "pixel_attention_mask": None, "spatial_shapes": shapes}
 
 
