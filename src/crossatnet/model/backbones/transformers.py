@@ -92,7 +92,8 @@ class VisionNetwork(nn.Module):
         patch = settings.patch_size
         height, width = x.shape[2] // patch, x.shape[3] // patch
         patches = output[:, output.shape[1] - height * width :]  # (B, h * w, C): class and register tokens come first
-        return patches.transpose(1, 2).unflatten(2, (height, width))  # (B, C, h, w)
+        feature_map: Tensor = patches.transpose(1, 2).unflatten(2, (height, width))  # (B, C, h, w)
+        return feature_map
 
 
 def patch_rows(x: Tensor, patch: int) -> dict[str, Tensor | None]:
