@@ -155,6 +155,11 @@ class TrainConfig(Settings):
     trainable_units: int = Field(
         default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
     )
+    adapt: Literal["full", "norm", "lora"] = Field(
+        default="full",
+        description="what of these units is tuned; norm: their normalisation, lora: updates of low rank of attention",
+    )
+    lora_rank: int = Field(default=8, ge=1, le=256, description="of each update, by adapt: lora")
     views: int = Field(
         default=2,
         ge=0,
@@ -202,6 +207,16 @@ class Config(Settings):
     def _knowledge_can_be_lost(self) -> "Config":
         if self.loss.knowledge and not self.train.trainable_units:
             raise ValueError("loss.knowledge is for fine-tuning, but train.trainable_units is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _something_adapts(self) -> "Config":
+        adapt = self.train.adapt
+        if adapt != "full" and not self.train.trainable_units:
+            raise ValueError(f"train.adapt: {adapt} is for fine-tuning, but train.trainable_units is 0")
+        if adapt == "lora" and self.model.backbone == ModelConfig().backbone:
+            name = self.model.backbone
+            raise ValueError(f"train.adapt: lora is for attention, and the backbone {name} has none; take norm or full")
         return self
 
 

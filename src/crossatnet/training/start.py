@@ -24,6 +24,7 @@ from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.threads import keep_torch_to_cores
+from crossatnet.training.adapt import freeze_the_rest
 from crossatnet.training.batches import CachedViews, Source
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 
@@ -45,7 +46,9 @@ NamedFeatures = Mapping[Modality, NamedViews]
 
 
 def start_network(config: Config) -> CrossATNet:
-    """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
+    """The network before training: pretrained backbone, everything else random; what is frozen takes no gradient.
+    Raises `UserError` for a backbone that has nothing of what `train.adapt` tunes.
+
     What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
     """
     keep_freed_memory()
@@ -62,8 +65,10 @@ def start_network(config: Config) -> CrossATNet:
         network, pretrained = CrossATNet(model.model_copy(update=stored)), loaded
     for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
         backbone.load_state_dict(pretrained.state_dict())
-        for unit in backbone.chain()[: frozen_units(network, config)]:
+        frozen = frozen_units(network, config)
+        for unit in backbone.chain()[:frozen]:
             unit.requires_grad_(False)
+        freeze_the_rest(backbone.chain()[frozen:], config.train, config.model.backbone)
     return network
 
 

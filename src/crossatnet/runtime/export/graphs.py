@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
 from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
+
+OUT = ".out"  # after an output's name, while the graph is made
 
 
 class Photo(nn.Module):
@@ -132,14 +134,26 @@ def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:
                 opset_version=OPSET,
                 dynamic_shapes=axes,
                 input_names=[*described.inputs],
-                output_names=[*described.outputs],
+                output_names=[f"{name}{OUT}" for name in described.outputs],
             )
     except Exception as error:  # the exporter may not know some part of a backbone
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{network.name}: its {part} part cannot be written as ONNX ({reason})") from error
     if program is None:
         raise UserError(f"{network.name}: its {part} part cannot be written as ONNX")
-    return tidied(program.model_proto)
+    return tidied(named(program.model_proto, described.outputs))
+
+
+def named(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """The graph with its outputs under their names; a value inside that a backbone has named so gets another name."""
+    names = {name: f"{name}.inside" for name in outputs} | {f"{name}{OUT}": name for name in outputs}
+    graph = model.graph
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return model
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -148,11 +162,13 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     ONNX Runtime merges a convolution with the ReLU6 after it only if the bounds are constants, not casts of constants.
     """
     graph, nodes = model.graph, []
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
+    types |= {initialiser.name: initialiser.data_type for initialiser in graph.initializer}
     constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
     pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
     for node in graph.node:
-        if node.op_type == "CastLike" and node.input[0] in constants:
-            node = helper.make_node("Cast", [node.input[0]], [*node.output], to=TensorProto.FLOAT)
+        if node.op_type == "CastLike" and node.input[0] in constants and types.get(node.input[1]):
+            node = helper.make_node("Cast", [node.input[0]], [*node.output], to=types[node.input[1]])
         if node.op_type == "Conv" and node.input[0] in pads:
             node = with_padding(node, pads[node.input[0]], constants)
         node.doc_string, node.name = "", ""
