@@ -4,26 +4,21 @@ Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed cod
 queries of a block or a strip.
 
 A block holds as many queries as make one matrix product fast, and each core takes one block after another. A block is
-ranked in strips that fit the core's cache. The metrics need only the ranks of the relevant items, so only those are
-kept of a block. Blocks do not depend on the number of cores, and neither do the scores.
+ranked in strips that fit the core's cache. The metrics need only where the relevant items stand, so only that is kept
+of a block. Blocks do not depend on the number of cores, and neither do the scores.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossatnet.evaluation.metrics import RetrievalScores, joined, score_counts, score_ranks
-from crossatnet.evaluation.similarity import (
-    THREADS,
-    Floats,
-    Similarity,
-    checked_embeddings,
-    cosine,
-    nearness,
-    slices,
-)
+from crossatnet.evaluation.classes import as_text
+from crossatnet.evaluation.metrics import RetrievalScores, Values, joined, score_ranks
+from crossatnet.evaluation.order import Places, places
+from crossatnet.evaluation.similarity import THREADS, Similarity, checked_embeddings, cosine, nearness, slices
+from crossatnet.evaluation.ties import merged, score_counts
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
@@ -32,10 +27,9 @@ BLOCK = 400  # queries of one matrix product; with fewer, BLAS spends more on pa
 STRIP = 2**17  # pairs of a query and an item that are ranked at once; so many fit a core's cache
 STRIP_BYTES = 100  # at most, to rank one such pair
 SCORE_BYTES = 80  # at most, to score one rank
-DECIMALS = 7  # of similarities, when they are compared
+TIE_BYTES = 250  # at most, to score one tie
 
 Classes = Sequence[object] | NDArray[np.generic]
-Steps = NDArray[np.int32] | NDArray[np.int64]
 
 
 def evaluate(
@@ -53,12 +47,13 @@ def evaluate(
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model; `query_class` (Q,) and `gallery_class` (N,), the
     class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself
-    and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a normalised copy of
-    them. With less memory fewer queries are ranked at once, but at least one by each thread.
-    An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
-    does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
-    embeddings tie at any position. Distances are computed in float64, so that small ones keep their digits. They are
-    compared to seven decimals too, in units of the largest distance of an embedding from the gallery's mean.
+    and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a copy of the
+    queries. With less memory fewer queries are ranked at once, but at least one by each thread.
+    An item is relevant if its class equals the query's. Similarities are compared exactly, and where items tie, values
+    are expectations over random orders within the tie: no order of the gallery has an advantage. Cosines are computed
+    in float32 if both arrays are, as NumPy does, else in float64 (`similarity.cosine`); distances in float64
+    (`similarity.nearness`). Equal embeddings tie, and so do whatever the arithmetic finds equal; embeddings whose
+    similarities differ by no more than its rounding may be found in either order.
     Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
     without a relevant item.
 
@@ -95,9 +90,7 @@ def evaluate_similarity(
         >>> round(scores.means()["mAP@all"], 4)
         0.5833
     """
-    matrix = np.asarray(similarity, dtype=np.float64)
-    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
-        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
+    matrix = _comparable(np.asarray(similarity))
     queries, items = matrix.shape
     pairs = _Pairs((queries, items), query_class, gallery_class, same)
     return _score(lambda rows: matrix[rows].copy(), pairs, at, memory)
@@ -115,9 +108,8 @@ def evaluate_codes(
 ) -> RetrievalScores:
     """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
 
-    Many distances tie, so values are expectations over random orders within a tie (McSherry and Najork 2008): no way of
-    sorting has an advantage. For mAP@all, the best and the worst order are reported too. The points of the
-    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+    Many distances tie; the points of the precision-recall curve are the Hamming radii. Otherwise as `evaluate`, which
+    finds the same values to the last bit for codes as floats of +1 and -1.
 
     Example:
         >>> import numpy as np
@@ -151,7 +143,7 @@ def evaluate_codes(
 
     share = memory // THREADS
     strip = _strip(len(gallery), share // 4)
-    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (SCORE_BYTES * distances)), THREADS))
+    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (TIE_BYTES * distances)), THREADS))
 
 
 class _Pairs:
@@ -161,7 +153,7 @@ class _Pairs:
         self, shape: tuple[int, int], query_class: Classes, gallery_class: Classes, same: NDArray[np.int64] | None
     ) -> None:
         queries, items = self.shape = shape
-        self.query_class, gallery_class = np.asarray(query_class), np.asarray(gallery_class)
+        self.query_class, gallery_class = as_text(query_class, "query_class"), as_text(gallery_class, "gallery_class")
         self.query_number, self.gallery_number = _numbers(queries, self.query_class, items, gallery_class)
         self.same = np.full(queries, -1) if same is None else np.asarray(same)
         if self.same.shape != (queries,) or self.same.dtype.kind not in "iu":
@@ -193,80 +185,69 @@ class _Pairs:
 
 
 def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int) -> RetrievalScores:
-    """Rank block after block and score the ranks."""
+    """Rank block after block and score where the relevant items stand."""
     items, most, share = pairs.shape[1], int(pairs.found.max()), memory // THREADS
 
     def score(block: slice) -> RetrievalScores:
         matrix = similarity(block)  # (b, N)
         ranks = np.full((len(matrix), most), np.inf)
-        for rows in slices(block, strip):
-            inside = slice(rows.start - block.start, rows.stop - block.start)
-            is_rank = np.arange(most) < pairs.found[rows, None]
-            ranks[inside][is_rank] = _rank(matrix[inside], pairs.relevant(rows), pairs.self_matches(rows))
-        values, curves = score_ranks(ranks, at)
+        is_rank = np.arange(most) < pairs.found[block, None]
+        parts = []
+        for rows in slices(slice(0, len(matrix)), strip):
+            asked = slice(block.start + rows.start, block.start + rows.stop)
+            found = places(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
+            ranks[rows][is_rank[rows]] = found.rank
+            parts.append(found._replace(row=found.row + rows.start))
+        del matrix
+        values, curves = _score_places(ranks, parts, at, max(1, room // (2 * TIE_BYTES * most)))
         return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
 
-    strip = _strip(items, share // 4)
-    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
+    strip, room = _strip(items, share // 4), share - share // 4
+    blocks = _blocks(pairs.shape[0], room // (8 * items + SCORE_BYTES * most))
     return joined(on_cores(score, blocks, THREADS))
 
 
-def _rank(
-    similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], ...]
-) -> NDArray[np.int64]:
-    """The ranks of the relevant items by similarities (b, N), row by row, ascending. The similarities are overwritten.
+def _score_places(
+    ranks: NDArray[np.float64], parts: Sequence[Places], at: Sequence[int], at_once: int
+) -> tuple[Values, NDArray[np.float64]]:
+    """Every definition and the curves of `ranks` (b, R) and places; of queries with ties, `at_once` together."""
+    is_tied = np.zeros(len(ranks), dtype=np.bool_)
+    counts = [_tie_counts(part) for part in parts if part.tied is not None]
+    for rows, *_ in counts:
+        is_tied[rows] = True
+    if not counts:
+        return score_ranks(ranks, at)
+    scored = [
+        score_counts(items[rows], hits[rows], at)
+        for _, items, hits in counts
+        for rows in slices(slice(0, len(items)), at_once)
+    ]
+    values = {name: np.concatenate([part[name] for part, _ in scored]) for name in scored[0][0]}
+    tied = values, np.concatenate([curves for _, curves in scored])
+    return merged(score_ranks(ranks[~is_tied], at), tied, is_tied)
 
-    Sorting a gallery takes longer than comparing it with the query, and most of its order is not needed. So the range
-    of similarities is cut into about as many cells as there are items, and the items of each cell are counted. Only
-    items in a cell with a relevant item are sorted. A rank is the place among the sorted items, plus the number of
-    items in better cells that were not sorted.
+
+def _tie_counts(places: Places) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The rows (q,) of queries some of whose relevant items tie with others, and their items and hits (q, T).
+
+    Every other one of the T ties has the relevant items; those between them have all other items there.
     """
-    queries, items = similarity.shape
-    steps, height = _steps(similarity, self_matches)
-    shift = max(0, height.bit_length() - items.bit_length() + 1)
-    cells = (height >> shift) + 1  # in a row
-    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # the rows follow one another
-    steps = steps.ravel()
-    cell = (steps >> shift).astype(np.int64)
-    held = cell.take(relevant)
-    counts = np.bincount(cell, minlength=queries * cells)
-    counts[held] = 0
-    skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
-    is_held = np.zeros(queries * cells, dtype=np.bool_)
-    is_held[held] = True
-    listed = np.flatnonzero(is_held.take(cell))  # in the gallery's order
-    step = steps.take(listed)
-    # NumPy sorts numbers of 16 bits by their digits, several times faster than it compares longer ones
-    digits = [(step >> low).astype(np.uint16) for low in range(0, (queries * cells << shift).bit_length(), 16)]
-    listed = listed.take(np.lexsort(digits))
-    is_relevant = np.zeros(queries * items, dtype=np.bool_)
-    is_relevant[relevant] = True
-    found = np.flatnonzero(is_relevant.take(listed))
-    own = cell.take(listed.take(found))
-    ranks: NDArray[np.int64] = found + 1 + skipped.take(own) - own // cells * items
-    return ranks
-
-
-def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> tuple[Steps, int]:
-    """How far each similarity (b, N) is below the best, in steps of the last decimal; and the most steps.
-
-    Queries themselves come last. Steps have 32 bits if those of all rows together fit, which is faster.
-    """
-    steps: Steps
-    queries = len(similarity)
-    similarity *= -(10**DECIMALS)
-    np.rint(similarity, out=similarity)
-    best, worst = float(similarity.min()), float(similarity.max())
-    if max(-best, worst) * queries < 2**60:
-        height = int(worst) - int(best) + 1
-        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may be half empty
-        steps = similarity.astype(np.int32) if fits else similarity.astype(np.int64)
-        steps -= int(best)
-    else:  # too many steps to count: use the position among all sorted values instead
-        steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
-        height = int(steps.max()) + 1
-    steps[self_matches] = height
-    return steps, height
+    row, _, before, tied = places
+    rows = np.unique(row[tied > 1])
+    kept = np.isin(row, rows)
+    row, before, tied = np.searchsorted(rows, row[kept]), before[kept], tied[kept]
+    is_new = np.ones(len(row), dtype=np.bool_)
+    is_new[1:] = (row[1:] != row[:-1]) | (before[1:] != before[:-1])
+    starts = np.flatnonzero(is_new)
+    hits_of = np.diff(starts, append=len(row))
+    row, before, tied = row[starts], before[starts], tied[starts]
+    number = np.arange(len(row)) - np.searchsorted(row, row)  # of a tie among its query's
+    shape = (len(rows), 2 * (int(number.max()) + 1))
+    items, hits = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    end = before + tied
+    items[row, 2 * number] = before - np.where(number, np.roll(end, 1), 0)
+    items[row, 2 * number + 1], hits[row, 2 * number + 1] = tied, hits_of
+    return rows, items, hits
 
 
 def _count(
@@ -318,6 +299,22 @@ def _numbers(
         for classes in (query_class, gallery_class)
     )
     return query_number, gallery_number
+
+
+def _comparable(matrix: NDArray[Any]) -> NDArray[Any]:
+    """Similarities (Q, N) as float32 or float64, which keeps the order of all numbers, or as their places in order.
+
+    Raises `UserError` for what is no matrix of finite numbers.
+    """
+    if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "fiub" or not np.isfinite(matrix).all():
+        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
+    if matrix.dtype in (np.float16, np.float32):
+        return matrix.astype(np.float32, copy=False)
+    floats = matrix.astype(np.float64)
+    # Floats have no room for every whole number of 64 bits, nor for every number of the longest floats.
+    if matrix.dtype != np.float64 and not (floats.astype(matrix.dtype) == matrix).all():
+        return np.unique(matrix, return_inverse=True)[1].reshape(matrix.shape).astype(np.float64)
+    return floats
 
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -20,8 +20,8 @@ from sklearn.manifold import TSNE
 from crossatnet.data.catalog import open_item
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.protocol import SEED
-from crossatnet.evaluation.ranking import DECIMALS
 from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.similarity import cosine, slices
 from crossatnet.evaluation.zero_shot import Embedded, Evaluated, ZeroShotTest, evaluate_trials
 from crossatnet.model.explain import overlays
 from crossatnet.model.network import CrossATNet
@@ -135,12 +135,12 @@ def evaluation_figures(network: CrossATNet, evaluated: Evaluated) -> list[Figure
 def first_hits(query: NDArray[np.float32], gallery: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     """Gallery rows (Q, K) that queries (Q, D) find first in (N, D), best first; K is `number`, or N if that is fewer.
 
-    Equal similarities, to the decimals of `ranking.evaluate`, keep the gallery's order.
+    Equal similarities keep the gallery's order.
     """
-    columns = gallery.T.astype(np.float64)  # (D, N)
+    similarity = cosine(query, gallery)
     blocks = [
-        np.argsort(-np.round(query[start : start + BLOCK] @ columns, DECIMALS), axis=1, kind="stable")[:, :number]
-        for start in range(0, len(query), BLOCK)
+        np.argsort(-similarity(rows), axis=1, kind="stable")[:, :number]
+        for rows in slices(slice(0, len(query)), BLOCK)
     ]
     return np.concatenate(blocks)
 
