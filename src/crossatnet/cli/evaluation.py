@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from crossatnet.cli.options import DataRoot, Json, Quiet, check_overwrites_none, print_some, screen
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from crossatnet.evaluation.results import Results
@@ -29,8 +29,15 @@ def evaluate(
     setting: Annotated[
         list[str] | None, typer.Option(help="zero-shot (default), generalised or all-seen-photos; repeatable.")
     ] = None,
+    level: Annotated[
+        str, typer.Option(help="What is a right hit: class, or instance, the very photo that was drawn.")
+    ] = "class",
     embeddings: Annotated[
-        Path | None, typer.Option(help="Instead of a checkpoint: .npz of query, query_class, gallery, gallery_class.")
+        Path | None,
+        typer.Option(
+            help="Instead of a checkpoint: .npz of query, query_class, gallery, gallery_class, a folder of these as"
+            " .npy, or .parquet."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the results as JSON.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
@@ -46,7 +53,13 @@ def evaluate(
         raise UserError(f"{output} is a folder; give the name of a file with -o")
     if output and embeddings:
         check_overwrites_none(output, [embeddings])
-    if checkpoint and not embeddings:
+    if level not in ("class", "instance"):
+        raise UserError(f"unknown level '{level}'; {did_you_mean(level, ('class', 'instance'))}")
+    if checkpoint and not embeddings and level == "instance":
+        if direction not in (None, ["sketch-to-photo"]) or setting not in (None, ["zero-shot"]):
+            raise UserError("level instance is sketch-to-photo, zero-shot; leave out --direction and --setting")
+        results = [_evaluate_instances(checkpoint, (data, layout, split), baselines, guided, quiet)]
+    elif checkpoint and not embeddings:
         trials = (direction or ["sketch-to-photo"], setting or ["zero-shot"])
         results = _evaluate_checkpoint(checkpoint, (data, layout, split), trials, baselines, guided, quiet)
     elif embeddings and not checkpoint:
@@ -54,7 +67,7 @@ def evaluate(
         ignored |= {"--setting": setting, "--baselines": baselines, "--guided": guided}
         if given := [name for name, value in ignored.items() if value]:
             raise UserError(f"--embeddings are scored as they are; leave out {', '.join(given)}")
-        results = [evaluate_embeddings(embeddings)]
+        results = [evaluate_embeddings(embeddings, level="instance" if level == "instance" else "class")]
     else:
         raise UserError("give either a checkpoint or --embeddings FILE.npz, one of the two")
     if output:
@@ -153,7 +166,8 @@ def print_results(results: "Results") -> None:
     screen.print(table)
     first = results.rows[0]
     if first.interval:
-        print(f"  {first.model}: mAP@all {first.interval[0]:.3f} to {first.interval[1]:.3f} (95%, over classes)")
+        headline = "acc@1" if results.level == "instance" else "mAP@all"
+        print(f"  {first.model}: {headline} {first.interval[0]:.3f} to {first.interval[1]:.3f} (95%, over classes)")
     if first.seconds_per_query is not None and first.gallery_bytes is not None:
         print(f"  search: {1000 * first.seconds_per_query:.2f} ms a query, gallery of {first.gallery_bytes:,} bytes")
     if first.with_duplicates:
@@ -185,3 +199,19 @@ def _evaluate_checkpoint(
         settings=trials[1],
     )
     return [each.results for each in found]
+
+
+def _evaluate_instances(
+    checkpoint: str,
+    source: tuple[Path | None, str | None, str | None],
+    baselines: bool,
+    guided: bool,
+    quiet: bool,
+) -> "Results":
+    """The fine-grained results on the data, layout and split of `source`."""
+    from crossatnet.evaluation.instance_level import evaluate_instance_level
+    from crossatnet.evaluation.zero_shot import load_networks, open_test
+
+    networks = load_networks(checkpoint, baselines)
+    test = open_test(checkpoint, *source, quiet)
+    return evaluate_instance_level(networks, test.provenance, test.catalog, test.split, quiet, guided)

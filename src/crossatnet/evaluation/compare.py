@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from crossatnet.evaluation.results import Results, Row, load_results
 from crossatnet.system.errors import UserError
 
-PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
+PROTOCOL = ("data", "split", "direction", "setting", "level", "queries", "gallery", "classes")
 MOST = 5  # classes to name that gain most, and as many that lose most
 
 

@@ -40,10 +40,19 @@ class EmbeddingFile:
     further: Mapping[str, NDArray[Any]]
 
     @property
+    def instance_lists(self) -> list[NDArray[Any]]:
+        """Classes and instances of queries and of the gallery; `UserError` if the file names no instances."""
+        if missing := [name for name in ("query_instance", "gallery_instance") if name not in self.further]:
+            raise UserError(f"{self.path}: no array {', '.join(missing)}, which level instance needs")
+        query_class, gallery_class = (np.asarray(part) for part in (self.task.query_class, self.task.gallery_class))
+        return [query_class, self.further["query_instance"], gallery_class, self.further["gallery_instance"]]
+
+    @property
     def task_hash(self) -> str:
         """Hash of the classes of queries and gallery in their order: equal for two models with the same task."""
+        things = [self.further[name] for name in ("query_instance", "gallery_instance") if name in self.further]
         lists = [
-            np.asarray(classes).astype(str).tolist() for classes in (self.task.query_class, self.task.gallery_class)
+            np.asarray(each).astype(str).tolist() for each in (self.task.query_class, self.task.gallery_class, *things)
         ]
         return hashlib.sha256(repr(lists).encode()).hexdigest()
 

@@ -8,14 +8,24 @@ import numpy as np
 
 from crossatnet.evaluation.embedding_files import file_hash, read_embeddings
 from crossatnet.evaluation.protocol import SEED
-from crossatnet.evaluation.results import Results, machine, score
+from crossatnet.evaluation.results import (
+    DEFINITIONS,
+    INSTANCE_DEFINITIONS,
+    Level,
+    Results,
+    Row,
+    machine,
+    score,
+    score_instances_of,
+)
 from crossatnet.system.errors import UserError
 
-def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
+def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200), level: Level = "class") -> Results:
     """Score a file of embeddings or codes of any model, as `read_embeddings` takes it.
 
     The file does not name its data. So `data` is a hash of the classes of queries and gallery, and only files with the
-    same task can be compared. Raises `UserError` for a file that cannot be scored.
+    same task can be compared. With `level` "instance" the file also has `query_instance` and `gallery_instance`, the name
+    of the very thing that each row shows. Raises `UserError` for a file that cannot be scored.
 
     Example:
         >>> import numpy as np
@@ -27,8 +37,12 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
     """
     file = read_embeddings(path)
     dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
+    lists = file.instance_lists if level == "instance" else []
     try:
-        row, _ = score(path.stem, dimension, file.query, file.gallery, file.task, at)
+        if level == "instance":
+            row: Row = score_instances_of(path.stem, dimension, file.query, file.gallery, lists)[0]
+        else:
+            row = score(path.stem, dimension, file.query, file.gallery, file.task, at)[0]
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return Results(
@@ -38,11 +52,13 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200)) -> Results:
         split="as in the file",
         direction="query->gallery",
         setting="as in the file",
+        level=level,
         queries=len(file.query),
         gallery=len(file.gallery),
         classes=len(row.per_class),
         unusable=[],
         duplicates=[],
+        definitions=INSTANCE_DEFINITIONS if level == "instance" else DEFINITIONS,
         rows=[row],
         seed=SEED,
         machine=machine(),

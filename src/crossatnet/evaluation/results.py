@@ -7,16 +7,17 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from crossatnet.evaluation.instances import InstanceScores, evaluate_instances
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.protocol import SEED, ZERO_SHOT, Task
-from crossatnet.evaluation.ranking import evaluate, evaluate_codes
+from crossatnet.evaluation.ranking import Classes, evaluate, evaluate_codes
 from crossatnet.model.interface import GUIDED
 from crossatnet.system.errors import UserError
 from crossatnet.system.files import write_whole
@@ -30,11 +31,23 @@ DEFINITIONS = {
     "P@k": "relevant items among the first k, divided by k",
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
+    "ties": "similarities are compared exactly; expectations over random orders within ties, (VOC) takes ties whole",
     "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
     "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
 }
+
+INSTANCE_DEFINITIONS = {
+    "acc@k": "share of sketches whose own photo is among the first k photos of its class, cosine similarity",
+    "MRR": "mean reciprocal rank of the sketch's own photo among the photos of its class",
+    "(all)": "among the photos of all classes of the test",
+    "interval": f"95% of acc@1, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
+    **{name: DEFINITIONS[name] for name in ("hash codes", "ties", "seconds_per_query")},
+    "guided": f"photos re-ordered by the mean of cosine and guided cosine: all of a class of up to {GUIDED}, else the"
+    f" first {GUIDED}",
+}
+Level = Literal["class", "instance"]
 
 
 class Row(BaseModel):
@@ -64,6 +77,7 @@ class Results(BaseModel):
     split: str
     direction: str = "sketch->photo"
     setting: str = ZERO_SHOT
+    level: Level = "class"  # of what is right: the query's class, or the very thing
     queries: int
     gallery: int
     classes: int
@@ -107,6 +121,35 @@ def score(
         row = row.model_copy(update={"with_duplicates": copies_too})
     measured = {"seconds_per_query": seconds_per_query(query, gallery), "gallery_bytes": gallery.nbytes}
     return row.model_copy(update=measured), scores
+
+
+def score_instances_of(
+    model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], lists: Sequence[Classes]
+) -> tuple[Row, InstanceScores]:
+    """As `score`, for fine-grained retrieval; `lists` are query_class, query_instance, gallery_class, gallery_instance.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.results import score_instances_of
+        >>> names = [["cat", "cat"], ["tom", "kit"]]
+        >>> score_instances_of("mine", 2, np.eye(2), np.eye(2), [*names, *names])[0].metrics["acc@1"]
+        1.0
+    """
+    scores = evaluate_instances(query, *lists[:2], gallery, *lists[2:])
+    row = as_instance_row(model, dimension, scores)
+    measured = {"seconds_per_query": seconds_per_query(query, gallery), "gallery_bytes": gallery.nbytes}
+    return row.model_copy(update=measured), scores
+
+
+def as_instance_row(model: str, dimension: int, scores: InstanceScores) -> Row:
+    """One line of a table of fine-grained results."""
+    return Row(
+        model=model,
+        dimension=dimension,
+        metrics=scores.means(),
+        per_class=scores.per_class(),
+        interval=class_interval(scores.values["acc@1"], scores.query_class),
+    )
 
 
 def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:
