@@ -8,7 +8,9 @@ from crossatnet.evaluation.instances import InstanceTask, evaluate_instances
 from crossatnet.system.errors import UserError
 
 
-def loop(distances: NDArray[np.float64], right: int, columns: NDArray[np.int64], at: tuple[int, ...]) -> dict[str, float]:
+def loop(
+    distances: NDArray[np.float64], right: int, columns: NDArray[np.int64], at: tuple[int, ...]
+) -> dict[str, float]:
     """One query: its right item is equally likely to have any rank of its tie."""
     own = distances[right]
     before = sum(distances[column] < own for column in columns)
@@ -30,7 +32,7 @@ def test_equals_the_loop(seed: int, kind: str) -> None:
         query, gallery = (random.integers(8, size=(rows, 2)).astype(np.uint8) for rows in (30, 40))
         distances = np.bitwise_count(query[:, None] ^ gallery).sum(2)
     else:
-        query, gallery = (random.integers(-2, 3, size=(rows, 3)) + [0.0, 0.0, 5.0] for rows in (30, 40))
+        query, gallery = (random.integers(-2, 3, size=(rows, 3)) + np.array([0.0, 0.0, 5.0]) for rows in (30, 40))
         gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
         gallery[20:] = gallery[:20]  # with ties
         distances = -np.round(query @ gallery.T, 9)

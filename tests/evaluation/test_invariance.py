@@ -120,8 +120,10 @@ def embeddings(seed: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64], N
     random = np.random.default_rng(seed)
     query_class, gallery_class = random.integers(6, size=40), np.arange(600) % 6
     centres = random.standard_normal((6, 32))
-    rows = [centres[number] + 2.5 * random.standard_normal((len(number), 32)) for number in (query_class, gallery_class)]
-    return rows[0], query_class, rows[1], gallery_class
+    query, gallery = (
+        centres[number] + 2.5 * random.standard_normal((len(number), 32)) for number in (query_class, gallery_class)
+    )
+    return query, query_class, gallery, gallery_class
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])

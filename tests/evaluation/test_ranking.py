@@ -262,7 +262,6 @@ def test_names_what_does_not_fit(change: dict[str, object], message: str) -> Non
 # Other definitions
 
 
-
 def test_all_means_by_hand() -> None:
     """One query finds b a a, all relevant items included; the other, of a class with one item, finds a a b."""
     scores = evaluate_similarity([[3, 2, 1], [1, 2, 3]], ["a", "b"], list("baa"), at=(2,))

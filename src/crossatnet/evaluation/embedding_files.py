@@ -131,7 +131,16 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return arrays
     except UserError:
         raise
-    except (ValueError, AttributeError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        RuntimeError,
+    ) as error:
         raise damaged from error
 
 

@@ -20,12 +20,13 @@ from crossatnet.evaluation.results import (
 )
 from crossatnet.system.errors import UserError
 
+
 def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200), level: Level = "class") -> Results:
     """Score a file of embeddings or codes of any model, as `read_embeddings` takes it.
 
     The file does not name its data. So `data` is a hash of the classes of queries and gallery, and only files with the
-    same task can be compared. With `level` "instance" the file also has `query_instance` and `gallery_instance`, the name
-    of the very thing that each row shows. Raises `UserError` for a file that cannot be scored.
+    same task can be compared. With `level` "instance" the file also has `query_instance` and `gallery_instance`, the
+    name of the very thing that each row shows. Raises `UserError` for a file that cannot be scored.
 
     Example:
         >>> import numpy as np

@@ -63,7 +63,9 @@ class InstanceTask:
             number[thing] = len(number)
         sought = np.array([number.get(thing, -1) for thing in named["query"]], dtype=np.int64)
         if not (sought >= 0).any():
-            raise UserError("no query's instance is in the gallery; give queries and gallery the same names of instances")
+            raise UserError(
+                "no query's instance is in the gallery; give queries and gallery the same names of instances"
+            )
         return cls(classes["query"], classes["gallery"], sought, np.arange(len(number)), np.flatnonzero(sought >= 0))
 
 
@@ -86,7 +88,7 @@ class InstanceScores:
     query_class: NDArray[np.generic]  # (q,)
 
     def means(self) -> dict[str, float]:
-        """Means over queries: `acc@k` and `MRR` within the class, `acc@k (all)` and `MRR (all)` in the whole gallery."""
+        """Means over queries: `acc@k` and `MRR` within the class, those with `(all)` in the whole gallery."""
         return {name: float(values.mean()) for name, values in self.values.items()}
 
     def per_class(self) -> dict[str, float]:
@@ -146,7 +148,9 @@ def score_instances(task: InstanceTask, within: Judge, overall: Judge, at: Seque
     for name in np.unique(asked_class):
         places, part = np.flatnonzero(asked_class == name), np.flatnonzero(task.gallery_class == name)
         rows = task.asked[places]
-        for metric, values in _values(within(rows, part, task.query_number[rows], task.gallery_number[part]), at).items():
+        for metric, values in _values(
+            within(rows, part, task.query_number[rows], task.gallery_number[part]), at
+        ).items():
             inner[metric][places] = values
     return InstanceScores({**inner, **{f"{name} (all)": values for name, values in whole.items()}}, asked_class)
 

@@ -65,7 +65,9 @@ def expected_lenient_average_precision(items: Counts, hits: Counts, k: int) -> N
     whole = _total(np.where(is_whole, share * _precisions(before, hits_before, items, rise), 0.0))
     found = (hits * is_whole).sum(1)
     scores: NDArray[np.float64] = whole / np.maximum(found, 1)
-    row, tie = np.nonzero((before < k) & ~is_whole & (hits > 0))  # the tie that reaches beyond k, at most one of a query
+    row, tie = np.nonzero(
+        (before < k) & ~is_whole & (hits > 0)
+    )  # the tie that reaches beyond k, at most one of a query
     if len(row):
         taken = (k - before[row, tie])[:, None]
         drawn, probability = _hypergeometric(items[row, tie][:, None], hits[row, tie][:, None], taken)  # (rows, H)
@@ -165,9 +167,11 @@ def score_counts(items: Counts, hits: Counts, at: Sequence[int]) -> tuple[Values
 
 
 def merged(
-    plain: tuple[Values, NDArray[np.float64]], tied: tuple[Values, NDArray[np.float64]] | None, is_tied: NDArray[np.bool_]
+    plain: tuple[Values, NDArray[np.float64]],
+    tied: tuple[Values, NDArray[np.float64]] | None,
+    is_tied: NDArray[np.bool_],
 ) -> tuple[Values, NDArray[np.float64]]:
-    """One set of values and curves from those of queries without ties and of others; `is_tied` (Q,) says which is which.
+    """One set of values and curves from those of queries without ties and of others, where `is_tied` (Q,).
 
     Example:
         >>> import numpy as np

@@ -139,8 +139,7 @@ def first_hits(query: NDArray[np.float32], gallery: NDArray[np.float32], number:
     """
     similarity = cosine(query, gallery)
     blocks = [
-        np.argsort(-similarity(rows), axis=1, kind="stable")[:, :number]
-        for rows in slices(slice(0, len(query)), BLOCK)
+        np.argsort(-similarity(rows), axis=1, kind="stable")[:, :number] for rows in slices(slice(0, len(query)), BLOCK)
     ]
     return np.concatenate(blocks)
 

@@ -31,7 +31,7 @@ from crossatnet.system.files import write_whole
 from crossatnet.training.embedding import training_embeddings
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
-from crossatnet.training.seen_catalog import seen_catalog
+from crossatnet.training.seen_catalog import paired, seen_catalog
 from crossatnet.training.start import NamedFeatures, class_features, seen_features
 from crossatnet.training.whitening import whitening
 
@@ -99,8 +99,10 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
 
 def read_seen(config: Config, quiet: bool) -> Seen:
-    """Step 1. Raises `UserError` as `seen_catalog` and `record_before` do."""
+    """Step 1. Raises `UserError` as `seen_catalog`, `paired` and `record_before` do."""
     catalog, split, classes = seen_catalog(config.data, quiet)
+    if config.train.pairs == "instance":
+        catalog, classes = paired(catalog, classes)
     before = record_before(config, split)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
