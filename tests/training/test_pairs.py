@@ -23,7 +23,7 @@ def source(label: list[int], instance: list[int]) -> CachedViews:
 
 
 def test_pairs_are_of_one_instance_and_of_different_photos() -> None:
-    """Class 0 has three drawn photos, one of them twice; class 1 has one; class 2 none; some pictures lack the other."""
+    """Class 0 has three drawn photos, one of them twice; class 1 has one, class 2 none; some lack the other."""
     sketches = source([0, 0, 0, 0, 1, 2, 0], [10, 11, 12, 10, 20, 30, -1])
     photos = source([0, 0, 0, 1, 2, 0, 0], [12, 10, 11, 20, 31, 13, -1])
     batches = BalancedPairs(sketches, photos, 2, 3, seed=0, epoch=0, batches=20, by_instance=True)
