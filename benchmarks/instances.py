@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batches", type=int, default=40, help="of an epoch")
+    parser.add_argument("--guided", action="store_true", help="also re-rank by the attention, with the first seed")
     parser.add_argument("--variants", nargs="+", choices=[*VARIANTS], default=[*VARIANTS])
     options = parser.parse_args()
     overrides = {"data.root": str(options.data), "train.epochs": options.epochs}
@@ -57,7 +58,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seen = read_seen(load_config(RECIPE, overrides), quiet=True)
     runs = [
-        one(variant, load_config(RECIPE, {**overrides, **VARIANTS[variant], "train.seed": seed}), seen, folder)
+        one(variant, load_config(RECIPE, {**overrides, **VARIANTS[variant], "train.seed": seed}), seen, folder, options.guided)
         for seed in range(options.seeds)
         for variant in options.variants
     ]
@@ -76,7 +77,7 @@ def main() -> None:
         print(f"{row['model']:50}" + "".join(f" {name} {value:.3f}" for name, value in row["mean"].items()))
 
 
-def one(variant: str, config: Config, seen: Seen, folder: Path) -> dict[str, Any]:
+def one(variant: str, config: Config, seen: Seen, folder: Path, guided: bool) -> dict[str, Any]:
     """The rows of a variant and seed; with the first seed also the guided one and, once, the frozen backbone's."""
     path = folder / f"{variant.replace(', ', '-').replace(' ', '-')}-{config.train.seed}.json"
     if path.exists():
@@ -100,7 +101,7 @@ def one(variant: str, config: Config, seen: Seen, folder: Path) -> dict[str, Any
         epochs=config.train.epochs,
         validation_map=None,
     )
-    results = evaluate_instance_level(networks, provenance, catalog, seen.split, quiet=True, guided=first)
+    results = evaluate_instance_level(networks, provenance, catalog, seen.split, quiet=True, guided=guided and first)
     kept = {"variant": variant, "seed": config.train.seed, "seconds": round(seconds, 1)}
     kept |= {"rows": [row.model_dump(include={"model", "dimension", "metrics", "interval"}) for row in results.rows]}
     kept["facts"] = results.model_dump(include={"queries", "gallery", "classes", "split", "data"})

@@ -105,14 +105,22 @@ def report(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Results of `crossatnet evaluate -o`.")],
-    second: Annotated[Path, typer.Argument(help="Others, of the same test.")],
+    files: Annotated[list[Path], typer.Argument(help="Results of `crossatnet evaluate -o`, of the same test.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print one Markdown table.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print one LaTeX table, for booktabs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Two results side by side: differences of the scores, and the classes that gain and lose most."""
+    """Results side by side, and whether they differ by more than chance; of two, also which classes gain and lose."""
+    if len(files) < 2:
+        raise UserError("give two or more files of results to compare")
+    if markdown + latex + as_json > 1:
+        raise UserError("give one of --markdown, --latex and --json")
+    if len(files) > 2 or markdown or latex:
+        _print_tables(files, markdown, latex, as_json)
+        return
     from crossatnet.evaluation.compare import compare_files
 
-    compared = compare_files(first, second)
+    compared = compare_files(*files)
     if as_json:
         print(json.dumps([comparison.model_dump() for comparison in compared], indent=1))
         return
@@ -124,6 +132,31 @@ def compare(
             for name, change in ((part + name, change) for part, changes in parts for name, change in changes.items()):
                 table.add_row(name, f"{change.first:.3f}", f"{change.second:.3f}", f"{change.difference:+.3f}")
             screen.print(table)
+            if (chance := pair.chance) is not None:
+                parts = ((chance.classes, chance.classes_p, "classes"), (chance.queries, chance.queries_p, "queries"))
+                found = [f"{low:+.3f} to {high:+.3f} over {of} (p {p:.3f})" for (low, high), p, of in parts]
+                print(f"  {next(iter(pair.metrics))}: {chance.mean:+.3f}, {', '.join(found)}")
+
+
+def _print_tables(files: list[Path], as_markdown: bool, as_latex: bool, as_json: bool) -> None:
+    """A table for each direction and setting."""
+    from crossatnet.evaluation.table import as_text, latex, markdown, note, tables
+
+    found = tables(files)
+    if as_json:
+        print(json.dumps([table.model_dump() for table in found], indent=1))
+        return
+    for each in found:
+        if as_markdown or as_latex:
+            written, remark = (latex(each), f"% {note(each)}") if as_latex else (markdown(each), note(each))
+            print(f"{written}\n\n{remark}")
+            continue
+        heading, *rows = as_text(each)
+        table = Table(*heading)
+        for row in rows:
+            table.add_row(*row)
+        screen.print(table)
+        print(note(each))
 
 
 def audit(
@@ -166,8 +199,8 @@ def print_results(results: "Results") -> None:
     screen.print(table)
     first = results.rows[0]
     if first.interval:
-        headline = "acc@1" if results.level == "instance" else "mAP@all"
-        print(f"  {first.model}: {headline} {first.interval[0]:.3f} to {first.interval[1]:.3f} (95%, over classes)")
+        low, high = first.interval
+        print(f"  {first.model}: {results.headline} {low:.3f} to {high:.3f} (95%, over classes)")
     if first.seconds_per_query is not None and first.gallery_bytes is not None:
         print(f"  search: {1000 * first.seconds_per_query:.2f} ms a query, gallery of {first.gallery_bytes:,} bytes")
     if first.with_duplicates:

@@ -145,7 +145,7 @@ def average_precision_at(ranks: NDArray[np.float64], k: int) -> Values:
         {'hits': [1.0], 'min(k, R)': [0.5], 'R': [0.5]}
     """
     check_k(k)
-    total = np.where(ranks <= k, _precisions(ranks), 0.0).sum(1)
+    total = np.where(ranks <= k, precisions_at(ranks), 0.0).sum(1)
     found, relevant = hits_at(ranks, k), np.isfinite(ranks).sum(1)
     with np.errstate(invalid="ignore"):
         return {
@@ -169,7 +169,7 @@ def interpolated_average_precision(ranks: NDArray[np.float64]) -> NDArray[np.flo
         [0.6667]
     """
     with np.errstate(invalid="ignore"):
-        return _envelope(_precisions(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
+        return _envelope(precisions_at(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
 
 
 def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -234,7 +234,23 @@ def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, 
         >>> values["P@2"].tolist(), curves.shape
         ([0.5], (1, 101))
     """
-    precisions, relevant = _precisions(ranks), np.isfinite(ranks).sum(1)
+    precisions = precisions_at(ranks)
+    return score_precisions(ranks, precisions, precisions, at)
+
+
+def score_precisions(
+    ranks: NDArray[np.float64], precisions: NDArray[np.float64], ends: NDArray[np.float64], at: Sequence[int]
+) -> tuple[Values, NDArray[np.float64]]:
+    """As `score_ranks`, by other precisions (Q, R) than those at the ranks: expected ones, and those where ties end.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import score_precisions
+        >>> values, _ = score_precisions(np.array([[1.0]]), np.array([[0.75]]), np.array([[0.5]]), at=(2,))
+        >>> values["mAP@all"].tolist(), values["mAP@all (VOC)"].tolist()
+        ([0.75], [0.5])
+    """
+    relevant = np.isfinite(ranks).sum(1)
     # One after another: so a sum does not depend on how many ranks of infinity follow.
     total = np.cumsum(precisions, axis=1)  # (Q, R), up to each hit
     plain = total[:, -1] / relevant
@@ -251,14 +267,21 @@ def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, 
             f"P@{k} (min(k, R))": hits / most,
         }
     values["R-precision"] = hits_at(ranks, relevant) / relevant
-    envelope = _envelope(precisions)
+    envelope = _envelope(ends)
     values["mAP@all (VOC)"] = np.cumsum(envelope, axis=1)[:, -1] / relevant
     values |= {f"mAP@all ({name})": plain for name in OF_TIES}
     return values, np.take_along_axis(envelope, _needed(relevant) - 1, axis=1)
 
 
-def _precisions(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision at each relevant rank."""
+def precisions_at(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision at each relevant rank, (Q, R) -> (Q, R).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import precisions_at
+        >>> precisions_at(np.array([[1.0, 4.0]])).tolist()
+        [[1.0, 0.5]]
+    """
     return np.arange(1, ranks.shape[1] + 1) / ranks
 
 

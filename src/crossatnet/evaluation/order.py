@@ -3,36 +3,22 @@
 Shapes: `b` queries of a strip, `N` gallery items, `R` relevant items of a query, `P` relevant items of all of them.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.evaluation.similarity import Floats
+from crossatnet.evaluation.ties import Ties
 
 RESERVED = 3  # cells of a row in which no item lies by its similarity: room for rounding, and the query itself
 
 
-class Places(NamedTuple):
-    """Where each relevant item stands, row by row, the best first: arrays (P,).
-
-    `rank` counts from 1; items of one tie have successive ranks. `before` are the items that are better than the tie
-    of the item, `tied` those of its tie, itself included; both are None where no relevant item ties with another item.
-    """
-
-    row: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    before: NDArray[np.int64] | None
-    tied: NDArray[np.int64] | None
-
-
 def places(
     similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> Places:
-    """The places of the relevant items by similarities (b, N); positions of queries themselves do not count.
+) -> tuple[NDArray[np.int64], Ties]:
+    """The ranks (P,) of the relevant items by similarities (b, N), row by row, the best first; and their ties.
 
-    `relevant` (P,) are positions, ascending, in the flattened matrix, `self_matches` rows and columns; similarities
-    there are overwritten.
+    Items of one tie have successive ranks. `relevant` (P,) are positions, ascending, in the flattened matrix,
+    `self_matches` rows and columns of queries themselves, which do not count; similarities there are overwritten.
 
     Sorting a gallery takes longer than comparing it with the query, and most of its order is not needed. So the range
     of a query's similarities is cut into about as many cells as there are items, and the items of each cell are
@@ -44,9 +30,9 @@ def places(
         >>> import numpy as np
         >>> from crossatnet.evaluation.order import places
         >>> none = (np.array([], dtype=int), np.array([], dtype=int))
-        >>> found = places(np.array([[0.1, 0.9, 0.1, 0.5]]), np.array([0, 3]), none)
-        >>> found.rank.tolist(), found.before.tolist(), found.tied.tolist()
-        ([2, 3], [1, 2], [1, 2])
+        >>> ranks, ties = places(np.array([[0.1, 0.9, 0.1, 0.5]]), np.array([0, 3]), none)
+        >>> ranks.tolist(), [column.tolist() for column in ties]
+        ([2, 3], [[0], [1], [2], [2], [1]])
     """
     queries, items = similarity.shape
     cell, cells = _cells(similarity, self_matches)
@@ -56,26 +42,49 @@ def places(
     skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
     is_held = np.zeros(queries * cells, dtype=np.bool_)
     is_held[held] = True
-    listed = np.flatnonzero(is_held.take(cell))
-    row = (listed // items).astype(np.uint16)
-    digits = _digits(similarity.ravel().take(listed))
-    order = np.lexsort([*digits, row])
-    listed = listed.take(order)
+    listed = np.flatnonzero(is_held.take(cell))  # row after row
+    begin = np.arange(queries + 1) * items
+    first = np.searchsorted(listed, begin)  # where each row begins in the list, and the list's end
+    value = similarity.ravel().take(listed)
+    order = np.lexsort([*_digits(value), np.repeat(np.arange(queries, dtype=np.uint16), np.diff(first))])
+    listed, value = listed.take(order), value.take(order)
     is_relevant = np.zeros(queries * items, dtype=np.bool_)
     is_relevant[relevant] = True
     found = np.flatnonzero(is_relevant.take(listed))
-    own = cell.take(listed.take(found))
-    own_row = own // cells
-    unsorted_before = skipped.take(own) - own_row * items
-    rank = found + 1 + unsorted_before
-    starts = _starts([digit.take(order) for digit in digits], row.take(order))
-    if len(starts) == len(listed):
-        return Places(own_row, rank, None, None)
-    tie = np.searchsorted(starts, found, side="right") - 1  # the number of each relevant item's tie
-    tied = np.diff(starts, append=len(listed)).take(tie)
-    if tied.max() == 1:
-        return Places(own_row, rank, None, None)
-    return Places(own_row, rank, starts.take(tie) + unsorted_before, tied)
+    start_of_row = np.searchsorted(relevant, begin)  # among the relevant items, and their end
+    row = np.repeat(np.arange(queries), np.diff(start_of_row))
+    unsorted_before = skipped.take(cell.take(listed.take(found))) - row * items
+    is_start = np.ones(len(listed) + 1, dtype=np.bool_)  # of a tie, and the list's end
+    np.not_equal(value[1:], value[:-1], out=is_start[1:-1])
+    is_start[first] = True
+    (tied,) = np.nonzero(~(is_start.take(found) & is_start.take(found + 1)))  # relevant items that are not alone
+    return found + 1 + unsorted_before, _ties(
+        tied, row, tied - start_of_row[row[tied]], found, unsorted_before, is_start
+    )
+
+
+def _ties(
+    tied: NDArray[np.int64],
+    row: NDArray[np.int64],
+    number: NDArray[np.int64],
+    found: NDArray[np.int64],
+    unsorted_before: NDArray[np.int64],
+    is_start: NDArray[np.bool_],
+) -> Ties:
+    """The ties of relevant items `tied`, which have this `number` among their query's; all else is of all of them."""
+    starts = np.flatnonzero(is_start)
+    tie = np.searchsorted(starts, found[tied], side="right") - 1
+    is_first = np.ones(len(tied), dtype=np.bool_)
+    is_first[1:] = tie[1:] != tie[:-1]
+    (leaders,) = np.nonzero(is_first)
+    tie, leading = tie[leaders], tied[leaders]
+    return Ties(
+        row[leading],
+        number[leaders],
+        starts[tie] + unsorted_before[leading],
+        starts[tie + 1] - starts[tie],
+        np.diff(leaders, append=len(tied)),
+    )
 
 
 def _cells(
@@ -115,12 +124,3 @@ def _digits(values: Floats) -> list[NDArray[np.uint16]]:
     ascending = bits ^ ((bits >> (8 * size - 1)) & np.iinfo(word).max)  # of negative ones, the lower bits turned over
     descending = ~ascending ^ np.iinfo(word).min
     return [(descending >> low).astype(np.uint16) for low in range(0, 8 * size, 16)]
-
-
-def _starts(digits: list[NDArray[np.uint16]], row: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Where the ties of a sorted list begin."""
-    is_start = np.ones(len(row), dtype=np.bool_)
-    is_start[1:] = row[1:] != row[:-1]
-    for digit in digits:
-        is_start[1:] |= digit[1:] != digit[:-1]
-    return np.flatnonzero(is_start)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossatnet.evaluation.classes import as_text
-from crossatnet.evaluation.metrics import RetrievalScores, Values, joined, score_ranks
-from crossatnet.evaluation.order import Places, places
+from crossatnet.evaluation.metrics import RetrievalScores, joined
+from crossatnet.evaluation.order import places
 from crossatnet.evaluation.similarity import THREADS, Similarity, checked_embeddings, cosine, nearness, slices
-from crossatnet.evaluation.ties import merged, score_counts
+from crossatnet.evaluation.ties import Ties, score_counts, score_places
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
@@ -192,62 +192,20 @@ def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int
         matrix = similarity(block)  # (b, N)
         ranks = np.full((len(matrix), most), np.inf)
         is_rank = np.arange(most) < pairs.found[block, None]
-        parts = []
+        ties = []
         for rows in slices(slice(0, len(matrix)), strip):
             asked = slice(block.start + rows.start, block.start + rows.stop)
-            found = places(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
-            ranks[rows][is_rank[rows]] = found.rank
-            parts.append(found._replace(row=found.row + rows.start))
+            found, tied = places(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
+            ranks[rows][is_rank[rows]] = found
+            ties.append(tied._replace(query=tied.query + rows.start))
         del matrix
-        values, curves = _score_places(ranks, parts, at, max(1, room // (2 * TIE_BYTES * most)))
+        together = Ties(*(np.concatenate(column) for column in zip(*ties, strict=True)))
+        values, curves = score_places(ranks, together, at)
         return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
 
-    strip, room = _strip(items, share // 4), share - share // 4
-    blocks = _blocks(pairs.shape[0], room // (8 * items + SCORE_BYTES * most))
+    strip = _strip(items, share // 4)
+    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
     return joined(on_cores(score, blocks, THREADS))
-
-
-def _score_places(
-    ranks: NDArray[np.float64], parts: Sequence[Places], at: Sequence[int], at_once: int
-) -> tuple[Values, NDArray[np.float64]]:
-    """Every definition and the curves of `ranks` (b, R) and places; of queries with ties, `at_once` together."""
-    is_tied = np.zeros(len(ranks), dtype=np.bool_)
-    counts = [_tie_counts(part) for part in parts if part.tied is not None]
-    for rows, *_ in counts:
-        is_tied[rows] = True
-    if not counts:
-        return score_ranks(ranks, at)
-    scored = [
-        score_counts(items[rows], hits[rows], at)
-        for _, items, hits in counts
-        for rows in slices(slice(0, len(items)), at_once)
-    ]
-    values = {name: np.concatenate([part[name] for part, _ in scored]) for name in scored[0][0]}
-    tied = values, np.concatenate([curves for _, curves in scored])
-    return merged(score_ranks(ranks[~is_tied], at), tied, is_tied)
-
-
-def _tie_counts(places: Places) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The rows (q,) of queries some of whose relevant items tie with others, and their items and hits (q, T).
-
-    Every other one of the T ties has the relevant items; those between them have all other items there.
-    """
-    row, _, before, tied = places
-    rows = np.unique(row[tied > 1])
-    kept = np.isin(row, rows)
-    row, before, tied = np.searchsorted(rows, row[kept]), before[kept], tied[kept]
-    is_new = np.ones(len(row), dtype=np.bool_)
-    is_new[1:] = (row[1:] != row[:-1]) | (before[1:] != before[:-1])
-    starts = np.flatnonzero(is_new)
-    hits_of = np.diff(starts, append=len(row))
-    row, before, tied = row[starts], before[starts], tied[starts]
-    number = np.arange(len(row)) - np.searchsorted(row, row)  # of a tie among its query's
-    shape = (len(rows), 2 * (int(number.max()) + 1))
-    items, hits = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    end = before + tied
-    items[row, 2 * number] = before - np.where(number, np.roll(end, 1), 0)
-    items[row, 2 * number + 1], hits[row, 2 * number + 1] = tied, hits_of
-    return rows, items, hits
 
 
 def _count(

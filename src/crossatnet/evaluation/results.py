@@ -50,6 +50,29 @@ INSTANCE_DEFINITIONS = {
 Level = Literal["class", "instance"]
 
 
+class PerQuery(BaseModel):
+    """The score of every query by the first metric, and the place of its class among the sorted names of classes.
+
+    Both are numbers in a line of text: as lists they would take a line each.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: str
+    classes: str
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], query_class: NDArray[np.generic]) -> "PerQuery":
+        """The scores (Q,) of queries of these classes (Q,), to seven decimals."""
+        number = np.unique(query_class.astype(str), return_inverse=True)[1]
+        written = " ".join(f"{score:.7f}".rstrip("0").rstrip(".") for score in scores.tolist())
+        return cls(scores=written, classes=" ".join(map(str, number.tolist())))
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scores (Q,) and numbers of classes (Q,)."""
+        return np.array(self.scores.split(), dtype=np.float64), np.array(self.classes.split(), dtype=np.int64)
+
+
 class Row(BaseModel):
     """The scores of one model."""
 
@@ -64,6 +87,7 @@ class Row(BaseModel):
     with_duplicates: dict[str, float] | None = None  # None if the gallery has no copies
     seconds_per_query: float | None = None
     gallery_bytes: int | None = None
+    per_query: PerQuery | None = None  # in results since then
 
 
 class Results(BaseModel):
@@ -89,6 +113,11 @@ class Results(BaseModel):
     software: str = f"crossatnet {__version__}, torch {torch.__version__}"
     machine: str = ""
     date: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The metric that intervals and differences are of."""
+        return "acc@1" if self.level == "instance" else "mAP@all"
 
 
 WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[list[Results], Field(min_length=1)])
@@ -149,6 +178,7 @@ def as_instance_row(model: str, dimension: int, scores: InstanceScores) -> Row:
         metrics=scores.means(),
         per_class=scores.per_class(),
         interval=class_interval(scores.values["acc@1"], scores.query_class),
+        per_query=PerQuery.of(scores.values["acc@1"], scores.query_class),
     )
 
 
@@ -162,6 +192,7 @@ def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:
         other_metrics={name: value for name, value in scores.all_means().items() if name not in metrics},
         per_class=scores.per_class(),
         interval=class_interval(scores.average_precision, scores.query_class),
+        per_query=PerQuery.of(scores.average_precision, scores.query_class),
     )
 
 
@@ -225,8 +256,18 @@ def load_results(path: Path) -> list[Results]:
     try:
         read = WRITTEN.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them again") from error
+        raise UserError(
+            f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`, or of another version of them"
+            f" ({_first_fault(error)}); write them again"
+        ) from error
     return read if isinstance(read, list) else [read]
+
+
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong, and where in the file; of the two forms that a file may have, in that which it comes nearer to."""
+    fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
+    where = ".".join(str(part) for part in fault["loc"] if not str(part)[0].isupper() and "[" not in str(part))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
 
 
 def machine() -> str:

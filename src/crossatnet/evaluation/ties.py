@@ -6,11 +6,20 @@ ties, and $R$ all hits.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.evaluation.metrics import Values, check_k, interpolated_precision, score_ranks
+from crossatnet.evaluation.metrics import (
+    OF_TIES,
+    Values,
+    check_k,
+    interpolated_precision,
+    precisions_at,
+    score_precisions,
+)
 
 Counts = NDArray[np.int64]
 
@@ -146,10 +155,18 @@ def expected_precision_at(items: Counts, hits: Counts, k: int | Counts) -> NDArr
     return _total(share * hits) / k  # type: ignore[no-any-return]
 
 
+class Ties(NamedTuple):
+    """The ties of several items, some of them relevant, that rankings have: arrays with one number for each tie."""
+
+    query: Counts
+    hits_before: Counts  # relevant items of the query in better ties
+    before: Counts  # items in better ties
+    items: Counts
+    hits: Counts
+
+
 def score_counts(items: Counts, hits: Counts, at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
     """Every definition, and the precision-recall curves, of ties (Q, T), whose ends are the points of the curve.
-
-    A query whose relevant items tie with no other item is scored by its ranks.
 
     Example:
         >>> import numpy as np
@@ -158,37 +175,111 @@ def score_counts(items: Counts, hits: Counts, at: Sequence[int]) -> tuple[Values
         >>> values["mAP@all"].tolist(), curves.shape
         ([0.75], (1, 101))
     """
-    is_tied = ((items > 1) & (hits > 0)).any(1)
-    if is_tied.all():
+    query, place = np.nonzero((items > 1) & (hits > 0))
+    before, hits_before = _before(items), _before(hits)
+    ties = Ties(query, *(part[query, place] for part in (hits_before, before, items, hits)))
+    is_split = _are_split(ties, hits.sum(1), at)
+    if is_split.all():
         return _score_ties(items, hits, at)
-    tied = _score_ties(items[is_tied], hits[is_tied], at) if is_tied.any() else None
-    plain = score_ranks(_ranks(items[~is_tied], hits[~is_tied]), at)
-    return merged(plain, tied, is_tied)
+    whole = ~is_split
+    scored = _score_whole(_ranks(items[whole], hits[whole]), _of_queries(ties, whole), at)
+    return _merged(scored, _score_ties(items[is_split], hits[is_split], at) if is_split.any() else None, is_split)
 
 
-def merged(
-    plain: tuple[Values, NDArray[np.float64]],
-    tied: tuple[Values, NDArray[np.float64]] | None,
-    is_tied: NDArray[np.bool_],
-) -> tuple[Values, NDArray[np.float64]]:
-    """One set of values and curves from those of queries without ties and of others, where `is_tied` (Q,).
+def score_places(ranks: NDArray[np.float64], ties: Ties, at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
+    """As `score_counts`, from the `ranks` (Q, R) of relevant items, those of a tie in any order, and their ties.
 
     Example:
         >>> import numpy as np
-        >>> from crossatnet.evaluation.ties import merged
-        >>> parts = [({"mAP@all": np.array([value])}, np.full((1, 101), value)) for value in (0.5, 0.25)]
-        >>> merged(*parts, np.array([True, False]))[0]["mAP@all"].tolist()
-        [0.25, 0.5]
+        >>> from crossatnet.evaluation.ties import Ties, score_places
+        >>> pair = Ties(*(np.array([number]) for number in (0, 0, 0, 2, 1)))
+        >>> score_places(np.array([[2.0]]), pair, at=(1,))[0]["mAP@all"].tolist()
+        [0.75]
     """
-    if tied is None:
-        return plain
+    is_split = _are_split(ties, np.isfinite(ranks).sum(1), at)
+    whole = ~is_split
+    scored = _score_whole(ranks[whole], _of_queries(ties, whole), at) if whole.any() else None
+    if not is_split.any():
+        return scored  # type: ignore[return-value]  # then all are whole
+    split = _score_ties(*_counts(ranks[is_split], _of_queries(ties, is_split)), at)
+    return split if scored is None else _merged(scored, split, is_split)
 
-    def joined(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        whole = np.empty((len(is_tied), *first.shape[1:]))
-        whole[~is_tied], whole[is_tied] = first, second
+
+def _are_split(ties: Ties, relevant: Counts, at: Sequence[int]) -> NDArray[np.bool_]:
+    """Which queries (Q,) have a tie that begins within the first k items and ends beyond them, k of `at` or R."""
+    is_split = np.zeros(len(relevant), dtype=np.bool_)
+    for k in (*at, relevant[ties.query]):
+        is_split[ties.query[(ties.before < k) & (ties.before + ties.items > k)]] = True
+    return is_split
+
+
+def _of_queries(ties: Ties, kept: NDArray[np.bool_]) -> Ties:
+    """The ties of some queries, numbered as if these were all."""
+    part = Ties(*(column[kept[ties.query]] for column in ties))
+    return part._replace(query=(np.cumsum(kept) - 1)[part.query])
+
+
+def _score_whole(ranks: NDArray[np.float64], ties: Ties, at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
+    """Every definition where no k divides a tie: its hits all count with their mean precision, or with its end's."""
+    query, first, before, items, hits = ties
+    plain = precisions_at(ranks)
+    if not len(query):
+        return score_precisions(ranks, plain, plain, at)
+    expected, ends = plain, plain.copy()
+    tie = np.repeat(np.arange(len(query)), hits)
+    place = query[tie], first[tie] + np.arange(len(tie)) - (np.cumsum(hits) - hits)[tie]
+    mean = _precisions(before, first, items, (hits - 1) / (items - 1)) / items
+    expected[place] = mean[tie]
+    end = (first + hits) / (before + items)
+    ends[place] = end[tie]
+    values, curves = score_precisions(ranks, expected, ends, at)
+    relevant = np.isfinite(ranks).sum(1)
+    totals = (
+        _precisions(before, first, hits, 1.0),
+        _precisions(before + items - hits, first, hits, 1.0),
+        hits * end,
+    )
+    for name, total in zip(OF_TIES, totals, strict=True):
+        more = np.bincount(query, total - hits * mean, minlength=len(ranks))
+        values[f"mAP@all ({name})"] = values[f"mAP@all ({name})"] + more / relevant
+    return values, curves
+
+
+def _counts(ranks: NDArray[np.float64], ties: Ties) -> tuple[Counts, Counts]:
+    """Items and hits (Q, T): every other one of the T ties has relevant items, those between them all others there."""
+    is_rank = np.isfinite(ranks)
+    hits_of, size = is_rank.astype(np.int64), is_rank.astype(np.int64)
+    start = np.where(is_rank, ranks - 1, 0).astype(np.int64)
+    tie = np.repeat(np.arange(len(ties.query)), ties.hits)
+    offset = np.arange(len(tie)) - (np.cumsum(ties.hits) - ties.hits)[tie]
+    hits_of[ties.query[tie], ties.hits_before[tie] + offset] = np.where(offset == 0, ties.hits[tie], 0)
+    leader = ties.query, ties.hits_before
+    size[leader], start[leader] = ties.items, ties.before
+    row, place = np.nonzero(hits_of)
+    number = np.arange(len(row)) - np.searchsorted(row, row)  # of a tie among its query's
+    size, start, hits_of = size[row, place], start[row, place], hits_of[row, place]
+    shape = (len(ranks), 2 * (int(number.max()) + 1))
+    items, hits = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    items[row, 2 * number] = start - np.where(number, np.roll(start + size, 1), 0)
+    items[row, 2 * number + 1], hits[row, 2 * number + 1] = size, hits_of
+    return items, hits
+
+
+def _merged(
+    whole: tuple[Values, NDArray[np.float64]],
+    split: tuple[Values, NDArray[np.float64]] | None,
+    is_split: NDArray[np.bool_],
+) -> tuple[Values, NDArray[np.float64]]:
+    """One set of values and curves from those of queries with no divided tie and of others, where `is_split` (Q,)."""
+    if split is None:
         return whole
 
-    return {name: joined(value, tied[0][name]) for name, value in plain[0].items()}, joined(plain[1], tied[1])
+    def joined(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+        both = np.empty((len(is_split), *first.shape[1:]))
+        both[~is_split], both[is_split] = first, second
+        return both
+
+    return {name: joined(value, split[0][name]) for name, value in whole[0].items()}, joined(whole[1], split[1])
 
 
 def _score_ties(items: Counts, hits: Counts, at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
@@ -260,5 +351,10 @@ def _before(counts: Counts) -> Counts:
 
 
 def _harmonic(most: int) -> NDArray[np.float64]:
-    """Harmonic numbers from 0 to `most`."""
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])
+    """Harmonic numbers from 0 to `most` or more."""
+    return _harmonic_table(1 << most.bit_length())
+
+
+@lru_cache(maxsize=4)
+def _harmonic_table(size: int) -> NDArray[np.float64]:
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, size + 1))])
