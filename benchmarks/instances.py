@@ -57,10 +57,11 @@ def main() -> None:
     folder = cache_directory() / "benchmarks" / f"instances-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     seen = read_seen(load_config(RECIPE, overrides), quiet=True)
+    changes = [{**overrides, **VARIANTS[variant]} for variant in options.variants]
     runs = [
-        one(variant, load_config(RECIPE, {**overrides, **VARIANTS[variant], "train.seed": seed}), seen, folder, options.guided)
+        one(variant, load_config(RECIPE, {**change, "train.seed": seed}), seen, folder, options.guided)
         for seed in range(options.seeds)
-        for variant in options.variants
+        for variant, change in zip(options.variants, changes, strict=True)
     ]
     record = {
         "command": " ".join(["python benchmarks/instances.py", *map(shlex.quote, shown(sys.argv[1:]))]),

@@ -80,8 +80,11 @@ def evaluate(
 
 
 def report(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write, such as report.html.")],
+    checkpoint: Annotated[str | None, typer.Argument(help="A folder, a packaged name or a hub id.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Instead of a checkpoint: a file of embeddings, as `evaluate` takes it.")
+    ] = None,
     data: DataRoot = None,
     layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
     split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
@@ -89,12 +92,23 @@ def report(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a checkpoint on the unseen classes of a split: one page of charts and examples, and its JSON beside it."""
+    """Score a checkpoint on unseen classes, or any embeddings: a page of charts and examples, its JSON beside it."""
     from crossatnet.evaluation.results import results_json
     from crossatnet.evaluation.zero_shot import load_networks, open_test
+    from crossatnet.report.embeddings import report_embeddings
     from crossatnet.report.page import check_output, report_checkpoint
 
     check_output(output)
+    if (checkpoint is None) == (embeddings is None):
+        raise UserError("give either a checkpoint or --embeddings FILE, one of the two")
+    if checkpoint is None or embeddings is not None:
+        ignored: dict[str, object] = {"--data": data, "--layout": layout, "--split": split, "--baselines": baselines}
+        if names := [name for name, value in ignored.items() if value]:
+            raise UserError(f"--embeddings are scored as they are; leave out {', '.join(names)}")
+        check_overwrites_none(output.with_suffix(".json"), [path for path in [embeddings] if path is not None])
+        shown = report_embeddings(Path(str(embeddings)), output)
+        print(results_json(shown) if as_json else output)
+        return
     networks = load_networks(checkpoint, baselines)
     test = open_test(checkpoint, data, layout, split, quiet)
     given = {"--data": data, "--layout": layout, "--split": split, "--output": output}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossatnet.evaluation.embedding_files import file_hash, read_embeddings
+from crossatnet.evaluation.embedding_files import EmbeddingFile, file_hash, read_embeddings
 from crossatnet.evaluation.protocol import SEED
 from crossatnet.evaluation.results import (
     DEFINITIONS,
@@ -36,7 +36,12 @@ def evaluate_embeddings(path: Path, at: Sequence[int] = (100, 200), level: Level
         >>> evaluate_embeddings(file, at=(1,)).rows[0].metrics
         {'mAP@all': 1.0, 'P@1': 1.0}
     """
-    file = read_embeddings(path)
+    return evaluate_file(read_embeddings(path), at, level)
+
+
+def evaluate_file(file: EmbeddingFile, at: Sequence[int] = (100, 200), level: Level = "class") -> Results:
+    """As `evaluate_embeddings`, of what was read."""
+    path = file.path
     dimension = file.query.shape[1] * (8 if file.query.dtype == np.uint8 else 1)
     lists = file.instance_lists if level == "instance" else []
     try:
