@@ -131,6 +131,11 @@ class LossConfig(Settings):
     agreement: float = Field(default=0.5, ge=0, description="of the gallery's feature and map with the guided ones")
     latent: float = Field(default=0.0, ge=0)
     reconstruction: float = Field(default=0.0, ge=0)
+    instance: float = Field(default=0.0, ge=0, description="a sketch's own photo above the others of its class")
+    instance_margin: float = Field(default=0.1, ge=0, description="of that, in cosine similarity")
+    shuffle: float = Field(
+        default=0.0, ge=0, description="a sketch and its photo, both cut into patches in one order, above another order"
+    )
     knowledge: float = Field(default=0.0, ge=0, description="agreement with the frozen ImageNet classifier")
     temperature: float = Field(default=0.1, gt=0, description="of the cosine softmax over class prototypes")
     margin: float = Field(default=0.2, ge=0, description="of the triplet loss, in cosine similarity")
@@ -167,6 +172,10 @@ class TrainConfig(Settings):
     )
     hands: float = Field(
         default=0.0, ge=0, le=1, description="share of augmented views drawn by another hand, or photos taken otherwise"
+    )
+    mirror: bool = Field(default=True, description="mirror half of the augmented views, each by itself")
+    pairs: Literal["class", "instance"] = Field(
+        default="class", description="a sketch's counterpart: any photo of its class, or the very one it was drawn of"
     )
     epochs: int = Field(default=20, ge=1)
     epoch_batches: int | None = Field(
@@ -217,6 +226,15 @@ class Config(Settings):
         if adapt == "lora" and self.model.backbone == ModelConfig().backbone:
             name = self.model.backbone
             raise ValueError(f"train.adapt: lora is for attention, and the backbone {name} has none; take norm or full")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_known(self) -> "Config":
+        for name in ("instance", "shuffle"):
+            if getattr(self.loss, name) and self.train.pairs != "instance":
+                raise ValueError(f"loss.{name} needs sketches beside their own photos, but train.pairs is class")
+        if self.loss.shuffle and not self.train.trainable_units:
+            raise ValueError("loss.shuffle is for fine-tuning, but train.trainable_units is 0")
         return self
 
 

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from crossatnet.config import Config
+from crossatnet.evaluation.instances import evaluate_instances
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
@@ -56,6 +57,7 @@ class Training(lightning.LightningModule):
             settings.seed,
             self.current_epoch,
             settings.epoch_batches,
+            by_instance=settings.pairs == "instance",
         )
         return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
 
@@ -109,11 +111,17 @@ class Training(lightning.LightningModule):
         return network
 
     def validation_map(self, network: CrossATNet, sources: Sources) -> float:
-        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out."""
+        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out.
+
+        With pairs of instances only the sketch's own photo is right, among the photos of its class.
+        """
         embeddings = {
             modality: embed(network, sources[modality], modality, self.passed_units) for modality in MODALITIES
         }
         labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
+        if self.settings.train.pairs == "instance":
+            lists = [part for m in MODALITIES for part in (embeddings[m], labels[m], sources[m].instance.numpy())]
+            return evaluate_instances(*lists).means()["MRR"]
         scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
         return scores.means()["mAP@all"]
 

@@ -113,6 +113,7 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
         frozen_units(network, config),
         config.train.precision,
         config.train.hands,
+        config.train.mirror,
     )
     features = {}
     for modality in MODALITIES:
@@ -178,16 +179,19 @@ def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> 
 def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
+    things: dict[tuple[str, str], int] = {}
     selected: dict[Modality, Source] = {}
-    for modality, (views, names, _, _, origin_of) in features.items():
+    for modality, (views, names, instances, _, origin_of) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
         origin = torch.tensor([origin_of[row] if origin_of else 0 for row in rows])
-        chosen = views[rows]
+        shown = [(names[row], instances[row]) for row in rows]
+        numbers = [-1 if thing is None else things.setdefault((name, thing), len(things)) for name, thing in shown]
+        chosen, instance = views[rows], torch.tensor(numbers)
         if isinstance(chosen, LivePictures):
-            selected[modality] = LiveViews(chosen, labels, origin)
+            selected[modality] = LiveViews(chosen, labels, origin, instance)
         else:
-            selected[modality] = CachedViews(chosen, labels, origin)
+            selected[modality] = CachedViews(chosen, labels, origin, instance)
     return selected
 
 

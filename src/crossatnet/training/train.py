@@ -32,7 +32,7 @@ from crossatnet.training.embedding import training_embeddings, training_opinions
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
 from crossatnet.training.opinion import add_opinion
-from crossatnet.training.seen_catalog import seen_catalog
+from crossatnet.training.seen_catalog import paired, seen_catalog
 from crossatnet.training.start import NamedFeatures, class_features, seen_features
 from crossatnet.training.whitening import whitening
 
@@ -100,8 +100,10 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
 
 
 def read_seen(config: Config, quiet: bool) -> Seen:
-    """Step 1. Raises `UserError` as `seen_catalog` and `record_before` do."""
+    """Step 1. Raises `UserError` as `seen_catalog`, `paired` and `record_before` do."""
     catalog, split, classes = seen_catalog(config.data, quiet)
+    if config.train.pairs == "instance":
+        catalog, classes = paired(catalog, classes)
     before = record_before(config, split)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
