@@ -17,7 +17,6 @@ from crossatnet.data.pictures.opening import (
     check_size,
     in_spite_of_metadata,
     opened,
-    orientation,
     plain_errors,
     read_bytes,
 )
@@ -86,7 +85,7 @@ def load_image(
     with plain_errors(name, max_pixels):
         if isinstance(source, Image.Image):
             check_size(source, name, max_pixels)
-            return decoded(Opened(source, str(source.format), orientation(source)), name, max_pixels, 0, is_sketch)
+            return decoded(Opened(source, str(source.format)), name, max_pixels, 0, is_sketch)
         return in_spite_of_metadata(read_bytes(source, name), read)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
 from crossatnet.data.pictures.colours import srgb_transform
-from crossatnet.data.pictures.opening import MAX_BYTES, orientation
+from crossatnet.data.pictures.opening import MAX_BYTES, Opened
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
@@ -68,7 +68,7 @@ def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
             if header.mode not in ("L", "RGB") or header.width * header.height > MAX_PIXELS:
                 return None
-            upright = TURNED.get(orientation(header), TURNED[1])
+            upright = TURNED.get(Opened(header, "JPEG").orientation(), TURNED[1])
             transform = srgb_transform(header.info.get("icc_profile"), header.mode)
             if transform is not None and header.mode != "RGB":
                 return None  # a grey profile: Pillow keeps the greys that it is for

@@ -127,11 +127,12 @@ def plausible_range(values: NDArray[Any], no_data: float | None = None) -> tuple
     if no_data is not None:
         found = found[~np.isclose(found, no_data)]
     while len(found) > 2:  # two values are black and white, whatever they are
-        low_gap, high_gap = found[1] - found[0], found[-1] - found[-2]
-        if found[0] in NO_DATA or low_gap > FAR * (found[-1] - found[1]):
+        if found[0] in NO_DATA or found[1] - found[0] > FAR * (found[-1] - found[1]):
             found = found[1:]
-        elif high_gap > FAR * (found[-2] - found[0]):
+        elif found[-1] - found[-2] > FAR * (found[-2] - found[0]):
             found = found[:-1]
+        elif len(found) > 3 and min(found[1] - found[0], found[-1] - found[-2]) > FAR * (found[-2] - found[1]):
+            found = found[1:-1]  # one at each end, of which each hides the other
         else:
             break
     return (float(found[0]), float(found[-1])) if len(found) else (0.0, 0.0)

@@ -33,7 +33,8 @@ def decoded(opened: Opened, name: str, max_pixels: int, enough: int = 0, is_sket
     depth = _depth(image)
     _scale_transparency(image)
     image.load()
-    return upright(to_rgb(image, is_sketch, depth), NO_ORIENTATION if opened.form == "TIFF" else opened.orientation)
+    turned = NO_ORIENTATION if opened.form == "TIFF" else opened.orientation()  # Pillow decodes a TIFF upright
+    return upright(to_rgb(image, is_sketch, depth), turned)
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

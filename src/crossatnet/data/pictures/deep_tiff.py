@@ -20,7 +20,7 @@ def open_deep(content: bytes) -> Image.Image:
         page = file.pages.first
         if page.imagewidth * page.imagelength > MOST_PIXELS:
             raise ImageError(f"more pixels than the limit of {MOST_PIXELS:,}; make it smaller")
-        values = np.asarray(page.asarray()).squeeze()
+        values = np.asarray(page.asarray())
         if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             values = np.moveaxis(values, 0, -1)
         if values.ndim == 3:

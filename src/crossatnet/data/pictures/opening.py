@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 
 from crossatnet.data.pictures.formats import (
     PHOTOS,
@@ -38,18 +38,33 @@ class TooManyPixelsError(ImageError):
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture that may not be decoded yet, its format's name, and the EXIF orientation that its pixels lie in."""
+    """A picture that may not be decoded yet, and its format's name.
+
+    `turned` is the EXIF orientation of its pixels where the picture itself says nothing. `has_late_exif`: EXIF may
+    stand after its pixels, where it is found only by decoding them.
+    """
 
     image: Image.Image
     form: str
-    orientation: int
+    turned: int = NO_ORIENTATION
+    has_late_exif: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels of the upright picture."""
         width, height = self.image.size
-        is_on_its_side = self.form != "TIFF" and self.orientation in ON_ITS_SIDE  # Pillow opens a TIFF upright
+        is_on_its_side = self.form != "TIFF" and self.orientation() in ON_ITS_SIDE  # Pillow opens a TIFF upright
         return (height, width) if is_on_its_side else (width, height)
+
+    def orientation(self) -> int:
+        """The EXIF orientation of its pixels. Of a PNG it may have to be decoded for that."""
+        if self.image.format == "PNG" and "exif" not in self.image.info and not self.has_late_exif:
+            return self.turned
+        try:
+            found = self.image.getexif().get(ExifTags.Base.Orientation, self.turned)
+        except Exception:  # broken EXIF makes Pillow raise nearly anything
+            return self.turned
+        return found if isinstance(found, int) else self.turned
 
 
 def read_bytes(source: str | Path | bytes, name: str) -> bytes:
@@ -88,27 +103,28 @@ def opened(content: bytes, name: str, is_sent: bool = False) -> Iterator[Opened]
     """
     form = format_of(content)
     if form in (RAW.name, VIDEO.name) and is_sent:
-        raise UnidentifiedImageError(form)
+        raise ImageError(_no_picture(name))
     if form is not None and not next(each for each in (*PHOTOS, RAW, VIDEO) if each.name == form).is_readable:
         raise ImageError(f"{name}: this installation cannot read {form}: {what_is_missing(form)}")
     if form == VIDEO.name:
         from crossatnet.data.pictures.video import first_frame
 
-        yield Opened(first_frame(content), form, NO_ORIENTATION)
+        yield Opened(first_frame(content), form)
     elif form == RAW.name:
         from crossatnet.data.pictures.raw import preview
 
         shown = preview(content)
         with shown.image as image:
-            yield Opened(image, form, orientation(image, shown.orientation))
+            yield Opened(image, form, shown.orientation)
     else:
         with _opened_by_pillow(content) as image:
             format_name = str(image.format)
-            yield Opened(image, MANY_PICTURES.get(format_name, format_name), orientation(image))
+            yield Opened(image, MANY_PICTURES.get(format_name, format_name), has_late_exif=b"eXIf" in content)
 
 
 def _opened_by_pillow(content: bytes) -> Image.Image:
     _register_readers()
+    has_deep = content.startswith(TIFF_MAGIC) and find_spec("tifffile") is not None
     try:
         image = Image.open(io.BytesIO(content), formats=[each.name for each in PHOTOS if each.is_readable])
     except Image.DecompressionBombError:
@@ -116,12 +132,19 @@ def _opened_by_pillow(content: bytes) -> Image.Image:
             raise
         return JpegImagePlugin.JpegImageFile(io.BytesIO(content))  # which may be decoded smaller
     except UnidentifiedImageError:
-        if not content.startswith(TIFF_MAGIC) or find_spec("tifffile") is None:
+        if not has_deep:
             raise
-        from crossatnet.data.pictures.deep_tiff import open_deep
+    else:
+        if not (has_deep and _is_cut_to_8_bits(image)):
+            return image
+    from crossatnet.data.pictures.deep_tiff import open_deep
 
-        return open_deep(content)
-    return image
+    return open_deep(content)
+
+
+def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow would keep only the upper half of the colours of 16 bits that a TIFF has."""
+    return image.mode in ("RGB", "RGBA", "CMYK") and "16" in str(image.tile[0][3])
 
 
 @cache
@@ -138,13 +161,8 @@ def _register_readers() -> None:
         Image.register_open(JxlImageFile.format, JxlImageFile, lambda head: format_of(head) == JxlImageFile.format)
 
 
-def orientation(image: Image.Image, otherwise: int = NO_ORIENTATION) -> int:
-    """The EXIF orientation of a picture, or what else is known of it where EXIF says nothing or is broken."""
-    try:
-        found = image.getexif().get(ExifTags.Base.Orientation, otherwise)
-    except Exception:  # broken EXIF makes Pillow raise nearly anything
-        return otherwise
-    return found if isinstance(found, int) else otherwise
+def _no_picture(name: str) -> str:
+    return f"{name}: not a picture (readable: {', '.join(each.name for each in picture_formats())})"
 
 
 @contextmanager
@@ -161,8 +179,7 @@ def plain_errors(name: str, max_pixels: int) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise TooManyPixelsError(f"{name}: more pixels than the limit of {max_pixels:,}; make it smaller") from error
     except UnidentifiedImageError as error:
-        readable = ", ".join(each.name for each in picture_formats())
-        raise ImageError(f"{name}: not a picture (readable: {readable})") from error
+        raise ImageError(_no_picture(name)) from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
         raise ImageError(f"{name}: damaged picture ({error})") from error
 
