@@ -25,7 +25,8 @@ from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_folders, add_picture
+from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
@@ -68,6 +69,8 @@ class Gallery:
         True
         >>> gallery.remove(["garden.png"]), len(gallery)
         (1, 1)
+        >>> gallery.add_folders(["photos"]).unchanged
+        1
         >>> gallery.close()
     """
 
@@ -131,9 +134,17 @@ class Gallery:
                 self._model = _load_model(self.store, self._runtime)
             return self._model
 
-    def add_folder(self, folder: str | Path, progress: Progress | None = None) -> IngestSummary:
+    def add_folder(
+        self, folder: str | Path, progress: Progress | None = None, choice: Choice | None = None
+    ) -> IngestSummary:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`."""
-        return add_folder(self.store, self.model, Path(folder), progress)
+        return add_folder(self.store, self.model, Path(folder), progress, choice)
+
+    def add_folders(
+        self, folders: Sequence[str | Path], progress: Progress | None = None, choice: Choice | None = None
+    ) -> IngestSummary:
+        """The same for several folders; a folder within another one of them is part of that one."""
+        return add_folders(self.store, self.model, [Path(folder) for folder in folders], progress, choice)
 
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
