@@ -18,8 +18,8 @@ LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplib
 CLUTTER = (  # folders that programs fill; patterns of folders only, so files need no look at them
     "@eaDir/",  # thumbnails and waste of network disks
     "@Recycle/",
-    "#recycle/",
-    "#snapshot/",
+    "\\#recycle/",  # without the stroke it would be a comment
+    "\\#snapshot/",
     "@Recently-Snapshot/",
     "$RECYCLE.BIN/",
     "System Volume Information/",
@@ -111,4 +111,4 @@ class Exclusion:
             return None
         prefixed = self.clutter.base / path
         found = self.clutter.spec.check_file(prefixed.as_posix() + "/")
-        return self.clutter.lines[found.index or 0] if found.include else None
+        return self.clutter.lines[found.index or 0].removeprefix("\\") if found.include else None
