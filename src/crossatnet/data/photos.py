@@ -18,7 +18,8 @@ from PIL import Image, ImageCms
 
 from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
 from crossatnet.data.pictures.colours import srgb_transform
-from crossatnet.data.pictures.opening import MAX_BYTES, Opened
+from crossatnet.data.pictures.formats import RAW, format_of
+from crossatnet.data.pictures.opening import MAX_BYTES, NO_ORIENTATION, Opened
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
@@ -63,12 +64,18 @@ def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
 
     try:
         content = source if isinstance(source, bytes) else _content(Path(source))
+        turned = NO_ORIENTATION
+        if format_of(content) == RAW.name:
+            from crossatnet.data.pictures.raw import preview
+
+            shown = preview(content)
+            content, turned = shown.jpeg, shown.orientation
         if not content.startswith(START_OF_JPEG):
             return None
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
             if header.mode not in ("L", "RGB") or header.width * header.height > MAX_PIXELS:
                 return None
-            upright = TURNED.get(Opened(header, "JPEG").orientation(), TURNED[1])
+            upright = TURNED.get(Opened(header, "JPEG", turned).orientation(), TURNED[1])
             transform = srgb_transform(header.info.get("icc_profile"), header.mode)
             if transform is not None and header.mode != "RGB":
                 return None  # a grey profile: Pillow keeps the greys that it is for
