@@ -1,9 +1,8 @@
 """The commands that make, search and mend galleries. Heavy imports stand inside, as in `cli`."""
 
 import json
-import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial, reduce
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, print_some
+from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, path_prefix, print_some
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
@@ -97,17 +96,19 @@ def search(
 ) -> None:
     """Find the pictures that a drawing shows, or several drawings of one thing together."""
     from crossatnet.gallery import Gallery
+    from crossatnet.gallery.classes import known_classes
     from crossatnet.runtime.load import load
 
     filter = _filter(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
     if show_drawing and photo:
         raise UserError("--show-drawing shows how a drawing is read; leave it out with --photo")
-    drawings = [_query(query) for query in queries]
+    drawings: list[Query] = [*queries]
     model = load(checkpoint, runtime) if checkpoint else None
     with Gallery.open(gallery, model, runtime) as opened:
         if show_drawing:
             _save_drawings(opened, drawings, show_drawing)
+        filter = replace(filter, class_names=known_classes(opened.store, filter.class_names))
         hits = opened.find(
             drawings,
             k,
@@ -256,18 +257,6 @@ def _report_error(trouble: str) -> None:
     print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
 
 
-def _query(text: str) -> "Query":
-    """A picture file, or the strokes of one drawing: `FILE.ndjson` means its first, `FILE.ndjson:3` its third."""
-    from crossatnet.data.strokes import StrokeFile
-
-    path, _, row = text.rpartition(":") if ".ndjson:" in text else (text, "", "1")
-    if not path.endswith(".ndjson"):
-        return Path(text)
-    if not row.isascii() or not row.isdigit() or int(row) < 1:
-        raise UserError(f"{text}: give the number of a drawing, from 1, after the colon")
-    return StrokeFile.open(Path(path)).read(int(row) - 1).drawing
-
-
 def _save_drawings(gallery: "Gallery", drawings: "list[Query]", file: Path) -> None:
     """Save the drawings as they are read, side by side."""
     import numpy as np
@@ -285,13 +274,7 @@ def _filter(
 ) -> "Filter":
     from crossatnet.gallery import Filter
 
-    prefix = ""
-    if under == "":
-        raise UserError("--under: an empty path; give a folder, or what paths begin with")
-    if under is not None:
-        is_folder = under.endswith(os.sep) or Path(under).is_dir()
-        prefix = str(Path(under).resolve()).rstrip(os.sep) + (os.sep if is_folder else "")
-    return Filter(tuple(class_names or ()), prefix, since, before)
+    return Filter(tuple(class_names or ()), path_prefix(under) if under is not None else "", since, before)
 
 
 def _sizes(place: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What the commands of all parts share: options, the screen, and how lists are printed."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -33,3 +34,19 @@ def check_overwrites_none(output: Path, inputs: Sequence[Path]) -> None:
     """Raise `UserError` if a command would write over what it reads."""
     if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
         raise UserError(f"{output}: is read by this command; give another name with -o")
+
+
+def path_prefix(under: str) -> str:
+    """What the paths begin with that `--under` means. Raises `UserError` for an empty one, and where nothing begins so.
+
+    A name that is not a whole path means a place below the current folder: if nothing there begins so, it was meant
+    otherwise, such as a folder's name alone.
+    """
+    if not under:
+        raise UserError("--under: an empty path; give a folder, or what paths begin with")
+    whole = Path(under).resolve()
+    is_folder = under.endswith(os.sep) or whole.is_dir()
+    is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())
+    if not Path(under).is_absolute() and not is_folder and not is_there:
+        raise UserError(f"--under {under}: nothing here begins so ({whole}); give the whole path of the folder")
+    return str(whole).rstrip(os.sep) + (os.sep if is_folder else "")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.data.strokes import Drawing, render
+from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
@@ -186,8 +186,9 @@ class Gallery:
     ) -> list[Hit]:
         """The `k` pictures nearest to a sketch or photo, best first; fewer if `filter` admits fewer.
 
-        A query is a picture or a drawing's strokes. A list of queries is one search: by the `average` of their
-        embeddings, for drawings of one thing; or as a `union`, where a picture's score is its best with any of them.
+        A query is a picture, a drawing's strokes, or `FILE.ndjson:N`, the Nth drawing of a file of strokes. A list of
+        queries is one search: by the `average` of their embeddings, for drawings of one thing; or as a `union`, where a
+        picture's score is its best with any of them.
 
         With `rerank="guided"` the first hits (`GUIDED` or k of them) are read again from their files and re-ordered by
         the sketch-guided attention. Raises `ImageError` if a query cannot be read, and `UserError` if k < 1 or if a
@@ -284,8 +285,7 @@ class Gallery:
         queries = query if isinstance(query, list) else [query]
         if not queries:
             raise UserError("no query: give a drawing, a photo, or several in a list")
-        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
-        return np.stack([self.model.preprocess(picture, modality) for picture in pictures])
+        return np.stack([self.model.preprocess(_picture(each), modality) for each in queries])
 
     def _embedded(
         self, query: Query | list[Query] | StoredPicture, modality: Modality
@@ -372,6 +372,14 @@ class Gallery:
         if not np.isfinite(embeddings).all():
             raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
         return embeddings
+
+
+def _picture(query: Query) -> Picture:
+    """A query as a picture: strokes, or a name that means the Nth drawing of a file of strokes, are drawn."""
+    named = named_drawing(str(query)) if isinstance(query, str | Path) else None
+    if named is not None:
+        return render(named)
+    return render(query) if isinstance(query, tuple) else query
 
 
 def _check_page(k: int, offset: int = 0) -> None:
