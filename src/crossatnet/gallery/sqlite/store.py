@@ -178,6 +178,7 @@ class Store:
         with self._writing() as connection:
             connection.execute("UPDATE meta SET forgotten = generation")
             connection.execute("DELETE FROM removed")
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # removed items leave traces in it
         with self._lock, plain_errors(self.path):
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
