@@ -7,6 +7,7 @@ from os import W_OK, access
 from pathlib import Path
 
 from crossatnet.gallery.backend import GalleryMissingError, MadeWith
+from crossatnet.gallery.sqlite.filters import has_tag
 from crossatnet.system.errors import UserError
 
 SCHEMA_VERSION = 3  # kept in the file's `user_version`
@@ -191,6 +192,8 @@ def plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if "no such module: fts5" in str(error):
+            raise UserError(f"{path}: this Python's SQLite has no full-text search (FTS5); use another Python") from error
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
         if primary not in MESSAGES:
             raise
@@ -201,13 +204,15 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
     """Open the file in autocommit mode, for use by any thread; "mode=rw" makes no file, "rwc" makes a missing one."""
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a gallery; give the path of a gallery file")
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{parameters}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=BUSY_TIMEOUT_S,
     )
+    connection.create_function("has_tag", 2, has_tag, deterministic=True)
+    return connection
 
 
 def _configure(connection: sqlite3.Connection) -> None:
