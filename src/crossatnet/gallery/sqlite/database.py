@@ -193,7 +193,9 @@ def plain_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if "no such module: fts5" in str(error):
-            raise UserError(f"{path}: this Python's SQLite has no full-text search (FTS5); use another Python") from error
+            raise UserError(
+                f"{path}: this Python's SQLite has no full-text search (FTS5); use another Python"
+            ) from error
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
         if primary not in MESSAGES:
             raise

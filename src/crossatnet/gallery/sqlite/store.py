@@ -49,6 +49,7 @@ UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is writ
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
 
+
 @dataclass(frozen=True)
 class _Current:
     """The snapshot of one version of the file, and which of its rows meet the conditions of recent searches."""
