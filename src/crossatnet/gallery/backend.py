@@ -95,9 +95,9 @@ class Filter:
     `path_prefix` is compared letter by letter: end it with a slash to mean a folder. `folder` is the name of a folder,
     or several joined by slashes, anywhere in the path. The times limit when an item was added; they are local if they
     name no time zone. `taken_since` and `taken_before` limit when a photo was taken, by its camera's clock; a photo
-    whose date is not known meets neither. What is given with `before` is not included. `tags` must all be there. `words`
-    must all be in the path, the class, the tags or the caption, as whole words or as their beginnings. Case counts only
-    for class names and `path_prefix`.
+    whose date is not known meets neither. What is given with `before` is not included. `tags` must all be there; so
+    must `words`, in the path, the class, the tags or the caption, as whole words or as their beginnings. Case counts
+    only for class names and `path_prefix`.
     """
 
     class_names: tuple[str, ...] = ()

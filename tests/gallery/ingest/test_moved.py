@@ -77,7 +77,7 @@ def test_files_with_new_names_and_folders_keep_their_ids_and_take_the_new_class(
     after = {row[3]: row for row in rows(gallery)}
     assert {key: row for key, row in after.items() if key in before} == before
     assert gallery.store.classes()["new class"] == 40
-    assert [path for path in gallery.store.ids([str(new)])] == [str(new)]
+    assert [*gallery.store.ids([str(new)])] == [str(new)]
     assert found_by_itself(gallery, folder) == PICTURES + 1
 
 
