@@ -52,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty things, each at home and on holiday, where it looks a little different; every second is red by its tags."""
+    """Twenty things, each at home and on holiday, where it looks a little different; every second is red."""
     root = tmp_path / "pictures"
     for number in range(20):
         thing = known.noise(number)
