@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Place, Quiet, RuntimeName, print_some, shown
+from crossatnet.cli.options import (
+    DEFAULT_CHECKPOINT,
+    EmbedderPlace,
+    Json,
+    Place,
+    Quiet,
+    RuntimeName,
+    model_given,
+    print_some,
+    shown,
+)
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
+    from crossatnet.gallery.embedder import Embedder
     from crossatnet.gallery.ingest.folder import Progress
 
 
@@ -32,6 +43,7 @@ def index(
     by_ray: Annotated[
         bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
     ] = False,
+    embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -44,9 +56,11 @@ def index(
     if by_ray and (watch or verify):
         option = "--watch" if watch else "--verify"
         raise UserError(f"--ray starts many workers for one big run; leave out {option}, or run it without --ray")
+    if by_ray and embedder:
+        raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
     # report a mistyped folder before a gallery is made or a network loaded
     _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
-    gallery = _opened_or_made(output, checkpoint, thumbnails, runtime)
+    gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             summary = (
@@ -143,11 +157,10 @@ def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress 
     return add_folder_by_ray(gallery.store, place, gallery.model, folder, report)
 
 
-def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
+def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runtime: Runtime) -> "Gallery":
     from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
 
-    model = load(checkpoint, runtime) if checkpoint else None
     try:
         gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:

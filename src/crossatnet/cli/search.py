@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import Json, Place, RuntimeName, shown
+from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, shown
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def search(
     show_drawing: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save what is searched for, as read, to a picture file.")
     ] = None,
+    embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
 ) -> None:
@@ -62,7 +63,6 @@ def search(
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.backend import EVERYTHING
     from crossatnet.gallery.together import best_of, check_comparable
-    from crossatnet.runtime.load import load
 
     filter = _filter(class_name, under, (since, before), words, tag, taken, folder)
     combine: Combine = "union" if union else "average"
@@ -71,7 +71,7 @@ def search(
     drawings = [_query(query) for query in queries or []]
     if not drawings and filter == EVERYTHING:
         raise UserError("nothing to search for: give a drawing, or --words, or another condition")
-    model = load(checkpoint, runtime) if checkpoint else None
+    model = model_given(checkpoint, embedder, runtime)
     with ExitStack() as opened:
         galleries = [opened.enter_context(Gallery.open(place, model, runtime)) for place in (gallery, *(also or []))]
         check_comparable(galleries)

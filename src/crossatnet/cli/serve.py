@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import Quiet
+from crossatnet.cli.options import EmbedderPlace, Quiet, check_one_model
 from crossatnet.system.errors import UserError
 
 
@@ -33,6 +33,7 @@ def serve(
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
     ] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the galleries has moved.")] = None,
+    embedder: EmbedderPlace = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -40,6 +41,7 @@ def serve(
     from crossatnet.server.run import read_token, serve
     from crossatnet.server.settings import LOOPBACK, Place, Settings
 
+    check_one_model(checkpoint, embedder)
     token = read_token(token_file)
     if token is None and host not in LOOPBACK:
         raise UserError(
@@ -59,6 +61,7 @@ def serve(
         uploads=uploads.resolve() if uploads else None,
         folders=tuple(folder.resolve() for folder in folders or ()),
         checkpoint=checkpoint,
+        embedder=embedder,
         workers=workers,
         searches=searches,
         access_log=not quiet,

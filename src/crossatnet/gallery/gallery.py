@@ -22,10 +22,10 @@ from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
-from crossatnet.gallery.checkpoints import check_same_checkpoint, load_model
+from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import as_one
 from crossatnet.gallery.duplicates import grouped as in_groups
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.embedder import Embedder, check_same_model
 from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_picture
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
@@ -93,7 +93,7 @@ class Gallery:
         store = open_backend(place)
         try:
             if model is not None:
-                check_same_checkpoint(store, model)
+                check_same_model(store.name, store.made_with, model)
         except UserError:
             store.close()
             raise

@@ -55,6 +55,7 @@ class Settings:
     uploads: Path | None = None
     checkpoint: str | None = None
     folders: tuple[Path, ...] = ()  # in and below these, folders may be added; resolved
+    embedder: str | None = None  # MODULE:OBJECT, which each worker imports
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True

