@@ -2,8 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
-from datetime import datetime
+from dataclasses import asdict
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,23 +13,21 @@ from crossatnet.cli.options import (
     DEFAULT_CHECKPOINT,
     EmbedderPlace,
     Json,
+    Place,
     Quiet,
     RuntimeName,
     model_given,
-    path_prefix,
     print_some,
+    shown,
 )
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
-    from crossatnet.gallery import Filter, Gallery, IngestSummary, Query
+    from crossatnet.gallery import Gallery, IngestSummary
     from crossatnet.gallery.embedder import Embedder
-    from crossatnet.gallery.gallery import Combine
     from crossatnet.gallery.ingest.folder import Progress
     from crossatnet.gallery.ingest.listing import Choice
-
-Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 
 
 def index(
@@ -50,6 +47,9 @@ def index(
     videos: Annotated[bool, typer.Option("--videos", help="Also take the first frames of videos.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Then keep the gallery in step with the folder.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.", min=0.1)] = 10.0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again, whatever its size and times say.")
+    ] = False,
     by_ray: Annotated[
         bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
     ] = False,
@@ -67,6 +67,8 @@ def index(
     from crossatnet.system.progress import gallery_progress
 
     choice = Choice(tuple(exclude or ()), follow_links, videos)
+    if by_ray and verify:
+        raise UserError("--ray starts many workers for one big run; leave out --verify, or run it without --ray")
     if by_ray and embedder:
         raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
     _check_folders(folders, choice, by_ray, watch)
@@ -76,7 +78,7 @@ def index(
             summary = (
                 _add_by_ray(gallery, output, folders, report, choice)
                 if by_ray
-                else gallery.add_folders(folders, report, choice)
+                else gallery.add_folders(folders, report, choice, verify)
             )
         _print_summary(gallery, output, summary, as_json)
         if not len(gallery):
@@ -85,59 +87,6 @@ def index(
             update = partial(gallery.add_folders, folders, choice=choice)
             for change in watch_folder(update, every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
-
-
-def search(
-    gallery: Place,
-    queries: Annotated[
-        list[str], typer.Argument(help="Drawings: picture files, or FILE.ndjson:N, the Nth of a file of strokes.")
-    ],
-    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 10,
-    photo: Annotated[bool, typer.Option("--photo", help="The query is a photo, not a drawing.")] = False,
-    guided: Annotated[bool, typer.Option(help="Look again at the best hits through the drawing's eyes.")] = False,
-    union: Annotated[bool, typer.Option("--union", help="What is near any of several drawings, not all.")] = False,
-    class_name: Annotated[list[str] | None, typer.Option("--class", help="Only of this class; repeatable.")] = None,
-    under: Annotated[str | None, typer.Option(help="Only in this folder, or of paths that begin so.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only added then or later.")] = None,
-    before: Annotated[datetime | None, typer.Option(help="Only added earlier than then.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="If the one that made the gallery has moved.")] = None,
-    show_drawing: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save what is searched for, as read, to a picture file.")
-    ] = None,
-    embedder: EmbedderPlace = None,
-    runtime: RuntimeName = "auto",
-    as_json: Json = False,
-) -> None:
-    """Find the pictures that a drawing shows, or several drawings of one thing together."""
-    from crossatnet.gallery import Gallery
-    from crossatnet.gallery.classes import known_classes
-
-    filter = _filter(class_name, under, since, before)
-    combine: Combine = "union" if union else "average"
-    if show_drawing and photo:
-        raise UserError("--show-drawing shows how a drawing is read; leave it out with --photo")
-    drawings: list[Query] = [*queries]
-    model = model_given(checkpoint, embedder, runtime)
-    with Gallery.open(gallery, model, runtime) as opened:
-        if show_drawing:
-            _save_drawings(opened, drawings, show_drawing)
-        filter = replace(filter, class_names=known_classes(opened.store, filter.class_names))
-        hits = opened.find(
-            drawings,
-            k,
-            modality="photo" if photo else "sketch",
-            ranking="guided" if guided else "float",
-            filter=filter,
-            combine=combine,
-        ).hits
-    if as_json:
-        print(json.dumps([asdict(hit) for hit in hits], indent=1))
-        return
-    if not hits:
-        print("nothing found: no picture of the gallery meets the conditions; see `crossatnet info`", file=sys.stderr)
-    column = _column([hit.class_name or "" for hit in hits])
-    for rank, (hit, shown) in enumerate(zip(hits, column, strict=True), 1):
-        print(f"{rank:3d}  {hit.score:6.3f}  {shown}{hit.path}")
 
 
 def remove(
@@ -257,36 +206,8 @@ def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runti
     return gallery
 
 
-def _column(values: list[str]) -> list[str]:
-    """Values filled up to one width, with a gap after them; nothing at all if they are all empty."""
-    from rich.cells import cell_len
-
-    width = max(map(cell_len, values), default=0)
-    return [value + " " * (width - cell_len(value) + 2) for value in values] if width else values
-
-
 def _report_error(trouble: str) -> None:
-    print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
-
-
-def _save_drawings(gallery: "Gallery", drawings: "list[Query]", file: Path) -> None:
-    """Save the drawings as they are read, side by side."""
-    import numpy as np
-    from PIL import Image
-
-    read = np.concatenate([*gallery.as_read(drawings)], axis=1)  # (S, S * drawings, 3)
-    try:
-        Image.fromarray(read).save(file)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
-        raise UserError(f"{file}: cannot be written ({error}); give the name of a .png file") from error
-
-
-def _filter(
-    class_names: list[str] | None, under: str | None, since: datetime | None, before: datetime | None
-) -> "Filter":
-    from crossatnet.gallery import Filter
-
-    return Filter(tuple(class_names or ()), path_prefix(under) if under is not None else "", since, before)
+    print(f"error: {shown(' '.join(trouble.split()))}", file=sys.stderr, flush=True)
 
 
 def _sizes(place: str) -> dict[str, int]:
@@ -305,9 +226,11 @@ def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_
         return
     embedded = summary.added + summary.updated
     rate = f", {embedded / summary.seconds:.0f}/s" if embedded and summary.seconds else ""
+    moved = f" {summary.moved} moved," if summary.moved else ""
     print(
-        f"{place}: {size} pictures ({summary.added} added, {summary.updated} updated, {summary.unchanged} unchanged,"
-        f" {summary.removed} removed, {len(summary.skipped)} skipped) in {summary.seconds:.1f} s{rate}",
+        f"{place}: {size} pictures ({summary.added} added, {summary.updated} updated,{moved}"
+        f" {summary.unchanged} unchanged, {summary.removed} removed, {len(summary.skipped)} skipped)"
+        f" in {summary.seconds:.1f} s{rate}",
         flush=True,
     )
     print_some("passed over", [explain(passed) for passed in summary.passed_over])

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
-from crossatnet.cli.gallery import compact, index, info, remove, search
+from crossatnet.cli.gallery import compact, index, info, remove
 from crossatnet.cli.options import (
     DEFAULT_CHECKPOINT,
     DataRoot,
@@ -21,7 +21,9 @@ from crossatnet.cli.options import (
     check_overwrites_none,
     print_some,
     screen,
+    shown,
 )
+from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
@@ -246,7 +248,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _report_error(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -23,8 +23,11 @@ EmbedderPlace = Annotated[
     typer.Option("--embedder", metavar="MODULE:OBJECT", help="A model of your own, in place of a checkpoint."),
 ]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
+Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+JOINERS = "\u200c\u200d"  # invisible, but emoji and some scripts need them
 
 screen = Console()
 
@@ -32,9 +35,25 @@ screen = Console()
 def print_some(what: str, lines: Sequence[str], most: int = 20) -> None:
     """The first lines, each after `what`, and how many more there are."""
     for line in lines[:most]:
-        print(f"  {what}: {line}")
+        print(f"  {what}: {shown(line)}")
     if len(lines) > most:
         print(f"  ... and {len(lines) - most} more; --json lists them all")
+
+
+def shown(text: str) -> str:
+    """A text from a file's name or from its metadata as a terminal may get it: on one line, without any command in it.
+
+    Control characters, and those that turn the direction of writing, are written as their codes.
+
+    Example:
+        >>> from crossatnet.cli.options import shown
+        >>> print(shown("owl\\x1b[2J.jpg"))
+        owl\\x1b[2J.jpg
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in JOINERS else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def check_overwrites_none(output: Path, inputs: Sequence[Path]) -> None:

@@ -24,6 +24,10 @@ def serve(
     uploads: Annotated[
         Path | None, typer.Option(help="Let pictures be added, kept in this folder, and removed.", file_okay=False)
     ] = None,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option(help="Let folders in and below this one be added from the page; repeatable.", file_okay=False),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; they share the galleries' memory.", min=1, max=64)] = 1,
     searches: Annotated[
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
@@ -43,6 +47,11 @@ def serve(
         raise UserError(
             f"--host {host} lets other machines in, so it needs a token: give --token-file FILE or set CROSSATNET_TOKEN"
         )
+    if folders and workers > 1:
+        raise UserError("--folders needs one worker, which knows how far the adding is: leave out --workers")
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise UserError(f"--folders {folder}: no such folder; give one that is there")
     places = tuple(Place(gallery) for gallery in galleries or ()) or (quickstart_place(quiet),)
     settings = Settings(
         places=places,
@@ -50,6 +59,7 @@ def serve(
         port=port,
         token=token,
         uploads=uploads.resolve() if uploads else None,
+        folders=tuple(folder.resolve() for folder in folders or ()),
         checkpoint=checkpoint,
         embedder=embedder,
         workers=workers,

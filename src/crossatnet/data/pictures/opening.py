@@ -117,12 +117,16 @@ def opened(content: bytes, name: str, is_sent: bool = False) -> Iterator[Opened]
         with shown.image as image:
             yield Opened(image, form, shown.orientation)
     else:
-        with _opened_by_pillow(content) as image:
+        with opened_by_pillow(content) as image:
             format_name = str(image.format)
             yield Opened(image, MANY_PICTURES.get(format_name, format_name), has_late_exif=b"eXIf" in content)
 
 
-def _opened_by_pillow(content: bytes) -> Image.Image:
+def opened_by_pillow(content: bytes) -> Image.Image:
+    """The bytes of a picture file, opened by Pillow and the libraries that it reads further formats with.
+
+    Raises whatever these raise. Videos, and the previews in cameras' raw files, are for `opened`.
+    """
     _register_readers()
     has_deep = content.startswith(TIFF_MAGIC) and find_spec("tifffile") is not None
     try:
