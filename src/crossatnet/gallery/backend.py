@@ -211,6 +211,9 @@ class Backend(Protocol):
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
         """The stored embedding (D,) of an item, if there is one; half precision has changed its length a little."""
 
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items from all over the gallery, which show how its pictures differ."""
+
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:

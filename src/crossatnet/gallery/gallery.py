@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -31,6 +32,7 @@ from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
+from crossatnet.model.confidence import OTHERS, Confidence
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
@@ -264,6 +266,8 @@ class Gallery:
             groups, pictures = self._deep_enough(best, depth, grouped, own)
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
+        if ranking == "float" and modality == "sketch" and len(embeddings) and not isinstance(query, StoredPicture):
+            shown = self._judged(shown, embeddings, combine)
         known = [pictures[hit.id] for hit in shown]
         return SearchResult(
             shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
@@ -280,6 +284,19 @@ class Gallery:
             if len(groups) > depth or len(hits) < wanted:
                 return groups, pictures
             wanted *= DEEPER  # many of the hits are copies
+
+    def _judged(self, hits: list[Hit], embeddings: NDArray[np.float32], combine: Combine) -> list[Hit]:
+        """Hits with their chance, if the model has a fit and one drawing, or several of one thing, were asked."""
+        confidence: Confidence | None = getattr(self.model, "confidence", None)  # which a model of one's own may lack
+        if confidence is None or not hits or (combine == "union" and len(embeddings) > 1):
+            return hits
+        others = self.store.sample(OTHERS)  # (S, D)
+        query = unit_rows(embeddings.mean(axis=0, keepdims=True))[0]  # (D,)
+        chances = confidence.chances(np.array([hit.score for hit in hits]), others @ query)
+        return [
+            replace(hit, chance=chance, sure=chance >= confidence.sure)
+            for hit, chance in zip(hits, chances.tolist(), strict=True)
+        ]
 
     def _in_groups(self, found: Found, grouped: bool) -> list[list[Hit]]:
         return in_groups(*found, self.store.embedding) if grouped else [[hit] for hit in found[0]]

@@ -20,6 +20,9 @@ class Hit:
 
     `gone` tells that nothing is at `path` any more. `copies` are the other hits that show the same picture, best first,
     if the search was asked to group them.
+
+    `chance` is how likely it shows the thing drawn, 0..1, and `sure` whether that is enough to say so; both None where
+    nobody knows: for photos as queries, other rankings, and models without a fit (`crossatnet.model.confidence`).
     """
 
     id: int
@@ -28,6 +31,8 @@ class Hit:
     class_name: str | None
     gone: bool = False
     copies: tuple["Hit", ...] = ()
+    chance: float | None = None
+    sure: bool | None = None
 
     @staticmethod
     def of(stored: StoredPicture, score: float) -> "Hit":

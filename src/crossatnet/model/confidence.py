@@ -17,6 +17,7 @@ from crossatnet.system.errors import UserError
 
 CONFIDENCE = "confidence.json"
 FORMAT = 1
+OTHERS = 256  # pictures of a gallery whose scores show its spread
 SMALLEST_SPREAD = 1e-6
 
 

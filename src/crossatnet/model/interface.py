@@ -20,6 +20,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.drawing.read import WORKING_SIDE
 from crossatnet.data.images import Modality, Picture, load_image, prepare
 from crossatnet.data.photos import read_photo
+from crossatnet.model.confidence import Confidence
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -58,6 +59,7 @@ class PictureModel(ABC):
     config: ModelConfig
     source: str  # where it was loaded from: a packaged name or a folder
     name: str
+    confidence: Confidence | None = None  # how sure a hit is, by the fit beside the weights, if there is one
 
     # # Implemented by each runtime
 

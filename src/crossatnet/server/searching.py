@@ -174,6 +174,8 @@ def _hit(served: Served, hit: Hit, known: Mapping[int, StoredPicture]) -> HitAns
         gallery=served.name,
         taken=facts.description.metadata.taken if facts.description else None,
         gone=hit.gone,
+        chance=None if hit.chance is None else round(hit.chance, 4),
+        sure=hit.sure,
         copies=[_hit(served, copy, known) for copy in hit.copies[:MOST_COPIES]],
         **addresses(served, stored),
     )

@@ -235,6 +235,19 @@ class MilvusBackend:
         halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows.values()]
         return halves[0].astype(np.float32) if halves else None
 
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items; their keys are hashes, so the first ones are from all over."""
+        rows = self._connection.call(
+            "query",
+            self._embeddings,
+            filter="id >= 0",
+            limit=number,
+            output_fields=["embedding"],
+            consistency_level=EVENTUAL,
+        )
+        halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows]
+        return np.stack(halves).astype(np.float32) if halves else np.empty((0, self.made_with.dimension), np.float32)
+
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
     ) -> Nearest:

@@ -79,6 +79,7 @@ class Store:
         self._latest: _Current | None = None
         self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
         self._put = 0  # items, since the side file was last checked
+        self._sampled: tuple[object, NDArray[np.float32]] | None = None  # what for, and the latest `sample`
         self._snapshot_lock = threading.Lock()
         self.made_with, self.thumbnail_side = self._read_meta()
 
@@ -238,6 +239,24 @@ class Store:
         """The stored embedding (D,) of an item, if there is one."""
         rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
         return np.frombuffer(rows[0][0], STORED_FLOAT).astype(np.float32) if rows else None
+
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items, spread over the ids; kept until the gallery changes."""
+        version = self.version()
+        if self._sampled is None or self._sampled[0] != (version, number):
+            first, last = self._rows("SELECT min(id), max(id) FROM items")[0]
+            starts = np.linspace(first, last, number).astype(int).tolist() if first is not None else []
+            found = {
+                key: half
+                for start in starts
+                for key, half in self._rows(
+                    "SELECT id, embedding FROM items WHERE id >= ? ORDER BY id LIMIT 1", (start,)
+                )
+            }
+            rows = [np.frombuffer(half, STORED_FLOAT) for half in found.values()]
+            sampled = np.stack(rows) if rows else np.empty((0, self.made_with.dimension))
+            self._sampled = (version, number), sampled.astype(np.float32)
+        return self._sampled[1]
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
