@@ -50,9 +50,11 @@ def test_packaged_config(name: str) -> None:
 def test_every_packaged_config_loads() -> None:
     assert {
         "all-sets",
+        "dinov2-small",
         "folder",
         "open",
         "quickstart",
+        "siglip2-base",
         "sketchy",
         "sketchy-instance",
         "sketchy-paper",

@@ -55,6 +55,7 @@ class DataConfig(Settings):
     )
 
 
+OPINION = 256  # numbers of an embedding that hold the opinion, where it has one
 CodeLength = Annotated[int, Field(ge=16, le=512, multiple_of=8)]
 
 
@@ -80,6 +81,12 @@ class ModelConfig(Settings):
     )
     attention_heads: int = Field(default=8, ge=0, description="of the cross-modal attention; 0 for mean pooling")
     dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")
+    opinion: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="weight, in an embedding, of the opinion of the ImageNet classifier; it takes 256 of `dimension`",
+    )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on the pooled features, in training")
     mirror_sketches: bool = Field(
         default=False, description="embed a sketch as the mean of itself and its mirror image: things face either way"
@@ -89,6 +96,12 @@ class ModelConfig(Settings):
     code_lengths: tuple[CodeLength, ...] = Field(
         default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
     )
+
+    @model_validator(mode="after")
+    def _has_an_opinion(self) -> "ModelConfig":
+        if self.opinion and (self.backbone != "efficientnet-lite0" or self.dimension <= OPINION):
+            raise ValueError(f"opinion needs the backbone efficientnet-lite0 and a dimension above {OPINION}")
+        return self
 
     @field_validator("code_lengths")
     @classmethod
@@ -147,6 +160,11 @@ class TrainConfig(Settings):
     trainable_units: int = Field(
         default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
     )
+    adapt: Literal["full", "norm", "lora"] = Field(
+        default="full",
+        description="what of these units is tuned; norm: their normalisation, lora: updates of low rank of attention",
+    )
+    lora_rank: int = Field(default=8, ge=1, le=256, description="of each update, by adapt: lora")
     views: int = Field(
         default=2,
         ge=0,
@@ -198,6 +216,16 @@ class Config(Settings):
     def _knowledge_can_be_lost(self) -> "Config":
         if self.loss.knowledge and not self.train.trainable_units:
             raise ValueError("loss.knowledge is for fine-tuning, but train.trainable_units is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _something_adapts(self) -> "Config":
+        adapt = self.train.adapt
+        if adapt != "full" and not self.train.trainable_units:
+            raise ValueError(f"train.adapt: {adapt} is for fine-tuning, but train.trainable_units is 0")
+        if adapt == "lora" and self.model.backbone == ModelConfig().backbone:
+            name = self.model.backbone
+            raise ValueError(f"train.adapt: lora is for attention, and the backbone {name} has none; take norm or full")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,8 @@ def test_galleries_and_their_statistics_are_returned(client: TestClient, gallery
         "guided": True,
         "code_bits": 64,
         "uploads": True,
+        "reveals": True,
+        "indexes": False,
         "credits": None,
     }
     assert client.get("/api/v1/galleries").json() == {"galleries": [expected]}
@@ -152,6 +154,7 @@ def test_ids_and_names_that_are_none_are_refused(client: TestClient, tmp_path: P
         answer = ask(client.app, "GET", f"/static/{bad}")
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "not_found")
     searches = {"strokes": ({"content-type": "application/json"}, strokes), "sketch": (PNG, picture(1))}
+    searches |= {"sketch/reading": searches["sketch"]}
     for way, (headers, body) in (searches | {"photo": searches["sketch"]}).items():
         for bad in TRAVERSALS:
             answer = ask(client.app, "POST", f"/api/v1/galleries/{bad}/search/{way}", headers, [body])

@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,13 +13,34 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from crossatnet.data.images import Modality, check_picture
-from crossatnet.gallery import Filter, Ranking, SearchResult
+from crossatnet.gallery import Ranking, SearchResult
 from crossatnet.server.errors import ApiError, documented
-from crossatnet.server.explaining import explanation
+from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
-from crossatnet.server.schemas import ClassName, Drawn, SearchAnswer, StrokesQuery
-from crossatnet.server.searching import Page, answer, drawing_of, search_drawing, search_similar, search_upload
-from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
+from crossatnet.server.schemas import (
+    ALSO,
+    FOLDER,
+    GROUPED,
+    WORDS,
+    ClassName,
+    Conditions,
+    Drawn,
+    SearchAnswer,
+    StrokesQuery,
+)
+from crossatnet.server.searching import (
+    Found,
+    Page,
+    answer,
+    drawing_of,
+    page_of,
+    search_all,
+    search_conditions,
+    search_drawing,
+    search_similar,
+    search_upload,
+)
+from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_GALLERIES, MOST_HITS, MOST_TAGS, UPLOAD_PIXELS
 from crossatnet.server.state import State, state_of
 
 _JSON = re.compile(r"application/(.+\+)?json")  # like FastAPI, which treats any other body as text
@@ -50,7 +73,7 @@ PICTURE_BODY: dict[str, Any] = {
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES},
     }
 }
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The explained picture."}}
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture made."}}
 OF_PICTURE = (404, 408, 413, 415, 422)  # errors of routes that take a picture
 
 HowMany = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits of a page.")]
@@ -59,14 +82,35 @@ RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and r
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
-async def asked(  # async, as a plain function would run in a thread of its own
-    k: HowMany = 24,
-    offset: After = 0,
-    ranking: RankedBy = "float",
+async def conditions(  # async, as a plain function would run in a thread of its own
     class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
-) -> Page:
+    words: Annotated[str, Query(max_length=300, description=WORDS)] = "",
+    tags: Annotated[list[ClassName], Query(max_length=MOST_TAGS, description="Only with all these tags.")] = [],  # noqa: B006
+    folder: Annotated[str, Query(max_length=1000, description=FOLDER)] = "",
+    taken_since: Annotated[date | None, Query(description="Only taken on this day or later.")] = None,
+    taken_before: Annotated[date | None, Query(description="Only taken earlier than on this day.")] = None,
+    grouped: Annotated[bool, Query(description=GROUPED)] = False,
+    also: Annotated[list[ClassName], Query(max_length=MOST_GALLERIES, description=ALSO)] = [],  # noqa: B006
+) -> Conditions:
+    """The conditions that the address names."""
+    return Conditions(
+        class_names=class_names,
+        words=words,
+        tags=tags,
+        folder=folder,
+        taken_since=taken_since,
+        taken_before=taken_before,
+        grouped=grouped,
+        also=also,
+    )
+
+
+Meeting = Annotated[Conditions, Depends(conditions)]
+
+
+async def asked(conditions: Meeting, k: HowMany = 24, offset: After = 0, ranking: RankedBy = "float") -> Page:
     """The page of hits that the address asks for."""
-    return Page(k, offset, ranking, Filter(tuple(class_names)))
+    return page_of(k, offset, ranking, conditions)
 
 
 Asked = Annotated[Page, Depends(asked)]
@@ -75,8 +119,16 @@ Asked = Annotated[Page, Depends(asked)]
 @router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
-    page = Page(query.k, query.offset, query.ranking, Filter(tuple(query.class_names)))
-    return await _search(request, gallery, page, lambda served: search_drawing(served, query.strokes, page))
+    page = page_of(query.k, query.offset, query.ranking, query)
+    return await _search(request, gallery, page, lambda served, page: search_drawing(served, query.strokes, page))
+
+
+@router.get("/search/words", responses=documented(404, 422))
+async def search_by_words(
+    request: Request, gallery: str, conditions: Meeting, k: HowMany = 24, offset: After = 0
+) -> SearchAnswer:
+    """Pictures that meet the conditions, without a drawing: by words, the best matches first, else the latest."""
+    return await _search(request, gallery, page_of(k, offset, "float", conditions), search_conditions)
 
 
 @router.post("/search/sketch", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
@@ -91,13 +143,28 @@ async def search_by_photo(request: Request, gallery: str, page: Asked) -> Search
     return await _search_upload(request, gallery, "photo", page)
 
 
+@router.post(
+    "/search/sketch/reading",
+    responses={**documented(*OF_PICTURE), **PNG},
+    response_class=Response,
+    openapi_extra=PICTURE_BODY,
+)
+async def read_sketch(request: Request, gallery: str) -> Response:
+    """What `search/sketch` searches for when this picture of a drawing is sent: its strokes, dark on white."""
+    return await _made_of_sketch(request, gallery, reading)
+
+
 @router.get("/items/{item_id}/similar", responses=documented(404, 422))
 async def search_similar_pictures(
-    request: Request, gallery: str, item_id: str, k: HowMany = 24, offset: After = 0
+    request: Request, gallery: str, item_id: str, conditions: Meeting, k: HowMany = 24, offset: After = 0
 ) -> SearchAnswer:
     """More pictures like a stored one, without that picture."""
-    page = Page(k, offset)
-    return await _search(request, gallery, page, lambda served: search_similar(served, served.stored(item_id), page))
+    page = replace(page_of(k, offset, "float", conditions), also=())  # other galleries may have another checkpoint
+
+    def similar(served: Served, page: Page) -> SearchResult:
+        return search_similar(served, served.stored(item_id), page)
+
+    return await _search(request, gallery, page, similar)
 
 
 @router.post(
@@ -121,15 +188,7 @@ async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: D
 )
 async def explain_sketch(request: Request, gallery: str, item_id: str) -> Response:
     """The picture under the attention of a drawing, sent as a picture file."""
-    state = state_of(request)
-    served = state.galleries.named(gallery)
-    content = await picture_body(request)
-
-    def explained() -> bytes:
-        check_picture(content, UPLOAD_PIXELS)
-        return explanation(served, item_id, content)
-
-    return Response(await state.searches.run(explained), media_type="image/png")
+    return await _made_of_sketch(request, gallery, lambda served, drawing: explanation(served, item_id, drawing))
 
 
 async def picture_body(request: Request) -> bytes:
@@ -147,24 +206,39 @@ def _kind_of_body(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, bytes], bytes]) -> Response:
+    """A PNG made of the drawing whose picture file is in the request's body, by the gate of searches."""
+    state = state_of(request)
+    served = state.galleries.named(gallery)
+    content = await picture_body(request)
+
+    def made() -> bytes:
+        check_picture(content, UPLOAD_PIXELS)
+        return make(served, content)
+
+    return Response(await state.searches.run(made), media_type="image/png")
+
+
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
     state_of(request).galleries.named(gallery)  # a wrong name is reported before the picture is read
     content = await picture_body(request)
-    return await _search(request, gallery, page, lambda served: search_upload(served, content, modality, page))
+    return await _search(request, gallery, page, lambda served, page: search_upload(served, content, modality, page))
 
 
-async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult]) -> SearchAnswer:
+async def _search(
+    request: Request, gallery: str, page: Page, search: Callable[[Served, Page], SearchResult]
+) -> SearchAnswer:
     """Run a search by the gate and answer it; its time counts from here."""
     started = time.perf_counter()
     state: State = state_of(request)
-    served = state.galleries.named(gallery)
+    served = [state.galleries.named(name) for name in dict.fromkeys((gallery, *page.also))]
     found, answered = await state.searches.run(partial(_searched, served, page, search, started))
     state.metrics.searched(found.network_seconds, found.search_seconds)
     return answered
 
 
 def _searched(
-    served: Served, page: Page, search: Callable[[Served], SearchResult], started: float
-) -> tuple[SearchResult, SearchAnswer]:
-    found = search(served)
-    return found, answer(served, found, page, started)
+    served: list[Served], page: Page, search: Callable[[Served, Page], SearchResult], started: float
+) -> tuple[Found, SearchAnswer]:
+    found = search_all(served, page, search)
+    return found, answer(found, page, started)
