@@ -1,8 +1,8 @@
 r"""Retrieval metrics of rankings with ties: scores from how many items, and how many relevant ones, each tie has.
 
-Shapes: `Q` queries, `T` ties, the best first. A tie may have no relevant item, or no item at all. Let $n_t$ be the
-`items` of tie t, $r_t$ its `hits`, the relevant ones among them, $N_t$ the items and $R_t$ the hits of all better
-ties, and $R$ all hits.
+Shapes: `Q` queries, `R` relevant items of a query, `T` ties, the best first. A tie may have no relevant item, or no
+item at all. Let $n_t$ be the `items` of tie t, $r_t$ its `hits`, the relevant ones among them, $N_t$ the items and
+$R_t$ the hits of all better ties, and $R$ all hits.
 """
 
 from collections.abc import Sequence
