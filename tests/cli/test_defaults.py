@@ -53,7 +53,7 @@ def test_defaults_hold_until_the_command_line_says_otherwise(own: Path, tmp_path
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("serch: {k: 1}", "no command 'serch'; did you mean search?"),
+        ("serch: {k: 1}", "no command 'serch'; did you mean search or serve?"),
         ("search: {ks: 1}", "search: no option 'ks'; did you mean k"),
         ("search: 7", "search: expected options and values"),
         ("[1]", "expected commands with their options"),
