@@ -33,7 +33,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
-    model = FakeModel(source="fake")
+    model = FakeModel(source="/models/fake")
     monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
     monkeypatch.setattr("crossatnet.gallery.gallery.load", lambda *_: model)
 
@@ -133,10 +133,10 @@ def test_remove_compact_and_info(gallery: Path, folder: Path, run: Run) -> None:
     assert run("compact", gallery).out.startswith(f"{gallery}: ")
 
     facts = json.loads(run("info", gallery, "--json").out)
-    assert (facts["pictures"], facts["checkpoint"], facts["code_bits"]) == (kills.PICTURES - 82, "fake", 64)
+    assert (facts["pictures"], facts["checkpoint"], facts["code_bits"]) == (kills.PICTURES - 82, "/models/fake", 64)
     assert facts["bytes"]["my.gallery"] == gallery.stat().st_size
     told = run("info", gallery).out
-    assert f"{kills.PICTURES - 82:,} pictures, made with fake" in told
+    assert f"{kills.PICTURES - 82:,} pictures, made with /models/fake" in told
     assert "thumbnails: none" in told
     counts = {"class1": kills.PICTURES // 3 - 2, "class2": kills.PICTURES // 3}
     assert (facts["classes"], facts["without_class"]) == (counts, 0)
@@ -214,7 +214,7 @@ import signal
 import sys
 from gallery.fake_model import FakeModel
 from crossatnet.runtime import load
-load.load = lambda *_: FakeModel(source="fake")
+load.load = lambda *_: FakeModel(source="/models/fake")
 from crossatnet.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 main()

@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, path_prefix, print_some
+from crossatnet.cli.options import (
+    DEFAULT_CHECKPOINT,
+    EmbedderPlace,
+    Json,
+    Quiet,
+    RuntimeName,
+    model_given,
+    path_prefix,
+    print_some,
+)
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Filter, Gallery, IngestSummary, Query
+    from crossatnet.gallery.embedder import Embedder
     from crossatnet.gallery.gallery import Combine
     from crossatnet.gallery.ingest.folder import Progress
     from crossatnet.gallery.ingest.listing import Choice
@@ -43,6 +53,7 @@ def index(
     by_ray: Annotated[
         bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
     ] = False,
+    embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -56,8 +67,10 @@ def index(
     from crossatnet.system.progress import gallery_progress
 
     choice = Choice(tuple(exclude or ()), follow_links, videos)
+    if by_ray and embedder:
+        raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
     _check_folders(folders, choice, by_ray, watch)
-    gallery = _opened_or_made(output, checkpoint, thumbnails, runtime)
+    gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             summary = (
@@ -91,20 +104,20 @@ def search(
     show_drawing: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save what is searched for, as read, to a picture file.")
     ] = None,
+    embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
 ) -> None:
     """Find the pictures that a drawing shows, or several drawings of one thing together."""
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.classes import known_classes
-    from crossatnet.runtime.load import load
 
     filter = _filter(class_name, under, since, before)
     combine: Combine = "union" if union else "average"
     if show_drawing and photo:
         raise UserError("--show-drawing shows how a drawing is read; leave it out with --photo")
     drawings: list[Query] = [*queries]
-    model = load(checkpoint, runtime) if checkpoint else None
+    model = model_given(checkpoint, embedder, runtime)
     with Gallery.open(gallery, model, runtime) as opened:
         if show_drawing:
             _save_drawings(opened, drawings, show_drawing)
@@ -225,11 +238,10 @@ def _add_by_ray(
     return reduce(lambda one, other: one.joined(other), added)
 
 
-def _opened_or_made(place: str, checkpoint: str | None, thumbnails: int, runtime: Runtime) -> "Gallery":
+def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runtime: Runtime) -> "Gallery":
     from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
 
-    model = load(checkpoint, runtime) if checkpoint else None
     try:
         gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:

@@ -144,12 +144,16 @@ def data_check(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, all-sets, folder.")
+        str,
+        typer.Argument(help="A YAML file, or a packaged config, such as quickstart, sketchy, all-sets, dinov2-small."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,
     split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's seed.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Instead of the config's: a folder or hub id of a vision model of transformers.")
+    ] = None,
     extra: Annotated[
         list[str] | None, typer.Option(metavar="LAYOUT=FOLDER", help="A further training set; may be given again.")
     ] = None,
@@ -171,6 +175,7 @@ def train(
         "data.extra": [_further_set(entry) for entry in extra] if extra else None,
         "data.leave_out": leave_out and str(leave_out.resolve()),
         "train.seed": seed,
+        "model.backbone": str(Path(backbone).resolve()) if backbone and Path(backbone).is_dir() else backbone,
     }
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
     print(run(settings, output, quiet))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +11,16 @@ from rich.console import Console
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
+if TYPE_CHECKING:
+    from crossatnet.gallery.embedder import Embedder
+
 DEFAULT_CHECKPOINT = "crossatnet-open"
 RuntimeName = Annotated[
     Runtime, typer.Option(help="What computes: auto takes the checkpoint's ONNX form if it has one, else torch.")
+]
+EmbedderPlace = Annotated[
+    str | None,
+    typer.Option("--embedder", metavar="MODULE:OBJECT", help="A model of your own, in place of a checkpoint."),
 ]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -34,6 +41,23 @@ def check_overwrites_none(output: Path, inputs: Sequence[Path]) -> None:
     """Raise `UserError` if a command would write over what it reads."""
     if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
         raise UserError(f"{output}: is read by this command; give another name with -o")
+
+
+def model_given(checkpoint: str | None, embedder: str | None, runtime: Runtime = "auto") -> "Embedder | None":
+    """The model that a command's options name, loaded; None if they leave it to the gallery."""
+    from crossatnet.gallery.embedder import load_embedder
+    from crossatnet.runtime.load import load
+
+    check_one_model(checkpoint, embedder, runtime)
+    if embedder:
+        return load_embedder(embedder)
+    return load(checkpoint, runtime) if checkpoint else None
+
+
+def check_one_model(checkpoint: str | None, embedder: str | None, runtime: Runtime = "auto") -> None:
+    """Raise `UserError` if options name two models, or a runtime for one that computes itself."""
+    if embedder and (checkpoint or runtime != "auto"):
+        raise UserError("--embedder brings a model that computes itself; leave out --checkpoint and --runtime")
 
 
 def path_prefix(under: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import Quiet
+from crossatnet.cli.options import EmbedderPlace, Quiet, check_one_model
 from crossatnet.system.errors import UserError
 
 
@@ -29,6 +29,7 @@ def serve(
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
     ] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the galleries has moved.")] = None,
+    embedder: EmbedderPlace = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -36,6 +37,7 @@ def serve(
     from crossatnet.server.run import read_token, serve
     from crossatnet.server.settings import LOOPBACK, Place, Settings
 
+    check_one_model(checkpoint, embedder)
     token = read_token(token_file)
     if token is None and host not in LOOPBACK:
         raise UserError(
@@ -49,6 +51,7 @@ def serve(
         token=token,
         uploads=uploads.resolve() if uploads else None,
         checkpoint=checkpoint,
+        embedder=embedder,
         workers=workers,
         searches=searches,
         access_log=not quiet,

@@ -18,6 +18,7 @@ from crossatnet.data.strokes import StrokeFile, is_stroke_file, word_of
 from crossatnet.system.errors import UserError, did_you_mean
 
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
+SKETCHY_PHOTO = re.compile(r"^n\d{8}_\d+$")  # ImageNet's name of a photo, which Sketchy's files keep
 
 
 def sketchy(root: Path) -> Iterator[Item]:
@@ -85,6 +86,9 @@ def quickdraw(root: Path) -> Iterator[Item]:
 def folder(root: Path) -> Iterator[Item]:
     """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`.
 
+    Photos and sketches that have Sketchy's names keep what they say: sketch `nXXXXXXXX_N-K` was drawn of photo
+    `nXXXXXXXX_N`.
+
     Example:
         >>> from crossatnet.data.layouts import folder
         >>> (tmp_path / "photos" / "owl").mkdir(parents=True)
@@ -93,9 +97,17 @@ def folder(root: Path) -> Iterator[Item]:
         [('owl', 'photo')]
     """
     for sketches in _existing(root, "sketches"):
-        yield from _class_folders(sketches, "sketch")
+        for item in _class_folders(sketches, "sketch"):
+            match = SKETCH_OF_PHOTO.match(item.path.stem)
+            yield _of_sketchy(item, match["photo"] if match else "")
     for photos in _existing(root, "photos"):
-        yield from _class_folders(photos, "photo")
+        for item in _class_folders(photos, "photo"):
+            yield _of_sketchy(item, item.path.stem)
+
+
+def _of_sketchy(item: Item, photo: str) -> Item:
+    """The item, with the photo's name for its instance if it is one of Sketchy's."""
+    return replace(item, instance=photo) if SKETCHY_PHOTO.match(photo) else item
 
 
 def quickstart(root: Path) -> Iterator[Item]:

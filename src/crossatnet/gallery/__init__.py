@@ -4,6 +4,7 @@ from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPictur
 from crossatnet.gallery.gallery import Gallery, Query
 from crossatnet.gallery.ingest.folder import IngestSummary
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
+from crossatnet.gallery.towers import TwoTowers
 
 __all__ = [
     "Filter",
@@ -16,4 +17,5 @@ __all__ = [
     "Ranking",
     "SearchResult",
     "StoredPicture",
+    "TwoTowers",
 ]

@@ -24,7 +24,7 @@ from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.embedder import Embedder, check_same_model, check_stored_source
 from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_folders, add_picture
 from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
@@ -92,7 +92,7 @@ class Gallery:
         store = open_backend(place)
         try:
             if model is not None:
-                _check_same_checkpoint(store, model)
+                check_same_model(store.name, store.made_with, model)
         except UserError:
             store.close()
             raise
@@ -389,22 +389,9 @@ def _check_page(k: int, offset: int = 0) -> None:
         raise UserError(f"offset is {offset}; skip 0 hits or more")
 
 
-def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
-    made_with = store.made_with
-    if model.fingerprint != made_with.fingerprint:
-        raise UserError(
-            f"{store.name}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
-            f" is {model.name} ({model.fingerprint[:12]}); give {made_with.source or made_with.name},"
-            " or index the pictures into another file"
-        )
-
-
 def _load_model(store: Backend, runtime: Runtime) -> Embedder:
     made_with = store.made_with
-    if not made_with.source:
-        raise UserError(
-            f"{store.name}: made with the model {made_with.name}, which was not saved; pass it to Gallery.open"
-        )
+    check_stored_source(store.name, made_with)
     try:
         model = load(made_with.source, runtime)
     except UserError as error:
@@ -412,5 +399,5 @@ def _load_model(store: Backend, runtime: Runtime) -> Embedder:
             f"{store.name}: cannot load the checkpoint that made it: {error}."
             " If it has moved, give its new place: --checkpoint"
         ) from error
-    _check_same_checkpoint(store, model)
+    check_same_model(store.name, made_with, model)
     return model

@@ -49,6 +49,7 @@ class Settings:
     token: str | None = None
     uploads: Path | None = None
     checkpoint: str | None = None
+    embedder: str | None = None  # MODULE:OBJECT, which each worker imports
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True
