@@ -3,6 +3,7 @@
 # need Chromium, which is installed where that may be.
 # make docs: the docs site, in build/docs; `python -m http.server -d build/docs` shows it.
 # make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
+# make wheel: a wheel in dist/, checked in a fresh environment without the repository.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
 export NO_MKDOCS_2_WARNING = 1 # the theme's notice about another program, before every build
 
-.PHONY: setup demo browser test test-scale docs format clean
+.PHONY: setup demo browser test test-scale docs wheel format clean
 
 setup: .venv/ready
 
@@ -45,6 +46,11 @@ test-scale: setup
 
 docs: setup
 	$(BIN)/mkdocs build --strict
+
+wheel: setup
+	rm -f dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(BIN)/python tools/check_wheel.py dist/*.whl
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crossatnet.gallery import Gallery
+from picture_files import encoded, multi_picture, patches
 from server.serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
 PLACES = (
@@ -239,3 +240,15 @@ def test_without_a_folder_nothing_is_taken(serve: object) -> None:
     client: TestClient = serve()  # type: ignore[operator]
     assert_refused(client.post(f"{BASE}/items", content=picture(1), headers=PNG), 403, "forbidden", "--uploads")
     assert_refused(client.delete(f"{BASE}/items/1"), 403, "forbidden", "--uploads")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("two pictures", ".jpg"), ("HEIF", ".heic"), ("AVIF", ".avif"), ("JXL", ".jxl")]
+)
+def test_photos_of_phones_are_kept_by_their_format(client: TestClient, tmp_path: Path, kind: str, suffix: str) -> None:
+    content = multi_picture(patches(), patches(seed=1)) if kind == "two pictures" else encoded(patches(), kind)
+    answer = client.post(f"{BASE}/items", params={"file_name": "phone"}, content=content, headers=PNG)
+    assert answer.status_code == 201, answer.text
+    (kept,) = files(tmp_path)
+    assert kept.suffix == suffix
+    assert kept.read_bytes() == content

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from crossatnet.cli.defaults import read_defaults
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
 from crossatnet.cli.gallery import compact, index, info, remove
 from crossatnet.cli.options import (
@@ -32,8 +33,17 @@ from crossatnet.system.version import __version__
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
 
+GUIDE = """\
+Draw a thing, find its pictures.
+
+  1. crossatnet index ~/Pictures -o my.gallery      look through your folder; again later: only what changed
+  2. crossatnet serve my.gallery --open             draw in the browser ...
+     crossatnet search my.gallery drawing.png       ... or search by a drawing that you have
+
+crossatnet doctor     what is installed, and where things are
+crossatnet --help     all commands; each has its own --help"""
+
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -60,11 +70,17 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def options(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     """Draw a thing, find its pictures: zero-shot sketch-based image retrieval."""
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(GUIDE)
+        raise typer.Exit
+    context.default_map = read_defaults(vars(context.command)["commands"])
 
 
 @app.command()
