@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from crossatnet.cli import main as cli
+from crossatnet.data.pictures import formats
 from crossatnet.gallery import Gallery
 from gallery import kills
 from gallery.fake_model import FakeModel
@@ -113,7 +114,7 @@ def test_search_by_strokes(gallery: Path, tmp_path: Path, run: Run) -> None:
     with Gallery.open(gallery, FakeModel()) as opened:
         strokes = tuple(np.array(stroke, np.float32).T for stroke in drawings[1])
         assert json.loads(second.out) == json.loads(json.dumps([asdict(hit) for hit in opened.search(strokes)]))
-    assert_refused(run("search", gallery, f"{file}:3"), "no row 2; it has 2 rows")
+    assert_refused(run("search", gallery, f"{file}:3"), "no drawing 3; it has 2, counted from 1")
     for row in ("0", "x", ""):
         assert_refused(run("search", gallery, f"{file}:{row}"), "give the number of a drawing, from 1")
     assert_refused(run("search", gallery, tmp_path / "none.ndjson"), "none.ndjson", "cannot be read")
@@ -266,3 +267,61 @@ def test_what_is_searched_for_can_be_shown(run: Run, gallery: Path, folder: Path
     assert (outcome.code, "cannot be written" in outcome.err) == (2, True)
     outcome = run("search", gallery, drawing, "--photo", "--show-drawing", shown)
     assert (outcome.code, "leave it out with --photo" in outcome.err) == (2, True)
+
+
+def test_a_class_is_named_in_whatever_case(gallery: Path, folder: Path, run: Run) -> None:
+    drawing = next(folder.rglob("*.png"))
+    with Gallery.open(gallery, FakeModel()) as opened:
+        name = next(name for name in opened.store.classes() if name)
+    exact = paths(run("search", gallery, drawing, "--class", name, "--json"))
+    assert exact == paths(run("search", gallery, drawing, "--class", name.swapcase(), "--json")) != []
+    assert paths(run("search", gallery, drawing, "--class", "nothing", "--json")) == []
+
+
+def test_a_folder_that_is_not_here_is_not_taken_for_the_current_one(
+    gallery: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    drawing, below = next(folder.rglob("*.png")), next(path for path in folder.iterdir() if path.is_dir())
+    refused = run("search", gallery, drawing, "--under", "2019")
+    assert_refused(refused, f"--under 2019: nothing here begins so ({folder / '2019'}); give the whole path")
+    assert all(
+        path.startswith(f"{below}/") for path in paths(run("search", gallery, drawing, "--under", below.name, "--json"))
+    )
+    assert paths(run("search", gallery, drawing, "--under", below.name[:2], "--json")) != []
+
+
+def test_several_folders_and_what_of_them_is_left_out(tmp_path: Path, run: Run) -> None:
+    for name in ("one/a.png", "one/raw/b.png", "two/c.png", "two/deep/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), "red").save(tmp_path / name)
+    (tmp_path / "two" / "notes.txt").write_text("words")
+    folders = [tmp_path / name for name in ("one", "two", "two/deep", "one")]
+    done = run("index", *folders, "-o", tmp_path / "my.gallery", "--exclude", "raw/", "--json")
+    facts = json.loads(done.out)
+    assert (facts["added"], facts["files"], facts["size"]) == (3, 5, 3)
+    assert facts["passed_over"] == [
+        {"reason": "excluded", "kinds": {"raw/": 1}},
+        {"reason": "other", "kinds": {".txt": 1}},
+    ]
+    shown = run("index", *folders, "-o", tmp_path / "my.gallery", "--exclude", "raw/").out
+    assert "  passed over: 1 file left out by patterns (raw/ 1)\n" in shown
+    assert_refused(run("index", tmp_path / "one", tmp_path / "missing", "-o", tmp_path / "x.gallery"), "no such folder")
+    assert not (tmp_path / "x.gallery").exists()
+
+
+def test_a_folder_of_photos_that_cannot_be_read_here_says_what_to_install(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(8):
+        (tmp_path / "pictures" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setattr(formats, "find_spec", lambda module: None)
+    formats.picture_formats.cache_clear()
+    wanted = "only 8 files of kinds that this installation cannot read (.heic 8): pip install 'crossatnet[formats]'"
+    assert_refused(run("index", tmp_path / "pictures", "-o", tmp_path / "my.gallery"), wanted)
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "pictures" / "a.png")
+    shown = run("index", tmp_path / "pictures", "-o", tmp_path / "my.gallery").out
+    formats.picture_formats.cache_clear()
+    assert "1 pictures (1 added" in shown
+    assert f"  passed over: {wanted.removeprefix('only ')}\n" in shown

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,15 +27,24 @@ if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
     from crossatnet.gallery.embedder import Embedder
     from crossatnet.gallery.ingest.folder import Progress
+    from crossatnet.gallery.ingest.listing import Choice
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures; with --ray also a text file of their paths.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of pictures; with --ray also a text file of their paths.")
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", "--to", help="The gallery: a file, or milvus://HOST:PORT/NAME.")
     ],
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out what it matches, as in .gitignore; may be given again."),
+    ] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow links out of the folder.")] = False,
+    videos: Annotated[bool, typer.Option("--videos", help="Also take the first frames of videos.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Then keep the gallery in step with the folder.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.", min=0.1)] = 10.0,
     verify: Annotated[
@@ -48,29 +58,34 @@ def index(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a gallery of a folder's pictures, or bring it up to date; a killed run goes on with the same command."""
-    from crossatnet.gallery.ingest.folder import list_pictures
+    """Make a gallery of folders' pictures, or bring it up to date; a killed run goes on with the same command.
+
+    A file .crossatnetignore in a folder says, as .gitignore does, what of it is left out.
+    """
+    from crossatnet.gallery.ingest.listing import Choice
     from crossatnet.gallery.ingest.watch import watch_folder
     from crossatnet.system.progress import gallery_progress
 
-    if by_ray and (watch or verify):
-        option = "--watch" if watch else "--verify"
-        raise UserError(f"--ray starts many workers for one big run; leave out {option}, or run it without --ray")
+    choice = Choice(tuple(exclude or ()), follow_links, videos)
+    if by_ray and verify:
+        raise UserError("--ray starts many workers for one big run; leave out --verify, or run it without --ray")
     if by_ray and embedder:
         raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
-    # report a mistyped folder before a gallery is made or a network loaded
-    _check_list(folder) if by_ray and folder.is_file() else list_pictures(folder)
+    _check_folders(folders, choice, by_ray, watch)
     gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             summary = (
-                _add_by_ray(gallery, output, folder, report) if by_ray else gallery.add_folder(folder, report, verify)
+                _add_by_ray(gallery, output, folders, report, choice)
+                if by_ray
+                else gallery.add_folders(folders, report, choice, verify)
             )
         _print_summary(gallery, output, summary, as_json)
         if not len(gallery):
-            raise UserError(f"{folder}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
+            raise UserError(f"{folders[0]}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            for change in watch_folder(lambda: gallery.add_folder(folder), every, _report_error, summary.skipped):
+            update = partial(gallery.add_folders, folders, choice=choice)
+            for change in watch_folder(update, every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
 
@@ -143,18 +158,33 @@ def info(gallery: Place, as_json: Json = False) -> None:
         print(f"  without class: {without_class:,}")
 
 
-def _check_list(file: Path) -> None:
-    from crossatnet.gallery.ingest.ray import read_list
+def _check_folders(folders: list[Path], choice: "Choice", by_ray: bool, watch: bool) -> None:
+    """Report a mistyped folder or a missing library before a gallery is made or a network loaded."""
+    from crossatnet.data.pictures.formats import VIDEO, what_is_missing
+    from crossatnet.gallery.ingest.listing import list_pictures
 
-    read_list(file)
+    if by_ray and watch:
+        raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
+    if choice.videos and not VIDEO.is_readable:
+        raise UserError(f"--videos needs the library PyAV: {what_is_missing(VIDEO.name)}")
+    for folder in folders:
+        if by_ray and folder.is_file():
+            from crossatnet.gallery.ingest.ray import read_list
+
+            read_list(folder)
+        else:
+            list_pictures(folder, choice)
 
 
-def _add_by_ray(gallery: "Gallery", place: str, folder: Path, report: "Progress | None") -> "IngestSummary":
+def _add_by_ray(
+    gallery: "Gallery", place: str, folders: list[Path], report: "Progress | None", choice: "Choice"
+) -> "IngestSummary":
     import ray  # noqa: F401  # where it is missing, report that before the network is loaded
 
     from crossatnet.gallery.ingest.ray import add_folder_by_ray
 
-    return add_folder_by_ray(gallery.store, place, gallery.model, folder, report)
+    added = (add_folder_by_ray(gallery.store, place, gallery.model, each, report, choice) for each in folders)
+    return reduce(lambda one, other: one.joined(other), added)
 
 
 def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runtime: Runtime) -> "Gallery":
@@ -187,9 +217,12 @@ def _sizes(place: str) -> dict[str, int]:
 
 
 def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_json: bool) -> None:
+    from crossatnet.gallery.ingest.listing import explain
+
     size = len(gallery)
     if as_json:
-        print(json.dumps({"gallery": place, "size": size, **asdict(summary)}, indent=1), flush=True)
+        facts = {"gallery": place, "size": size, "files": summary.files, **asdict(summary)}
+        print(json.dumps(facts, indent=1), flush=True)
         return
     embedded = summary.added + summary.updated
     rate = f", {embedded / summary.seconds:.0f}/s" if embedded and summary.seconds else ""
@@ -200,4 +233,5 @@ def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_
         f" in {summary.seconds:.1f} s{rate}",
         flush=True,
     )
+    print_some("passed over", [explain(passed) for passed in summary.passed_over])
     print_some("skipped", [reason if path in reason else f"{path}: {reason}" for path, reason in summary.skipped])

@@ -25,6 +25,7 @@ from crossatnet.cli.options import (
 )
 from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
+from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
 
@@ -42,6 +43,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Entry point: a user's mistake is one line on the error stream and exit code 2."""
+    silence_libraries()
     try:
         app()
     except UserError as error:
@@ -78,7 +80,7 @@ def demo(
 
     if pictures:
         output.mkdir(parents=True, exist_ok=True)
-        index(pictures, str(output / "my.gallery"), quiet=quiet)
+        index([pictures], str(output / "my.gallery"), quiet=quiet)
         print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     print_results(results)

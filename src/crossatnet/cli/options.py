@@ -1,5 +1,6 @@
 """What the commands of all parts share: options, the screen, and how lists are printed."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,3 +77,19 @@ def check_one_model(checkpoint: str | None, embedder: str | None, runtime: Runti
     """Raise `UserError` if options name two models, or a runtime for one that computes itself."""
     if embedder and (checkpoint or runtime != "auto"):
         raise UserError("--embedder brings a model that computes itself; leave out --checkpoint and --runtime")
+
+
+def path_prefix(under: str) -> str:
+    """What the paths begin with that `--under` means. Raises `UserError` for an empty one, and where nothing begins so.
+
+    A name that is not a whole path means a place below the current folder: if nothing there begins so, it was meant
+    otherwise, such as a folder's name alone.
+    """
+    if not under:
+        raise UserError("--under: an empty path; give a folder, or what paths begin with")
+    whole = Path(under).resolve()
+    is_folder = under.endswith(os.sep) or whole.is_dir()
+    is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())
+    if not Path(under).is_absolute() and not is_folder and not is_there:
+        raise UserError(f"--under {under}: nothing here begins so ({whole}); give the whole path of the folder")
+    return str(whole).rstrip(os.sep) + (os.sep if is_folder else "")

@@ -5,14 +5,14 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, shown
+from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix, shown
 from crossatnet.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def search(
     """Find the pictures that a drawing shows, several drawings of one thing together, or words, or both."""
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.backend import EVERYTHING
+    from crossatnet.gallery.classes import known_classes
     from crossatnet.gallery.together import best_of, check_comparable
 
     filter = _filter(class_name, under, (since, before), words, tag, taken, folder)
     combine: Combine = "union" if union else "average"
     if show_drawing and (photo or not queries):
         raise UserError("--show-drawing shows how a drawing is read; leave it out with --photo or without a drawing")
-    drawings = [_query(query) for query in queries or []]
+    drawings: list[Query] = [*(queries or [])]
     if not drawings and filter == EVERYTHING:
         raise UserError("nothing to search for: give a drawing, or --words, or another condition")
     model = model_given(checkpoint, embedder, runtime)
@@ -83,7 +84,7 @@ def search(
                 k,
                 modality="photo" if photo else "sketch",
                 ranking="guided" if guided else "float",
-                filter=filter,
+                filter=replace(filter, class_names=known_classes(each.store, filter.class_names)),
                 combine=combine,
                 grouped=not ungrouped,
             )
@@ -161,18 +162,6 @@ def _column(values: list[str]) -> list[str]:
     return [value + " " * (width - cell_len(value) + 2) for value in values] if width else values
 
 
-def _query(text: str) -> "Query":
-    """A picture file, or the strokes of one drawing: `FILE.ndjson` means its first, `FILE.ndjson:3` its third."""
-    from crossatnet.data.strokes import StrokeFile
-
-    path, _, row = text.rpartition(":") if ".ndjson:" in text else (text, "", "1")
-    if not path.endswith(".ndjson"):
-        return Path(text)
-    if not row.isascii() or not row.isdigit() or int(row) < 1:
-        raise UserError(f"{text}: give the number of a drawing, from 1, after the colon")
-    return StrokeFile.open(Path(path)).read(int(row) - 1).drawing
-
-
 def _save_drawings(gallery: "Gallery", drawings: "list[Query]", file: Path) -> None:
     """Save the drawings as they are read, side by side."""
     import numpy as np
@@ -196,17 +185,11 @@ def _filter(
 ) -> "Filter":
     from crossatnet.gallery import Filter
 
-    prefix = ""
-    if under == "":
-        raise UserError("--under: an empty path; give a folder, or what paths begin with")
-    if under is not None:
-        is_folder = under.endswith(os.sep) or Path(under).is_dir()
-        prefix = str(Path(under).resolve()).rstrip(os.sep) + (os.sep if is_folder else "")
     since, before = added
     taken_since, taken_before = period(taken, "--taken") if taken is not None else (None, None)
     return Filter(
         class_names=tuple(class_names or ()),
-        path_prefix=prefix,
+        path_prefix=path_prefix(under) if under is not None else "",
         added_since=moment(since, "--since") if since else None,
         added_before=moment(before, "--before") if before else None,
         folder=folder,

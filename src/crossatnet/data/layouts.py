@@ -10,13 +10,13 @@ from pathlib import Path
 
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, scan
-from crossatnet.data.images import IMAGE_SUFFIXES, Modality
+from crossatnet.data.images import Modality
 from crossatnet.data.names import canonical
+from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.data.quickstart import build_quickstart
-from crossatnet.data.strokes import StrokeFile
+from crossatnet.data.strokes import StrokeFile, is_stroke_file, word_of
 from crossatnet.system.errors import UserError, did_you_mean
 
-STROKE_SUFFIX = ".ndjson"
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
 SKETCHY_PHOTO = re.compile(r"^n\d{8}_\d+$")  # ImageNet's name of a photo, which Sketchy's files keep
 
@@ -63,7 +63,9 @@ def tuberlin(root: Path) -> Iterator[Item]:
 
 
 def quickdraw(root: Path) -> Iterator[Item]:
-    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's `CLASS.ndjson` strokes, and `photos/CLASS/*`.
+    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's strokes, and `photos/CLASS/*`.
+
+    Files of strokes, `.ndjson` or packed `.ndjson.gz`, say by the `word` of their first row what they show.
 
     Example:
         >>> from crossatnet.data.layouts import quickdraw
@@ -74,9 +76,9 @@ def quickdraw(root: Path) -> Iterator[Item]:
     for folder in _existing(root, "photos"):
         yield from _class_folders(folder, "photo")
     for folder in [root, *_existing(root, "sketches")]:
-        for path in sorted(folder.glob(f"*{STROKE_SUFFIX}")):
-            if not path.name.startswith("."):
-                yield Item(path, path.stem, "sketch")
+        for path in sorted(folder.iterdir()):
+            if is_stroke_file(path) and not path.name.startswith("."):
+                yield Item(path, word_of(path) or path.name.partition(".ndjson")[0], "sketch")
     for folder in _existing(root, "sketches"):
         yield from _class_folders(folder, "sketch")
 
@@ -216,14 +218,15 @@ def _existing(parent: Path, *names: str) -> list[Path]:
 
 def _drawings(item: Item) -> list[Item]:
     """The item itself, or one item for every drawing if it is a file of strokes."""
-    if item.path.suffix != STROKE_SUFFIX:
+    if not is_stroke_file(item.path):
         return [item]
     return [replace(item, row=row) for row in range(len(StrokeFile.open(item.path)))]
 
 
 def _class_folders(parent: Path, modality: Modality) -> Iterator[Item]:
+    readable = suffixes(picture_formats())
     for class_folder in sorted(parent.iterdir()):
         if class_folder.is_dir() and not class_folder.name.startswith("."):
             for path in sorted(class_folder.iterdir()):
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                if path.suffix.lower() in readable and not path.name.startswith("."):
                     yield Item(path, class_folder.name, modality)

@@ -5,7 +5,6 @@ they differ, XMP comes first, as programs write it last. Files are untrusted: wh
 as absent, and costs nothing else.
 """
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
-from PIL.ImageFile import ImageFile
 
-from crossatnet.data.images import FORMATS
+from crossatnet.data.pictures.opening import opened_by_pillow
 
 READER = 1  # raise it when more is read, so that galleries fill in what older versions did not
 MOST_TAGS, LONGEST_TAG, LONGEST_CAPTION = 200, 200, 4_000  # letters
@@ -86,10 +84,10 @@ class _Source:
 
 def _sources(content: bytes) -> list[_Source]:
     """What the standards say, the one that counts most first; those that a file lacks or breaks are left out."""
-    readers: tuple[Callable[[ImageFile], _Source], ...] = (_xmp, _iptc, _exif)
+    readers: tuple[Callable[[Image.Image], _Source], ...] = (_xmp, _iptc, _exif)
     found: list[_Source] = []
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with opened_by_pillow(content) as image:
             if image.format == "PNG" and any(mark in content for mark in BEHIND_PIXELS):
                 _tolerant(image.load)
             for reader in readers:
@@ -108,7 +106,7 @@ def _tolerant(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _exif(image: ImageFile) -> _Source:
+def _exif(image: Image.Image) -> _Source:
     if image.format == "PNG" and "exif" not in image.info:
         return _Source()  # Pillow would decode the whole picture to look for it
     exif = image.getexif()
@@ -132,7 +130,7 @@ def _exif(image: ImageFile) -> _Source:
     )
 
 
-def _iptc(image: ImageFile) -> _Source:
+def _iptc(image: Image.Image) -> _Source:
     found: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}
 
     def texts(key: tuple[int, int]) -> tuple[str, ...]:
@@ -146,7 +144,7 @@ def _iptc(image: ImageFile) -> _Source:
     )
 
 
-def _xmp(image: ImageFile) -> _Source:
+def _xmp(image: Image.Image) -> _Source:
     packet = image.info.get("xmp", b"") or image.info.get("XML:com.adobe.xmp", b"")
     if not packet or len(packet) > LONGEST_XMP:
         return _Source()

@@ -210,7 +210,17 @@ def _reason(error: Exception) -> str:
 
 
 def check_same_model(gallery: str, made_with: MadeWith, model: Embedder) -> None:
-    """Raise `UserError` if a gallery was made with another model."""
+    """Raise `UserError` if a gallery was made with another model.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.gallery.backend import MadeWith
+        >>> from crossatnet.gallery.embedder import check_same_model
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> check_same_model("my.gallery", MadeWith("f00", "", "towers", 512, 512), model)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        crossatnet.system.errors.UserError: my.gallery: made with checkpoint towers (f00), but the model given is ...
+    """
     if model.fingerprint != made_with.fingerprint:
         raise UserError(
             f"{gallery}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
@@ -223,6 +233,15 @@ def check_stored_source(gallery: str, made_with: MadeWith) -> None:
     """Raise `UserError` unless a gallery names a packaged checkpoint or a folder here as what made it.
 
     A gallery may come from anybody, so what it says must not lead to the hub or to any import.
+
+    Example:
+        >>> from crossatnet.gallery.backend import MadeWith
+        >>> from crossatnet.gallery.embedder import check_stored_source
+        >>> check_stored_source("my.gallery", MadeWith("f00", "crossatnet-open", "crossatnet-open", 512, 512))
+        >>> from_anybody = MadeWith("f00", "owner/name", "name", 512, 512)
+        >>> check_stored_source("my.gallery", from_anybody)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        crossatnet.system.errors.UserError: my.gallery: made with 'owner/name', no packaged checkpoint and ...
     """
     source = made_with.source
     if not source:

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.data.strokes import Drawing, render
+from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import as_one
 from crossatnet.gallery.duplicates import grouped as in_groups
 from crossatnet.gallery.embedder import Embedder, check_same_model
-from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_folders, add_picture
+from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
@@ -72,6 +73,8 @@ class Gallery:
         True
         >>> gallery.remove(["garden.png"]), len(gallery)
         (1, 1)
+        >>> gallery.add_folders(["photos"]).unchanged
+        1
         >>> gallery.close()
     """
 
@@ -135,12 +138,28 @@ class Gallery:
                 self._model = load_model(self.store, self._runtime)
             return self._model
 
-    def add_folder(self, folder: str | Path, progress: Progress | None = None, verify: bool = False) -> IngestSummary:
+    def add_folder(
+        self,
+        folder: str | Path,
+        progress: Progress | None = None,
+        choice: Choice | None = None,
+        verify: bool = False,
+    ) -> IngestSummary:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`.
 
         With `verify` every file is read again, also where size and times say that it did not change.
         """
-        return add_folder(self.store, self.model, Path(folder), progress, verify)
+        return add_folder(self.store, self.model, Path(folder), progress, choice, verify)
+
+    def add_folders(
+        self,
+        folders: Sequence[str | Path],
+        progress: Progress | None = None,
+        choice: Choice | None = None,
+        verify: bool = False,
+    ) -> IngestSummary:
+        """The same for several folders; a folder within another one of them is part of that one."""
+        return add_folders(self.store, self.model, [Path(folder) for folder in folders], progress, choice, verify)
 
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
@@ -182,8 +201,9 @@ class Gallery:
     ) -> list[Hit]:
         """The `k` pictures nearest to a sketch or photo, best first; fewer if `filter` admits fewer.
 
-        A query is a picture or a drawing's strokes. A list of queries is one search: by the `average` of their
-        embeddings, for drawings of one thing; or as a `union`, where a picture's score is its best with any of them.
+        A query is a picture, a drawing's strokes, or `FILE.ndjson:N`, the Nth drawing of a file of strokes. A list of
+        queries is one search: by the `average` of their embeddings, for drawings of one thing; or as a `union`, where a
+        picture's score is its best with any of them.
 
         With `rerank="guided"` the first hits (`GUIDED` or k of them) are read again from their files and re-ordered by
         the sketch-guided attention. Raises `ImageError` if a query cannot be read, and `UserError` if k < 1 or if a
@@ -309,8 +329,7 @@ class Gallery:
         queries = query if isinstance(query, list) else [query]
         if not queries:
             raise UserError("no query: give a drawing, a photo, or several in a list")
-        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
-        return np.stack([self.model.preprocess(picture, modality) for picture in pictures])
+        return np.stack([self.model.preprocess(_picture(each), modality) for each in queries])
 
     def _embedded(
         self, query: Query | list[Query] | StoredPicture | None, modality: Modality
@@ -382,6 +401,14 @@ class Gallery:
         if not np.isfinite(embeddings).all():
             raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
         return embeddings
+
+
+def _picture(query: Query) -> Picture:
+    """A query as a picture: strokes, or a name that means the Nth drawing of a file of strokes, are drawn."""
+    named = named_drawing(str(query)) if isinstance(query, str | Path) else None
+    if named is not None:
+        return render(named)
+    return render(query) if isinstance(query, tuple) else query
 
 
 def _hits(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:

@@ -4,7 +4,6 @@ Only items of a gallery are reached, by their ids. An original is sent only if i
 indexed. Paths are told only where somebody asks for one: the server is for its own machine, or asks for a token.
 """
 
-import io
 import os
 import tempfile
 import zipfile
@@ -15,8 +14,8 @@ from typing import IO
 import typer
 from PIL import Image
 
-from crossatnet.data.images import FORMATS
 from crossatnet.data.metadata import Metadata
+from crossatnet.data.pictures.opening import opened_by_pillow
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.moved import is_gone
 from crossatnet.server.errors import ApiError
@@ -50,7 +49,7 @@ def original(stored: StoredPicture) -> tuple[bytes, str]:
     """The bytes of a picture's file, and their media type. Raises `ApiError` 409 if they are not those indexed."""
     content = read_known(stored)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with opened_by_pillow(content) as image:
             return content, Image.MIME.get(image.format or "", PLAIN)
     except Exception:  # of a format that only another reader knows
         return content, PLAIN

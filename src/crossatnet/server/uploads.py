@@ -6,13 +6,14 @@ from pathlib import Path
 
 from crossatnet.data.hashes import content_hash, short_hash
 from crossatnet.data.images import check_picture, load_image
+from crossatnet.data.pictures.formats import PHOTOS
 from crossatnet.gallery import StoredPicture
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import UPLOAD_PIXELS
 from crossatnet.system.files import write_whole
 
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+SUFFIXES = {each.name: each.suffixes[0] for each in PHOTOS}
 LONGEST_STEM = 80
 
 

@@ -12,6 +12,7 @@ _MODULES = {
     "report": ("jinja2", "matplotlib", "sklearn"),
     "hub": ("huggingface_hub",),
     "parquet": ("pyarrow",),
+    "formats": ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile"),
     "backbones": ("transformers",),
     "scale": ("pymilvus", "ray"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import MAX_BYTES, load_image, picture_size
+from crossatnet.data.images import load_image, picture_size
 from crossatnet.data.looks import look
 from crossatnet.data.metadata import read_metadata
+from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery.backend import Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.moved import Moves
