@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
-    model = FakeModel(source="fake")
+    model = FakeModel(source="/models/fake")
     monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
     monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: model)
 
@@ -160,7 +160,7 @@ def test_hits_are_copied_into_a_folder_and_none_overwrites_another(
 def test_paths_for_other_programs_end_with_a_zero_byte(tmp_path: Path, gallery: Path, folder: Path) -> None:
     program = (
         "import sys\nfrom gallery.fake_model import FakeModel\nimport crossatnet.gallery.checkpoints as one\n"
-        "one.load = lambda *_: FakeModel(source='fake')\nfrom crossatnet.cli.main import main\nmain()"
+        "one.load = lambda *_: FakeModel(source='/models/fake')\nfrom crossatnet.cli.main import main\nmain()"
     )
     command = [sys.executable, "-c", program, "search", str(gallery), "--folder", "home", "-k", "50", "--print0"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

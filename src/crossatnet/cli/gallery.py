@@ -148,7 +148,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    print(f"{store.name}: {facts['pictures']:,} pictures, made with {facts['checkpoint']}")
+    print(f"{store.name}: {facts['pictures']:,} pictures, made with {shown(str(facts['checkpoint']))}")
     print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
     for name, size in _sizes(gallery).items():

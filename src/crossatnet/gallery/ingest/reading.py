@@ -1,4 +1,7 @@
-"""Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them."""
+"""Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them.
+
+Shapes: `S` the side of the network's square input.
+"""
 
 import io
 import os

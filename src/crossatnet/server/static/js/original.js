@@ -9,6 +9,8 @@ export class Original extends EventTarget {
   #parts;
   /** @type {Hit | null} */
   #hit = null;
+  /** @type {HTMLElement[]} */
+  #known = []; // the rows of what is known of the photo
 
   /** @param {Record<string, any>} parts of the viewer */
   constructor(parts) {
@@ -27,12 +29,12 @@ export class Original extends EventTarget {
    */
   async show(hit, reveals) {
     this.#hit = hit;
-    const { path, known, openFile, saveFile, reveal: button, copyPath, gone } = this.#parts;
+    const { path, openFile, saveFile, reveal: button, copyPath, gone } = this.#parts;
     const address = originalOf(hit);
     [openFile.href, saveFile.href] = [address, `${address}?download=true`];
     saveFile.download = hit.file_name;
     path.textContent = hit.file_name;
-    known.replaceChildren();
+    this.#tell([]);
     copyPath.disabled = true;
     this.#mark(hit.gone);
     gone.hidden = !hit.gone;
@@ -43,10 +45,17 @@ export class Original extends EventTarget {
       path.textContent = facts.path;
       copyPath.disabled = false;
       this.#mark(facts.gone);
-      known.replaceChildren(...rows(facts));
+      this.#tell([...rows(facts)]);
     } catch (error) {
       if (this.#hit === hit) this.dispatchEvent(new CustomEvent("trouble", { detail: { error } }));
     }
+  }
+
+  /** @param {HTMLElement[]} known */
+  #tell(known) {
+    for (const row of this.#known) row.remove();
+    this.#known = known;
+    this.#parts.size.parentElement.after(...known);
   }
 
   /** @param {boolean} gone */
