@@ -25,7 +25,14 @@ from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_picture
+from crossatnet.gallery.ingest.folder import (
+    Batch,
+    IngestSummary,
+    Progress,
+    add_folder,
+    embedded_picture,
+    store_batch,
+)
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
@@ -140,9 +147,25 @@ class Gallery:
 
         Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
         """
-        add_picture(self.store, self.model, path, class_name)
-        key = self.store.ids([str(path)])[str(path)]
-        return self.store.pictures([key])[key]
+        return self.store_picture(self.embed_picture(path, class_name))
+
+    def embed_picture(self, path: Path, class_name: str | None = None, content: bytes | None = None) -> Batch:
+        """One picture as it would be stored, without storing it; its file need not be there if `content` is given.
+
+        Raises `ImageError` if it cannot be used.
+        """
+        return embedded_picture(self.store, self.model, path, class_name, content)
+
+    def store_picture(self, picture: Batch) -> StoredPicture:
+        """Store what `embed_picture` returned.
+
+        Raises `PictureGoneError` if another process removed it at once, `UserError` if the gallery cannot be written.
+        """
+        store_batch(self.store, picture)
+        path = picture.facts[0].path
+        for stored in self.store.pictures([*self.store.ids([path]).values()]).values():
+            return stored
+        raise PictureGoneError(f"{path}: was removed again by another process; add it again")
 
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Remove pictures, or all pictures below a folder; the files stay. Returns how many were removed.

@@ -13,7 +13,7 @@ from crossatnet.data.images import TooManyPixelsError
 from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
-from crossatnet.system.errors import ImageError, UserError
+from crossatnet.system.errors import DiskFullError, ImageError, UserError
 
 CODES = {
     400: "bad_request",
@@ -28,6 +28,7 @@ CODES = {
     422: "invalid",
     500: "internal",
     503: "unavailable",
+    507: "disk_full",
 }
 MEANINGS = {
     400: "The request cannot be read.",
@@ -41,6 +42,7 @@ MEANINGS = {
     415: "The body has a type that is not accepted here.",
     422: "A field is missing, unknown or out of range.",
     503: "The server is busy, or a gallery cannot be reached: try again after `Retry-After` seconds.",
+    507: "The server's disk is full; nothing was kept.",
 }
 ALWAYS = (400, 401, 503)  # may be the answer to any request
 BLAMELESS = {404: "nothing is at this address: /docs lists what there is", 405: "this address takes another method"}
@@ -99,6 +101,9 @@ def of_user_error(error: UserError) -> ApiError:
         return ApiError(400, str(error), "bad_picture")
     if isinstance(error, CannotGuideError):
         return ApiError(422, str(error))
+    if isinstance(error, DiskFullError):
+        log.error("%s", error)
+        return ApiError(507, "the server's disk is full: nothing was kept; make room there and send it again")
     log.error("%s", error)
     return ApiError(503, "the gallery cannot be used now: try again later; the server's log gives the reason")
 

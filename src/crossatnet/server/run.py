@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from crossatnet.runtime.load import load
+from crossatnet.server import uploads
 from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.settings import Settings
 from crossatnet.system.errors import UserError
@@ -59,7 +60,10 @@ def open_at(settings: Settings) -> Galleries:
         if not os.access(settings.uploads, os.W_OK | os.X_OK):
             raise UserError(f"{settings.uploads}: cannot be written; give a folder of yours with --uploads")
     model = load(settings.checkpoint) if settings.checkpoint else None
-    return open_galleries(settings.places, settings.uploads, model)
+    galleries = open_galleries(settings.places, settings.uploads, model)
+    for served in galleries:
+        uploads.tidy(served)
+    return galleries
 
 
 def _worker_app(settings: Settings) -> FastAPI:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import IMAGE_SUFFIXES
 from crossatnet.gallery.backend import Backend, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
@@ -72,13 +73,22 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     return tally.summary(removed, time.monotonic() - started)
 
 
-def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
-    """Add or update one picture file. Raises `ImageError` if it cannot be used, `UserError` as `put` does."""
-    embedded = _embed_files(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
-    batch = _joined(model, BatchFiles([str(path)], {}), [embedded])
+def embedded_picture(
+    store: Backend, model: Embedder, path: Path, class_name: str | None, content: bytes | None = None
+) -> "Batch":
+    """One picture file, read and embedded but not stored; its `content` if it is known, and not in the file yet.
+
+    Raises `ImageError` if it cannot be used.
+    """
+    reader = Reader(path.parent, model, store.thumbnail_side)
+    if content is None:
+        reading = reader.read(str(path), None)
+    else:
+        reading = reader.decode(str(path), content, FileState(len(content), 0, content_hash(content)))
+    batch = _joined(model, BatchFiles([str(path)], {}), [_embedded(reader.model, [reading])])
     if batch.skipped:
         raise ImageError(f"{path}: {batch.skipped[0][1]}")
-    store_batch(store, replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts]))
+    return replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts])
 
 
 @dataclass(frozen=True)
@@ -157,11 +167,14 @@ def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -
 
 
 def _embed_files(reader: Reader, files: Sequence[tuple[str, FileState | None]]) -> Embedded:
-    readings = [reader.read(path, state) for path, state in files]
+    return _embedded(reader.model, [reader.read(path, state) for path, state in files])
+
+
+def _embedded(model: Embedder, readings: list[Reading]) -> Embedded:
     pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
     if not pixels:
-        return Embedded(readings, np.empty((0, reader.model.dimension), np.float32))
-    return Embedded(readings, reader.model.embed(np.stack(pixels), "photo"))
+        return Embedded(readings, np.empty((0, model.dimension), np.float32))
+    return Embedded(readings, model.embed(np.stack(pixels), "photo"))
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:

@@ -13,6 +13,7 @@ from crossatnet.data.images import MAX_BYTES, load_image, picture_size
 from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.system.errors import ImageError
+from crossatnet.system.files import open_plain
 
 READINGS = 3  # of a file that changes while it is read; then it is skipped
 THUMBNAIL_QUALITY = 80
@@ -64,9 +65,7 @@ class Reader:
             content, state = read_file(path)
             if stored is not None and stored.content_hash == state.content_hash:
                 return Touched(path, state)
-            pixels = self.model.preprocess(content, "photo")
-            width, height = picture_size(content)
-            thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
+            return self.decode(path, content, state)
         except ImageError as error:
             return Skipped(path, str(error).removeprefix("the uploaded picture: "))
         except ChangingError:
@@ -75,6 +74,12 @@ class Reader:
             return Skipped(path, "vanished while the folder was indexed")
         except OSError as error:
             return Skipped(path, error.strerror or str(error))
+
+    def decode(self, path: str, content: bytes, state: FileState) -> Decoded:
+        """The picture in a file's bytes. Raises `ImageError`."""
+        pixels = self.model.preprocess(content, "photo")
+        width, height = picture_size(content)
+        thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
         parent = Path(path).parent
         class_name = None if parent == self.root else parent.name
         return Decoded(Facts(path, class_name, state, width, height), pixels, thumbnail)
@@ -96,7 +101,7 @@ def read_file(path: str) -> tuple[bytes, FileState]:
 
     Raises `OSError` if it cannot be read, `ImageError` if it is too large, and `ChangingError`.
     """
-    with Path(path).open("rb") as file:
+    with open_plain(path) as file:
         for _ in range(READINGS):
             before = os.fstat(file.fileno())
             if before.st_size > MAX_BYTES:

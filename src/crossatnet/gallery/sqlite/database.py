@@ -7,7 +7,7 @@ from os import W_OK, access
 from pathlib import Path
 
 from crossatnet.gallery.backend import GalleryMissingError, MadeWith
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import DiskFullError, UserError
 
 SCHEMA_VERSION = 2  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
@@ -160,7 +160,8 @@ def plain_errors(path: Path) -> Iterator[None]:
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
         if primary not in MESSAGES:
             raise
-        raise UserError(f"{path}: {MESSAGES[primary]} ({error})") from error
+        kind = DiskFullError if primary == sqlite3.SQLITE_FULL else UserError
+        raise kind(f"{path}: {MESSAGES[primary]} ({error})") from error
 
 
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:
