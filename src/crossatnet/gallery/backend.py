@@ -3,13 +3,13 @@
 Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
 
 An item is a picture file. Its key is its path; its content hash shows whether it changed. The backend gives it an id:
-an integer of 64 bits, kept when the file changes, never used for another path. What a method changed is durable once
-the method has returned. Methods may be called from several threads, and raise `UserError` for what a user can fix.
+an integer of 64 bits, kept when the file changes or moves, never used for another picture. What a method changed is
+durable once the method has returned. Methods may be called from several threads, and raise `UserError` for what a user can fix.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.metadata import Metadata
 from crossatnet.system.errors import UserError
 
 LARGEST_ID = (1 << 63) - 1
@@ -41,22 +42,40 @@ class MadeWith:
 
 @dataclass(frozen=True)
 class FileState:
-    """The state of a stored file when it was embedded: enough to see whether it changed. Size in bytes."""
+    """The state of a stored file when it was embedded: enough to see whether it changed. Size in bytes.
+
+    `ctime_ns`, which no program can set back, is None where it is not known. `is_described` tells whether all that this
+    version reads of a photo is stored.
+    """
 
     size: int
     mtime_ns: int
     content_hash: str
+    ctime_ns: int | None = None
+    is_described: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a photo, and its look (see `crossatnet.data.looks`), by which its copies are recognised."""
+
+    metadata: Metadata
+    look: int
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is stored of a picture besides its code and embedding. `path` is absolute, width and height in pixels."""
+    """What is stored of a picture besides its code and embedding. `path` is absolute, width and height in pixels.
+
+    `description` is None where it was never read: in galleries of older versions, and on servers.
+    """
 
     path: str
     class_name: str | None
     file: FileState
     width: int
     height: int
+    description: Description | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +91,28 @@ class StoredPicture:
 class Filter:
     """Which items may be found: those that meet every condition. `Filter()` admits all items.
 
-    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. The times limit when an item was
-    added; they are local if they name no time zone. `added_before` itself is not included.
+    `path_prefix` is compared letter by letter: end it with a slash to mean a folder. `folder` is the name of a folder,
+    or several joined by slashes, anywhere in the path. The times limit when an item was added; they are local if they
+    name no time zone. `taken_since` and `taken_before` limit when a photo was taken, by its camera's clock; photos whose
+    date is not known meet neither. What is given with `before` is not included. `tags` must all be there. `words` must
+    all be in the path, the class, the tags or the caption, as whole words or as their beginnings. Case counts only for
+    class names and `path_prefix`.
     """
 
     class_names: tuple[str, ...] = ()
     path_prefix: str = ""
     added_since: datetime | None = None
     added_before: datetime | None = None
+    folder: str = ""
+    taken_since: datetime | None = None
+    taken_before: datetime | None = None
+    tags: tuple[str, ...] = ()
+    words: str = ""
+
+    @property
+    def asks_what_is_known(self) -> bool:
+        """Whether there are conditions on what only some backends keep."""
+        return bool(self.folder or self.taken_since or self.taken_before or self.tags or self.words)
 
 
 EVERYTHING = Filter()
@@ -139,7 +172,19 @@ class Backend(Protocol):
         """
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
-        """Update size and time of stored paths whose file was written again with the same bytes."""
+        """Update size and times of stored paths whose file was written again with the same bytes."""
+
+    def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
+        """Fill in what is known of stored paths, in one transaction; ids and embeddings stay."""
+
+    def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
+        """Give stored paths new facts, another path among them, in one transaction; ids and embeddings stay.
+
+        A path that is no longer stored, or a new one that is taken meanwhile, is passed over.
+        """
+
+    def with_content(self, content_hash: str) -> list[str]:
+        """The stored paths whose file had these bytes, ascending; always none where a moved file cannot keep its id."""
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths; those not stored are ignored. Returns how many were stored."""
@@ -179,6 +224,16 @@ class Backend(Protocol):
 
         A score is the share of equal bits, 1 - distance / bits. Every change made before the call counts.
         """
+
+    def by_words(self, filter: Filter, k: int, offset: int = 0) -> tuple[list[int], list[float]]:
+        """The ids of the `k` items after `offset` that `filter` admits, and their scores, without any drawing.
+
+        With words, the best matches come first, scored by BM25. Without, scores are 0 and the photos taken last come
+        first; those of unknown date follow, those added last first.
+        """
+
+    def folders(self) -> dict[str, int]:
+        """The number of items in each folder that holds some, not counting those in folders below it."""
 
     def flush(self) -> None:
         """Call it after many changes: it does what makes the next opening fast. Nothing is lost without it."""

@@ -7,9 +7,10 @@ from os import W_OK, access
 from pathlib import Path
 
 from crossatnet.gallery.backend import GalleryMissingError, MadeWith
+from crossatnet.gallery.sqlite.filters import has_tag
 from crossatnet.system.errors import DiskFullError, UserError
 
-SCHEMA_VERSION = 2  # kept in the file's `user_version`
+SCHEMA_VERSION = 3  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
 BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
 CACHE_KIB = 65_536
@@ -18,6 +19,11 @@ CACHE_KIB = 65_536
 # So a reader that holds the items of one generation asks only for later items, and for later rows of `removed`.
 # `meta.forgotten` is the generation up to which `removed` was emptied: a reader older than that must read everything
 # again. `meta.side_token` names the one side file that was written from this file, see `sidefile`.
+#
+# `items.described` is the version of the reader that filled what is known of a photo (`look` to `rating`); 0: none did.
+# `ctime_ns` is NULL where it is not known. `tags` are lines. `words` is the full-text index of the columns it names; it
+# holds no text of its own, and triggers keep it in step with `items`. `checksum` is that of a row's contents; NULL: the
+# row was written by a version that made none.
 SCHEMA = (
     "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
     " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL)",
@@ -42,13 +48,42 @@ GENERATIONS = (
     " INSERT INTO removed VALUES (old.id, (SELECT generation FROM meta));"
     " DELETE FROM thumbnails WHERE id = old.id; END",
 )
+KNOWLEDGE = (
+    "ALTER TABLE items ADD COLUMN checksum INTEGER",
+    "ALTER TABLE items ADD COLUMN ctime_ns INTEGER",
+    "ALTER TABLE items ADD COLUMN described INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE items ADD COLUMN look INTEGER",  # the 64 bits of `data.looks.look`, as a signed number
+    "ALTER TABLE items ADD COLUMN taken TEXT",  # ISO 8601 without a zone, as the camera's clock showed it
+    "ALTER TABLE items ADD COLUMN camera TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE items ADD COLUMN has_place INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE items ADD COLUMN tags TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE items ADD COLUMN caption TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE items ADD COLUMN rating INTEGER",
+    "CREATE INDEX item_content ON items (content_hash)",
+    "CREATE INDEX item_taken ON items (taken)",
+    "CREATE VIRTUAL TABLE words USING fts5 (path, class_name, tags, caption, content = 'items', content_rowid = 'id',"
+    " tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3')",
+    "INSERT INTO words (words) VALUES ('rebuild')",
+    "CREATE TRIGGER words_added AFTER INSERT ON items BEGIN"
+    " INSERT INTO words (rowid, path, class_name, tags, caption)"
+    " VALUES (new.id, new.path, new.class_name, new.tags, new.caption); END",
+    "CREATE TRIGGER words_removed AFTER DELETE ON items BEGIN"
+    " INSERT INTO words (words, rowid, path, class_name, tags, caption)"
+    " VALUES ('delete', old.id, old.path, old.class_name, old.tags, old.caption); END",
+    "CREATE TRIGGER words_changed AFTER UPDATE OF path, class_name, tags, caption ON items BEGIN"
+    " INSERT INTO words (words, rowid, path, class_name, tags, caption)"
+    " VALUES ('delete', old.id, old.path, old.class_name, old.tags, old.caption);"
+    " INSERT INTO words (rowid, path, class_name, tags, caption)"
+    " VALUES (new.id, new.path, new.class_name, new.tags, new.caption); END",
+)
 MIGRATIONS = {  # schema -> the statements that convert it to the next one
     1: (
         "DROP TRIGGER item_updated",
         "DROP TRIGGER item_deleted",
         "ALTER TABLE meta DROP COLUMN rewrites",
         *GENERATIONS,
-    )
+    ),
+    2: KNOWLEDGE,
 }
 
 MESSAGES = {
@@ -75,7 +110,7 @@ def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -
             with transaction(connection):
                 if not _is_blank(connection):
                     raise UserError(f"{path}: exists already; open it, or choose another name")
-                for statement in (*SCHEMA, *GENERATIONS, f"PRAGMA user_version = {SCHEMA_VERSION}"):
+                for statement in (*SCHEMA, *GENERATIONS, *KNOWLEDGE, f"PRAGMA user_version = {SCHEMA_VERSION}"):
                     connection.execute(statement)
                 connection.execute(
                     "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, created, thumbnail_side)"
@@ -157,6 +192,8 @@ def plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if "no such module: fts5" in str(error):
+            raise UserError(f"{path}: this Python's SQLite has no full-text search (FTS5); use another Python") from error
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
         if primary not in MESSAGES:
             raise
@@ -168,13 +205,15 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
     """Open the file in autocommit mode, for use by any thread; "mode=rw" makes no file, "rwc" makes a missing one."""
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a gallery; give the path of a gallery file")
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{parameters}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=BUSY_TIMEOUT_S,
     )
+    connection.create_function("has_tag", 2, has_tag, deterministic=True)
+    return connection
 
 
 def _configure(connection: sqlite3.Connection) -> None:

@@ -3,7 +3,6 @@
 Letters: `N` items, `M` changed items, `D` embedding dimension, `B` bytes of a packed code.
 """
 
-import itertools
 import sqlite3
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
 from crossatnet.gallery.sqlite.database import transaction
+from crossatnet.gallery.sqlite.filters import placeholders
 from crossatnet.gallery.sqlite.sidefile import Rows
 from crossatnet.gallery.sqlite.snapshot import NOTHING, Changes
 
@@ -61,11 +61,6 @@ def read_rows(
         part = ids[start : start + ROWS_A_BATCH].tolist()
         statement = f"SELECT id, code, embedding FROM items WHERE id IN ({placeholders(part)}) ORDER BY id"
         yield _arrays(connection.execute(statement, part).fetchall(), made_with)
-
-
-def placeholders(values: Sequence[object]) -> str:
-    """As many placeholders as there are values."""
-    return ",".join(itertools.repeat("?", len(values)))
 
 
 def _arrays(batch: Sequence[tuple[int, bytes, bytes]], made_with: MadeWith) -> Rows:

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.metadata import READER
 from crossatnet.gallery.backend import (
     EVERYTHING,
     STORED_FLOAT,
+    Description,
     Facts,
     FileState,
     Filter,
@@ -33,10 +35,10 @@ from crossatnet.gallery.backend import (
     StoredPicture,
     path_range,
 )
-from crossatnet.gallery.sqlite import database, sidefile
+from crossatnet.gallery.sqlite import columns, database, known, sidefile
 from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors, transaction
-from crossatnet.gallery.sqlite.filters import in_sql
-from crossatnet.gallery.sqlite.rows import count_changes, placeholders, read_changes, read_rows
+from crossatnet.gallery.sqlite.filters import in_sql, placeholders
+from crossatnet.gallery.sqlite.rows import count_changes, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
 from crossatnet.system.errors import UserError
 
@@ -46,16 +48,6 @@ UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is writ
 # # A run of days must write it in between too: readers keep in memory what the side file lacks.
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
-
-INSERT = (
-    "INSERT INTO items"
-    " (path, class_name, content_hash, size, mtime_ns, width, height, added, code, embedding, generation)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT generation FROM meta))"
-    " ON CONFLICT (path) DO UPDATE SET class_name = excluded.class_name, content_hash = excluded.content_hash,"
-    " size = excluded.size, mtime_ns = excluded.mtime_ns, width = excluded.width, height = excluded.height,"
-    " code = excluded.code, embedding = excluded.embedding, generation = excluded.generation"
-)
-
 
 @dataclass(frozen=True)
 class _Current:
@@ -142,11 +134,11 @@ class Store:
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
         rows = [
-            (*_columns(facts), now, code.tobytes(), half.tobytes())
+            (now, *columns.row_of(facts), code.tobytes(), half.tobytes())
             for facts, code, half in zip(pictures, packed, halves, strict=True)
         ]
         with self._changing() as connection:
-            connection.executemany(INSERT, rows)
+            connection.executemany(columns.INSERT, rows)
             if thumbnails:
                 connection.executemany(
                     "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
@@ -159,10 +151,19 @@ class Store:
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update the file states of stored paths whose file was written again with the same bytes."""
         with self._writing() as connection:
-            connection.executemany(
-                "UPDATE items SET size = ?, mtime_ns = ? WHERE path = ?",
-                [(state.size, state.mtime_ns, path) for path, state in states],
-            )
+            rows = [(state.size, state.mtime_ns, state.ctime_ns, path) for path, state in states]
+            connection.executemany(columns.TOUCH, rows)
+
+    def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
+        """Fill in what is known of stored paths."""
+        with self._writing() as connection:
+            rows = [(READER, *columns.described_row(description), path) for path, description in descriptions]
+            connection.executemany(columns.DESCRIBE, rows)
+
+    def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
+        """Give stored paths new facts, another path among them; ids and embeddings stay."""
+        with self._writing() as connection:
+            connection.executemany(columns.MOVE, [(*columns.row_of(facts), path) for path, facts in moves])
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
@@ -178,6 +179,7 @@ class Store:
         with self._writing() as connection:
             connection.execute("UPDATE meta SET forgotten = generation")
             connection.execute("DELETE FROM removed")
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # removed items leave traces in it
         with self._lock, plain_errors(self.path):
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -190,8 +192,7 @@ class Store:
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""
-        rows = self._rows_among("path, size, mtime_ns, content_hash", "path", paths)
-        return {path: FileState(size, mtime_ns, content_hash) for path, size, mtime_ns, content_hash in rows}
+        return {row[0]: columns.state_of(row[1:]) for row in self._rows_among(f"path, {columns.FILE}", "path", paths)}
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """The ids of those among `paths` that are stored."""
@@ -211,13 +212,21 @@ class Store:
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
-        columns = "id, path, class_name, size, mtime_ns, content_hash, width, height, added"
-        found: dict[int, StoredPicture] = {}
-        for row in self._rows_among(columns, "id", ids):
-            key, path, class_name, size, mtime_ns, content_hash, width, height, added = row
-            facts = Facts(path, class_name, FileState(size, mtime_ns, content_hash), width, height)
-            found[key] = StoredPicture(key, facts, added)
-        return found
+        rows = self._rows_among(f"id, added, {columns.FACTS}", "id", ids)
+        return {key: StoredPicture(key, columns.facts_of(tuple(facts)), added) for key, added, *facts in rows}
+
+    def with_content(self, content_hash: str) -> list[str]:
+        """The stored paths whose file had these bytes."""
+        rows = self._rows("SELECT path FROM items WHERE content_hash = ? ORDER BY path", (content_hash,))
+        return [row[0] for row in rows]
+
+    def folders(self) -> dict[str, int]:
+        """The number of items in each folder that holds some."""
+        return known.folders(self._rows)
+
+    def by_words(self, filter: Filter, k: int, offset: int = 0) -> tuple[list[int], list[float]]:
+        """The `k` items after `offset` that `filter` admits, best match or latest photo first, and their scores."""
+        return known.by_words(self._rows, filter, k, offset)
 
     def thumbnail(self, item_id: int) -> bytes | None:
         """The stored JPEG of an item, if there is one."""
@@ -253,8 +262,8 @@ class Store:
             version = self.version()  # read first, so that a change in between is noticed next time
             if self._latest is None or self._latest.version != version or distrust_side_file:
                 is_same_file = self._latest is not None and self._latest.version[2] == version[2]
-                known = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
-                self._latest = _Current(version, self._brought_up(known, distrust_side_file))
+                before = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
+                self._latest = _Current(version, self._brought_up(before, distrust_side_file))
             return self._latest
 
     def _masks(self, current: "_Current", filter: Filter) -> Masks:
@@ -267,9 +276,9 @@ class Store:
             current.masks[filter] = masks
         return masks
 
-    def _brought_up(self, known: Snapshot | None, distrust_side_file: bool) -> Snapshot:
-        """The present snapshot, made from a known one if possible."""
-        if known is not None and not self._is_overtaken(known) and (brought := self._after(known)) is not None:
+    def _brought_up(self, before: Snapshot | None, distrust_side_file: bool) -> Snapshot:
+        """The present snapshot, made from an earlier one if possible."""
+        if before and not self._is_overtaken(before) and (brought := self._after(before)) is not None:
             return brought
         if not distrust_side_file and (brought := self._of_side_file()) is not None:
             return brought
@@ -279,9 +288,9 @@ class Store:
         assert everything is not None, "all items can be read from the beginning"
         return everything
 
-    def _is_overtaken(self, known: Snapshot) -> bool:
+    def _is_overtaken(self, before: Snapshot) -> bool:
         """Whether a newer side file holds much of what this snapshot holds in memory."""
-        return known.in_memory > UNFLUSHED and known.side_token != self._side_token()
+        return before.in_memory > UNFLUSHED and before.side_token != self._side_token()
 
     def _of_side_file(self) -> Snapshot | None:
         """The present snapshot from the side file, if there is an undamaged one that is not too old."""
@@ -378,14 +387,6 @@ class Store:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _columns(facts: Facts) -> tuple[object, ...]:
-    state = facts.file
-    return (
-        *(facts.path, facts.class_name, state.content_hash, state.size, state.mtime_ns),
-        *(facts.width, facts.height),
-    )
 
 
 def _disk_state(path: Path) -> tuple[int, ...]:
