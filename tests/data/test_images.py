@@ -12,6 +12,8 @@ from PIL import ExifTags, Image, ImageDraw, ImageFile
 
 from crossatnet.data import images
 from crossatnet.data.images import cut_to_strokes, load_image, picture_size, prepare
+from crossatnet.data.pictures import opening
+from crossatnet.data.pictures.formats import FORMATS
 from crossatnet.system.errors import ImageError, UserError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -238,7 +240,7 @@ def test_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     path = tmp_path / "large.bmp"
     path.write_bytes(encoded(Image.fromarray(noise(40, 40)), "BMP"))
     assert load_image(path).size == (40, 40)
-    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(opening, "MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ImageError, match=r"large\.bmp: larger than .* MB; make it smaller"):
         load_image(path)
 
@@ -383,11 +385,11 @@ def test_what_is_not_much_larger_than_enough_stays_whole() -> None:
     assert load_image(file.getvalue(), enough=100).size == (1600, 1200)
 
 
-@pytest.mark.parametrize("form", images.FORMATS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_the_format_of_a_picture_file_is_told(form: str) -> None:
     content = encoded(Image.new("RGB", (40, 30), "red"), form)
     assert images.check_picture(content, 1200) == form
-    with pytest.raises(images.TooManyPixelsError, match="1,199"):
+    with pytest.raises(opening.TooManyPixelsError, match="1,199"):
         images.check_picture(content, 1199)
-    with pytest.raises(images.ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not a picture"):
         images.check_picture(b"no picture", 1200)

@@ -14,7 +14,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from crossatnet.data.images import PAPER, Modality
+from crossatnet.data.images import Modality
+from crossatnet.data.pictures.colours import PAPER
 from crossatnet.data.snapshots import snapshot
 from crossatnet.data.tracing import resampled, thin, trace
 from crossatnet.data.transforms import augment

@@ -4,43 +4,27 @@ Shapes: `H W` a picture, `S` the side of the network's square input.
 """
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from crossatnet.data.drawing.read import read_drawing
+from crossatnet.data.pictures.colours import to_rgb
+from crossatnet.data.pictures.decoding import decoded, orientation
+from crossatnet.data.pictures.formats import FORMATS
+from crossatnet.data.pictures.opening import check_size, opened, plain_errors
 from crossatnet.system.errors import ImageError
 
 Modality = Literal["photo", "sketch"]
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # nothing else is decoded: fewer parsers face untrusted bytes
 MAX_PIXELS = 100_000_000
-MAX_BYTES = 200_000_000
 UPLOADED = "the uploaded picture"  # what messages call one that has no path
-PAPER = (255, 255, 255)
-UPRIGHT = {  # EXIF orientation -> what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 REDUCING_GAP = 2.0  # a picture this many times larger than asked for is first shrunk by averaging whole blocks
-DARKEST, NEARLY_WHITE = 3, 200  # percentile of what is drawn on transparency, and the grey level it is light above
 FIT_MARGIN = 0.06  # white left around the strokes by `fit_strokes`, as a share of their longer side
-
-
-class TooManyPixelsError(ImageError):
-    """A picture with more pixels than are allowed."""
 
 
 def check_picture(content: bytes, max_pixels: int) -> str:
@@ -54,8 +38,7 @@ def check_picture(content: bytes, max_pixels: int) -> str:
         >>> check_picture((tmp_path / "owl.png").read_bytes(), max_pixels=10_000)
         'PNG'
     """
-    with _plain_errors(UPLOADED, max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        _check_size(image, UPLOADED, max_pixels)
+    with opened(content, UPLOADED, max_pixels) as image:
         return str(image.format)
 
 
@@ -81,37 +64,13 @@ def load_image(
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    name = UPLOADED if isinstance(source, bytes | Image.Image) else str(source)
-    with _plain_errors(name, max_pixels):
-        if isinstance(source, Image.Image):
-            _check_size(source, name, max_pixels)
-            return _to_rgb(source, modality)
-        if not isinstance(source, bytes) and Path(source).stat().st_size > MAX_BYTES:
-            raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            _check_size(image, name, max_pixels)
-            if enough:
-                image.draft(None, (enough, enough))
-            return _to_rgb(image, modality)
-
-
-@contextmanager
-def _plain_errors(name: str, max_pixels: int) -> Iterator[None]:
-    """Turns whatever reading a picture may raise into `ImageError`."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except IsADirectoryError as error:
-        raise ImageError(f"{name}: a folder, not a picture") from error
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file") from error
-    except Image.DecompressionBombError as error:
-        raise TooManyPixelsError(f"{name}: more pixels than the limit of {max_pixels:,}; make it smaller") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture (readable: {', '.join(FORMATS)})") from error
-    except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
-        raise ImageError(f"{name}: damaged picture ({error})") from error
+    if isinstance(source, Image.Image):
+        with plain_errors(UPLOADED, max_pixels):
+            check_size(source, UPLOADED, max_pixels)
+            return to_rgb(decoded(source), modality == "sketch")
+    name = UPLOADED if isinstance(source, bytes) else str(source)
+    with opened(source, name, max_pixels) as image:
+        return to_rgb(decoded(image, enough), modality == "sketch")
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
@@ -126,14 +85,8 @@ def picture_size(content: bytes) -> tuple[int, int]:
         (120, 90)
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        on_its_side = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (image.height, image.width) if on_its_side else image.size  # Pillow opens a TIFF upright
-
-
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise TooManyPixelsError(f"{name}: {size} pixels, more than the limit of {max_pixels:,}; make it smaller")
+        on_its_side = image.format != "TIFF" and orientation(image) in (5, 6, 7, 8)  # Pillow opens a TIFF upright
+        return (image.height, image.width) if on_its_side else image.size
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
@@ -143,31 +96,6 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
             f"an array must be uint8 of shape (H, W) or (H, W, 3) and not empty, not {array.dtype} {array.shape}"
         )
     return Image.fromarray(array).convert("RGB")
-
-
-def _to_rgb(image: Image.Image, modality: Modality) -> Image.Image:
-    image.load()
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    if turn is not None:  # ImageOps.exif_transpose also writes the tags again, and fails on those it cannot write
-        image = image.transpose(turn)
-    if image.mode.startswith(("I", "F")):  # 16-bit and float greys: spread what is there over 0..255
-        values = np.asarray(image, dtype=np.float64)
-        low, high = (0.0, 65535.0) if image.mode.startswith("I") else (float(values.min()), float(values.max()))
-        scaled = (values - low) / max(high - low, 1e-9) * 255.0
-        image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        is_light = modality == "sketch" and _is_light(image)
-        paper = Image.new("RGBA", image.size, (*((0, 0, 0) if is_light else PAPER), 255))
-        image = Image.alpha_composite(paper, image)
-    return image.convert("RGB")
-
-
-def _is_light(image: Image.Image) -> bool:
-    """Whether all that is drawn in an RGBA picture is nearly white, and could not be seen on white paper."""
-    pixels = np.asarray(image)  # (H, W, 4)
-    drawn = pixels[pixels[..., 3] > pixels[..., 3].max() // 2]  # (P, 4)
-    return bool(len(drawn) and np.percentile(drawn[:, :3].min(axis=1), DARKEST) > NEARLY_WHITE)
 
 
 def prepare(image: Image.Image, modality: Modality, size: int, fit_strokes: bool = False) -> NDArray[np.uint8]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, scan
-from crossatnet.data.images import IMAGE_SUFFIXES, Modality
+from crossatnet.data.images import Modality
 from crossatnet.data.names import canonical
+from crossatnet.data.pictures.formats import IMAGE_SUFFIXES
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.strokes import StrokeFile
 from crossatnet.system.errors import UserError, did_you_mean

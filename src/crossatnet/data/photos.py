@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from crossatnet.data.images import MAX_BYTES, MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
+from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
+from crossatnet.data.pictures.opening import MAX_BYTES
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture

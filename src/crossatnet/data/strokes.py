@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from crossatnet.data.images import PAPER
+from crossatnet.data.pictures.colours import PAPER
 from crossatnet.system.errors import ImageError
 
 Drawing = tuple[NDArray[np.float32], ...]  # strokes (P, 2), in the order drawn

@@ -7,7 +7,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from crossatnet.data.images import PAPER, Modality
+from crossatnet.data.images import Modality
+from crossatnet.data.pictures.colours import PAPER
 
 MAX_ROTATION = 10.0  # degrees
 MAX_SHIFT = 0.06  # share of the side

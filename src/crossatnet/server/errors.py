@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from crossatnet.data.images import TooManyPixelsError
+from crossatnet.data.pictures.opening import TooManyPixelsError
 from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER

@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import MAX_BYTES, load_image
+from crossatnet.data.images import load_image
+from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
 from crossatnet.server.errors import ApiError

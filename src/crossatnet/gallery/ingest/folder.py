@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import IMAGE_SUFFIXES
+from crossatnet.data.pictures.formats import IMAGE_SUFFIXES
 from crossatnet.gallery.backend import Backend, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import MAX_BYTES, load_image, picture_size
+from crossatnet.data.images import load_image, picture_size
+from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery.backend import Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.system.errors import ImageError
