@@ -6,6 +6,7 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -137,11 +138,11 @@ def test_what_a_kill_left_half_done_is_finished_at_the_next_start(
             patched.setattr(Gallery, "store_picture", killed)
         elif step == "remove":
             patched.setattr(Store, "remove", killed)
+        begun = partial(uploads.remove, served, old)
+        if step not in ("remove", "unlink"):
+            begun = partial(uploads.add, served, picture(601), "new", None)
         with pytest.raises(Killed):
-            if step in ("remove", "unlink"):
-                uploads.remove(served, old)
-            else:
-                uploads.add(served, picture(601), "new", None)
+            begun()
     assert len(files(kept)) > 1 or step == "unlink"
     galleries.close()
     again = open_galleries([Place(str(place))], kept, FakeModel())
@@ -185,8 +186,8 @@ def test_a_full_disk_is_said_as_such(
         patched.setattr("os.fsync", full)
         assert_refused(client.post(f"{BASE}/items", content=picture(505), headers=PNG), 507, "disk_full", "make room")
     store = client.app.state.crossatnet.galleries.named("my-pets").gallery.store  # type: ignore[attr-defined]
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store._file._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._file._connection.execute(f"PRAGMA max_page_count = {pages}")
     codes = set()
     for number in range(40):  # until the file would have to grow
         answer = client.post(f"{BASE}/items", content=picture(700 + number), headers=PNG)

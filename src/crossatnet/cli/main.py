@@ -23,6 +23,7 @@ from crossatnet.cli.options import (
     screen,
 )
 from crossatnet.cli.serve import serve
+from crossatnet.cli.upkeep import backup, replace
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
 
@@ -165,7 +166,20 @@ def _further_set(entry: str) -> dict[str, str]:
     return {"layout": layout, "root": str(Path(folder).resolve())}
 
 
-for command_elsewhere in (evaluate, report, compare, audit, index, search, remove, compact, info, serve):
+for command_elsewhere in (
+    evaluate,
+    report,
+    compare,
+    audit,
+    index,
+    search,
+    remove,
+    compact,
+    info,
+    backup,
+    replace,
+    serve,
+):
     app.command()(command_elsewhere)
 
 

@@ -29,6 +29,10 @@ class GalleryMissingError(UserError):
     """There is no gallery at this place (yet)."""
 
 
+class GalleryReplacedError(UserError):
+    """Another gallery was put in the place of one that is open."""
+
+
 @dataclass(frozen=True)
 class MadeWith:
     """The model a gallery was made with; embeddings of another model cannot be compared with its own."""

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from crossatnet.data.pictures.opening import TooManyPixelsError
+from crossatnet.gallery.backend import GalleryReplacedError
 from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
@@ -105,6 +106,13 @@ def of_user_error(error: UserError) -> ApiError:
         log.error("%s", error)
         return ApiError(507, "the server's disk is full: nothing was kept; make room there and send it again")
     log.error("%s", error)
+    if isinstance(error, GalleryReplacedError):
+        return ApiError(
+            503,
+            "another gallery was put in this one's place while it was open: restart the server; its log says how to put"
+            " one in place safely",
+            "replaced",
+        )
     return ApiError(503, "the gallery cannot be used now: try again later; the server's log gives the reason")
 
 

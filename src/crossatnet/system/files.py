@@ -112,6 +112,14 @@ def replacing_alone(path: Path) -> Iterator[IO[bytes] | None]:
             yield file
 
 
+def keep_durably(unfinished: Path, path: Path) -> None:
+    """Have the disk keep a finished file, and give it its name. Raises `OSError`."""
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    _keep_name(path.parent)
+
+
 @contextmanager
 def _put_into_place(beside: Path, path: Path, file: IO[bytes], durable: bool) -> Iterator[None]:
     """Close `file` when the block ends and give it its name; remove it if anything fails."""

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,8 @@ from crossatnet.gallery.backend import (
     path_range,
 )
 from crossatnet.gallery.sqlite import columns, database, known, sidefile
-from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors, transaction
+from crossatnet.gallery.sqlite.database import plain_errors
+from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql, placeholders
 from crossatnet.gallery.sqlite.rows import count_changes, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
@@ -48,6 +49,7 @@ UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is writ
 # # A run of days must write it in between too: readers keep in memory what the side file lacks.
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
 CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
+
 
 @dataclass(frozen=True)
 class _Current:
@@ -71,15 +73,13 @@ class Store:
     ) -> None:
         """Use `open` or `create` instead. `unchangeable` is what `database.open_to_read` returned."""
         self.path = path
-        self._read_only = read_only
-        self._connection = connection
-        self._disk_state = _disk_state(path) if unchangeable else None
-        self._lock = threading.RLock()  # of the connection
+        self._file = GalleryFile(path, connection, read_only, unchangeable)
+        self._rows = self._file.rows
         self._latest: _Current | None = None
         self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
         self._put = 0  # items, since the side file was last checked
         self._snapshot_lock = threading.Lock()
-        self.made_with, self.thumbnail_side = self._read_meta()
+        self.made_with, self.thumbnail_side = self._file.made_with, self._file.thumbnail_side
 
     @classmethod
     def create(cls, path: Path, made_with: MadeWith, thumbnail_side: int = 0) -> "Store":
@@ -105,8 +105,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; closing twice does no harm."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def __len__(self) -> int:
         """Number of items; counted again only after a change, as SQLite counts row by row."""
@@ -117,9 +116,7 @@ class Store:
 
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
-        with self._lock:
-            data_version = self._rows("PRAGMA data_version")[0][0]  # changes only with other connections' commits
-            return data_version, self._connection.total_changes, self._disk_state
+        return self._file.version()
 
     # Changes
 
@@ -137,7 +134,7 @@ class Store:
             (now, *columns.row_of(facts), code.tobytes(), half.tobytes())
             for facts, code, half in zip(pictures, packed, halves, strict=True)
         ]
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             connection.executemany(columns.INSERT, rows)
             if thumbnails:
                 connection.executemany(
@@ -150,24 +147,24 @@ class Store:
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update the file states of stored paths whose file was written again with the same bytes."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             rows = [(state.size, state.mtime_ns, state.ctime_ns, path) for path, state in states]
             connection.executemany(columns.TOUCH, rows)
 
     def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
         """Fill in what is known of stored paths."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             rows = [(READER, *columns.described_row(description), path) for path, description in descriptions]
             connection.executemany(columns.DESCRIBE, rows)
 
     def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
         """Give stored paths new facts, another path among them; ids and embeddings stay."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.executemany(columns.MOVE, [(*columns.row_of(facts), path) for path, facts in moves])
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
 
     def flush(self) -> None:
@@ -176,13 +173,13 @@ class Store:
 
     def compact(self) -> None:
         """Write the file again without the space of removed items; needs as much free disk space as the file has."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute("UPDATE meta SET forgotten = generation")
             connection.execute("DELETE FROM removed")
             connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # removed items leave traces in it
-        with self._lock, plain_errors(self.path):
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._file.maintaining() as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if len(self) > UNFLUSHED:
             self._write_side_file()
         else:
@@ -262,6 +259,7 @@ class Store:
             version = self.version()  # read first, so that a change in between is noticed next time
             if self._latest is None or self._latest.version != version or distrust_side_file:
                 is_same_file = self._latest is not None and self._latest.version[2] == version[2]
+                self._file.check_meta()
                 before = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
                 self._latest = _Current(version, self._brought_up(before, distrust_side_file))
             return self._latest
@@ -298,8 +296,8 @@ class Store:
         return None if side is None else self._after(Snapshot.of_side_file(side))
 
     def _after(self, snapshot: Snapshot) -> Snapshot | None:
-        with self._lock, plain_errors(self.path):
-            changes = read_changes(self._connection, self.made_with, snapshot.generation)
+        with self._file.reading() as connection:
+            changes = read_changes(connection, self.made_with, snapshot.generation)
         return None if changes is None else snapshot.after(changes)
 
     def _side_file(self) -> sidefile.SideFile | None:
@@ -313,9 +311,9 @@ class Store:
     def _flush(self, share: float) -> None:
         """Write the side file if there is none, or if more than this share of its items has changed."""
         self._put = 0
-        with self._lock, plain_errors(self.path):
+        with self._file.reading() as connection:
             side = self._side_file()
-            changed = count_changes(self._connection, side.header.generation) if side else len(self)
+            changed = count_changes(connection, side.header.generation) if side else len(self)
         if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
             self._write_side_file()
 
@@ -333,7 +331,7 @@ class Store:
                 header = sidefile.Header(token, generation, count, width, self.made_with.dimension)
                 if not sidefile.write(self.path, header, read_rows(reading, self.made_with)):
                     return False
-            with self._writing() as connection:
+            with self._file.writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))
         except (OSError, UserError):
             return False
@@ -347,22 +345,6 @@ class Store:
 
     # SQLite
 
-    def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with self._lock, plain_errors(self.path):
-            if self._disk_state is not None and self._disk_state != _disk_state(self.path):  # SQLite would not notice
-                self._connection.close()
-                self._connection, unchangeable = database.open_to_read(self.path)
-                if self._read_meta() != (self.made_with, self.thumbnail_side):
-                    raise UserError(f"{self.path}: another gallery was put in its place; open it again")
-                self._disk_state = _disk_state(self.path) if unchangeable else None
-            return self._connection.execute(statement, parameters).fetchall()
-
-    def _read_meta(self) -> tuple[MadeWith, int]:
-        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
-        with self._lock, plain_errors(self.path):
-            *made_with, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
-        return MadeWith(*made_with), thumbnail_side
-
     def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
         rows: list[Any] = []
         for start in range(0, len(values), IDS_A_STATEMENT):
@@ -370,26 +352,6 @@ class Store:
             rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({placeholders(part)})", part)
         return rows
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        if self._read_only:  # SQLite would report it only once there is something to write
-            raise UserError(f"{self.path}: {MESSAGES[sqlite3.SQLITE_READONLY]}")
-        with self._lock, plain_errors(self.path), transaction(self._connection):
-            yield self._connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that changes items and makes a new generation."""
-        with self._writing() as connection:
-            connection.execute("UPDATE meta SET generation = generation + 1")
-            yield connection
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _disk_state(path: Path) -> tuple[int, ...]:
-    """A value that differs between states of a file, without reading it; also whether a writer has opened it."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()
