@@ -1,6 +1,5 @@
 """Real servers as processes, for attacks: their address, their log, and what they do when they are stopped."""
 
-import os
 import re
 import signal
 import subprocess
@@ -17,14 +16,14 @@ START_S, STOP_S = 120.0, 60.0  # on busy machines
 class Server:
     """`crossatnet serve` on a free port; its error stream goes into a file."""
 
-    def __init__(self, gallery: Path, log: Path, *options: object, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "crossatnet", "serve", str(gallery), "--port", "0", *map(str, options)]
+    def __init__(self, gallery: Path, log: Path, *options: object, before: Sequence[str] = ()) -> None:
+        """`before` is a command that starts another, such as `prlimit --nofile=256`."""
+        command = [*before, sys.executable, "-m", "crossatnet", "serve", str(gallery), "--port", "0"]
+        command += map(str, options)
         self.log = log
         self.gallery = re.sub(r"[^A-Za-z0-9_]+", "-", gallery.stem).strip("-").lower()
         with log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **(environment or {})}
-            )
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("http"), f"no address: {line!r}; {log.read_text(encoding='utf-8')[-2000:]}"

@@ -29,6 +29,9 @@ def serve(
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
     ] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the galleries has moved.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Believe X-Forwarded-For and -Proto of a proxy on this machine.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -52,5 +55,6 @@ def serve(
         workers=workers,
         searches=searches,
         access_log=not quiet,
+        behind_proxy=behind_proxy,
     )
     serve(settings, lambda address: print(f"{address} (Ctrl-C stops)", flush=True), open_browser)

@@ -86,6 +86,11 @@ def add_handlers(app: FastAPI) -> None:
         message = BLAMELESS.get(error.status_code) or str(error.detail)
         return ApiError(error.status_code, message, headers=error.headers).response()
 
+    @app.exception_handler(MemoryError)
+    async def _no_memory(request: Request, error: MemoryError) -> JSONResponse:
+        log.error("no memory was left for %s", request.url.path)
+        return ApiError(503, "the server has no memory left for this now: try again later").response()
+
     @app.exception_handler(UserError)
     async def _user_error(request: Request, error: UserError) -> JSONResponse:
         return of_user_error(error).response()

@@ -52,6 +52,7 @@ class Settings:
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True
+    behind_proxy: bool = False  # believe X-Forwarded-For and -Proto of this machine
 
     @property
     def searches_at_once(self) -> int:
