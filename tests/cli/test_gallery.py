@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
     model = FakeModel(source="fake")
     monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
-    monkeypatch.setattr("crossatnet.gallery.gallery.load", lambda *_: model)
+    monkeypatch.setattr("crossatnet.gallery.models.load", lambda *_: model)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])

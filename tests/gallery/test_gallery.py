@@ -525,7 +525,7 @@ def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pyte
         loaded.append(source)
         return model
 
-    monkeypatch.setattr("crossatnet.gallery.gallery.load", load)
+    monkeypatch.setattr("crossatnet.gallery.models.load", load)
     gallery = Gallery.open(tmp_path / "my.gallery")
     assert len(gallery) == 0
     assert not loaded
@@ -536,7 +536,7 @@ def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pyte
 
 def test_a_loaded_checkpoint_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Gallery.create(tmp_path / "my.gallery", FakeModel(source="/models/fake")).close()
-    monkeypatch.setattr("crossatnet.gallery.gallery.load", lambda *_: FakeModel(seed=7))
+    monkeypatch.setattr("crossatnet.gallery.models.load", lambda *_: FakeModel(seed=7))
     with pytest.raises(UserError, match="give /models/fake, or index"):
         Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
 
@@ -547,7 +547,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
     def load(source: str, runtime: str) -> FakeModel:
         raise UserError(f"{source}: no such checkpoint")
 
-    monkeypatch.setattr("crossatnet.gallery.gallery.load", load)
+    monkeypatch.setattr("crossatnet.gallery.models.load", load)
     with pytest.raises(UserError, match=r"my\.gallery: cannot load .*: /models/fake: no such checkpoint"):
         Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
 

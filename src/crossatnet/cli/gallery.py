@@ -13,6 +13,7 @@ import typer
 from crossatnet.cli.options import DEFAULT_CHECKPOINT, Json, Quiet, RuntimeName, print_some
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Filter, Gallery, IngestSummary, Query
@@ -105,9 +106,9 @@ def search(
         return
     if not hits:
         print("nothing found: no picture of the gallery meets the conditions; see `crossatnet info`", file=sys.stderr)
-    column = _column([hit.class_name or "" for hit in hits])
+    column = _column([visible(hit.class_name or "") for hit in hits])
     for rank, (hit, shown) in enumerate(zip(hits, column, strict=True), 1):
-        print(f"{rank:3d}  {hit.score:6.3f}  {shown}{hit.path}")
+        print(f"{rank:3d}  {hit.score:6.3f}  {shown}{visible(hit.path)}")
 
 
 def remove(
@@ -222,7 +223,7 @@ def _column(values: list[str]) -> list[str]:
 
 
 def _report_error(trouble: str) -> None:
-    print(f"error: {' '.join(trouble.split())}", file=sys.stderr, flush=True)
+    print(f"error: {visible(' '.join(trouble.split()))}", file=sys.stderr, flush=True)
 
 
 def _query(text: str) -> "Query":

@@ -1,7 +1,11 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` and mistakes answer at once."""
 
+import io
 import json
+import os
+import signal
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,9 +30,13 @@ from crossatnet.cli.serve import serve
 from crossatnet.cli.upkeep import backup, replace
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
+
+STOP_SECONDS = 8.0
+STOPPED = 130  # the exit code after Ctrl-C, as shells have it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +48,11 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on the error stream and exit code 2."""
+    """Entry point: a user's mistake is one line on the error stream and exit code 2; after Ctrl-C it is 130."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may have letters that the locale has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    _end_in_time()
     try:
         app()
     except UserError as error:
@@ -51,9 +63,37 @@ def main() -> None:
         if error.name not in EXTRA_OF_MODULE:
             raise
         sys.exit(_report_error(f"this needs {error.name}, which is not installed: {how_to_install(error.name)}"))
+    except MemoryError:
+        sys.exit(_report_error("not enough memory; give it more, or smaller files, and run the same command again"))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_report_stop())
+    except SystemExit as stop:
+        if stop.code == STOPPED:  # typer's answer to Ctrl-C
+            _report_stop()
+        raise
+
+
+def _report_stop() -> int:
+    print("stopped; the same command goes on where it was", file=sys.stderr)
+    return STOPPED
+
+
+def _end_in_time() -> None:
+    """After Ctrl-C, `STOP_SECONDS` are left: what is being decoded or computed is given up then, or by a second one."""
+    is_stopping = False
+
+    def stopped(number: int, frame: object) -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            os._exit(STOPPED)
+        is_stopping = True
+        timer = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stopped)
 
 
 @app.callback(invoke_without_command=True)
@@ -253,7 +293,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _report_error(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 
 DEFAULT_CHECKPOINT = "crossatnet-open"
 RuntimeName = Annotated[
@@ -24,7 +25,7 @@ screen = Console()
 def print_some(what: str, lines: Sequence[str], most: int = 20) -> None:
     """The first lines, each after `what`, and how many more there are."""
     for line in lines[:most]:
-        print(f"  {what}: {line}")
+        print(f"  {what}: {visible(line)}")
     if len(lines) > most:
         print(f"  ... and {len(lines) - most} more; --json lists them all")
 

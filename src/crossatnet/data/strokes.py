@@ -3,7 +3,6 @@
 Shapes: `P` the points of one stroke, each (x, y) with y growing downwards, in the units of whoever drew it.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from crossatnet.data.pictures.colours import PAPER
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import ImageError
 
 Drawing = tuple[NDArray[np.float32], ...]  # strokes (P, 2), in the order drawn
@@ -170,8 +170,8 @@ def _unreadable(path: Path, error: OSError) -> ImageError:
 
 def _parse(line: bytes, where: str) -> QuickDrawRow:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        row = parse_json(line)
+    except ValueError as error:  # not JSON, or not UTF-8
         raise ImageError(f"{where}: not JSON ({error}); download the file again or delete the line") from error
     if not isinstance(row, dict):
         raise ImageError(f"{where}: not a JSON object; is this a Quick, Draw! file?")

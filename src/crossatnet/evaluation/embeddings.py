@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.arrays import stored_array
 from crossatnet.data.hashes import content_hash
 from crossatnet.evaluation.protocol import SEED, Task
 from crossatnet.evaluation.results import Results, machine, score
@@ -114,7 +115,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
 def _read(path: Path, name: str, stored: Any) -> NDArray[Any]:
     """One array of the file, of a type and number of axes that can be scored."""
     try:
-        array: NDArray[Any] = stored[name]
+        array = stored_array(stored, name)
     except ValueError as error:
         raise UserError(f"{path}: {name} cannot be read ({error}); save numbers or strings, not objects") from error
     if name.endswith("_class"):

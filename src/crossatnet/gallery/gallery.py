@@ -33,10 +33,10 @@ from crossatnet.gallery.ingest.folder import (
     embedded_picture,
     store_batch,
 )
+from crossatnet.gallery.models import check_same_checkpoint, load_model
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
-from crossatnet.runtime.load import load
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import ImageError, UserError
 
@@ -96,7 +96,7 @@ class Gallery:
         store = open_backend(place)
         try:
             if model is not None:
-                _check_same_checkpoint(store, model)
+                check_same_checkpoint(store, model)
         except UserError:
             store.close()
             raise
@@ -135,7 +135,7 @@ class Gallery:
         """
         with self._lock:
             if self._model is None:
-                self._model = _load_model(self.store, self._runtime)
+                self._model = load_model(self.store, self._runtime)
             return self._model
 
     def add_folder(self, folder: str | Path, progress: Progress | None = None) -> IngestSummary:
@@ -391,30 +391,3 @@ def _check_page(k: int, offset: int = 0) -> None:
         raise UserError(f"k is {k}; ask for 1 hit or more")
     if offset < 0:
         raise UserError(f"offset is {offset}; skip 0 hits or more")
-
-
-def _check_same_checkpoint(store: Backend, model: Embedder) -> None:
-    made_with = store.made_with
-    if model.fingerprint != made_with.fingerprint:
-        raise UserError(
-            f"{store.name}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
-            f" is {model.name} ({model.fingerprint[:12]}); give {made_with.source or made_with.name},"
-            " or index the pictures into another file"
-        )
-
-
-def _load_model(store: Backend, runtime: Runtime) -> Embedder:
-    made_with = store.made_with
-    if not made_with.source:
-        raise UserError(
-            f"{store.name}: made with the model {made_with.name}, which was not saved; pass it to Gallery.open"
-        )
-    try:
-        model = load(made_with.source, runtime)
-    except UserError as error:
-        raise UserError(
-            f"{store.name}: cannot load the checkpoint that made it: {error}."
-            " If it has moved, give its new place: --checkpoint"
-        ) from error
-    _check_same_checkpoint(store, model)
-    return model

@@ -14,6 +14,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.hashes import short_hash
 from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 from crossatnet.system.version import __version__
 
@@ -188,7 +189,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     """
     path = folder / CONFIG
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
         if isinstance(raw, dict) and raw.get("format", FORMAT) < FORMAT:
@@ -210,7 +211,7 @@ def read_record(folder: Path) -> TrainingRecord | None:
     """
     path = folder / RECORD
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", RECORD_FORMAT) > RECORD_FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
         return TrainingRecord.model_validate(raw)
@@ -278,6 +279,17 @@ def locate(source: str | Path) -> Path:
         return _from_hub(str(source))
     nearest = did_you_mean(str(source), packaged)
     raise UserError(f"no checkpoint '{source}': not a folder here, and not a packaged one; {nearest}")
+
+
+def is_here(source: str) -> bool:
+    """Whether a checkpoint's source is a packaged name or a folder of this machine, so that no hub is asked.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import is_here
+        >>> is_here("crossatnet-open"), is_here("somebody/something")
+        (True, False)
+    """
+    return source in packaged_checkpoints() or Path(source).is_dir()
 
 
 def _from_hub(repository: str) -> Path:

@@ -111,11 +111,21 @@ def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
         log_to_stderr(settings.access_log)
-        Supervisor(_config(partial(_worker_app, settings), settings), [listening]).run()
+        supervisor = Supervisor(_config(partial(_worker_app, settings), settings), [listening])
+        supervisor.run()
+    if supervisor.is_interrupted:
+        raise KeyboardInterrupt
 
 
 class Supervisor(Multiprocess):
     """Notices a killed worker at once, also while it waits for an answer of that worker."""
+
+    is_interrupted = False  # by Ctrl-C, which the exit code must say
+
+    def handle_int(self) -> None:
+        """Like uvicorn's."""
+        self.is_interrupted = True
+        super().handle_int()
 
     def keep_subprocess_alive(self) -> None:
         """Like uvicorn's, which keeps the worker's end of the pipe open here and so would wait for `HUNG_SECONDS`."""
