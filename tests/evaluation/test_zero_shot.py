@@ -119,8 +119,9 @@ def test_scores_are_those_of_a_loop_over_unseen_queries(
 def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:
     results = first_results({"ours": network}, provenance(), catalog, split, at=(1, 4), quiet=True)
     named = [("ours, 64 bits", 64), ("ours, 16 bits", 16), ("ours, 24 bits", 24)]
-    assert [(row.model, row.dimension) for row in results.rows] == [("ours", 16), *named]
-    for row, (_, bits) in zip(results.rows[1:], named, strict=True):
+    hamming = [row for row in results.rows if "asymmetric" not in row.model]
+    assert [(row.model, row.dimension) for row in hamming] == [("ours", 16), *named]
+    for row, (_, bits) in zip(hamming[1:], named, strict=True):
         gallery = network.encode(files(root, "photos"), "photo", bits=bits).tolist()
         precisions, at_4 = [], []
         for path in files(root, "sketches"):
@@ -132,6 +133,27 @@ def test_codes_of_every_length_have_a_row(network: CrossATNet, catalog: Catalog,
         assert row.metrics["mAP@all"] == pytest.approx(np.mean(precisions))
         assert row.metrics["P@4"] == pytest.approx(np.mean(at_4))
         assert row.per_class["circle"] == pytest.approx(np.mean(precisions[:PICTURES]))  # sorted by class
+
+
+@pytest.mark.usefixtures("_small_batches")
+def test_codes_are_also_asked_by_a_query_that_is_no_code(
+    network: CrossATNet, catalog: Catalog, split: Split, root: Path
+) -> None:
+    results = first_results({"ours": network}, provenance(), catalog, split, at=(1,), quiet=True)
+    names = [path.parent.name for path in files(root, "photos")]
+    for bits in LENGTHS:
+        row = next(row for row in results.rows if row.model == f"ours, {bits} bits, asymmetric")
+        weight, offset = network.hyperplanes(bits)
+        packed = network.encode(files(root, "photos"), "photo", bits=bits)
+        gallery = [[1 if bit else -1 for bit in code] for code in np.unpackbits(packed, axis=1)]
+        rankings = []
+        for path in files(root, "sketches"):
+            (query,) = network.encode([path], "sketch")
+            distances = [float(plane @ query - shift) for plane, shift in zip(weight, offset, strict=True)]
+            scores = [sum(sign * far for sign, far in zip(code, distances, strict=True)) for code in gallery]
+            best_first = sorted(range(len(gallery)), key=lambda index: -scores[index])
+            rankings.append((path.parent.name, [names[index] for index in best_first]))
+        assert row.metrics == pytest.approx(loop_scores(rankings, (1,))[0])
 
 
 def guided_by_hand(network: CrossATNet, root: Path, reranked: int) -> list[Found]:
@@ -191,7 +213,7 @@ def test_guided_re_orders_the_first_hits_only(
 def test_only_the_checkpoint_is_scored_in_other_ways(network: CrossATNet, catalog: Catalog, split: Split) -> None:
     networks = {"ours": network, "other": CrossATNet(network.config).eval()}
     results = first_results(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
-    codes = [f"ours, {bits} bits" for bits in LENGTHS]
+    codes = [f"ours, {bits} bits{way}" for bits in LENGTHS for way in ("", ", asymmetric")]
     assert [row.model for row in results.rows] == ["ours", *codes, "ours, guided", "other"]
 
 
@@ -199,7 +221,7 @@ def test_a_network_without_attention_has_no_guided_row(catalog: Catalog, split: 
     config = ModelConfig(image_size=64, dimension=16, attention_heads=0, code_lengths=(16,))
     networks = {"plain": CrossATNet(config).eval()}
     results = first_results(networks, provenance(), catalog, split, (1,), quiet=True, guided=True)
-    assert [row.model for row in results.rows] == ["plain", "plain, 16 bits"]
+    assert [row.model for row in results.rows] == ["plain", "plain, 16 bits", "plain, 16 bits, asymmetric"]
 
 
 def test_results_say_what_was_evaluated(network: CrossATNet, catalog: Catalog, split: Split, root: Path) -> None:

@@ -152,6 +152,7 @@ def test_ids_and_names_that_are_none_are_refused(client: TestClient, tmp_path: P
         answer = ask(client.app, "GET", f"/static/{bad}")
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "not_found")
     searches = {"strokes": ({"content-type": "application/json"}, strokes), "sketch": (PNG, picture(1))}
+    searches |= {"sketch/reading": searches["sketch"]}
     for way, (headers, body) in (searches | {"photo": searches["sketch"]}).items():
         for bad in TRAVERSALS:
             answer = ask(client.app, "POST", f"/api/v1/galleries/{bad}/search/{way}", headers, [body])

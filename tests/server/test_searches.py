@@ -15,6 +15,7 @@ from crossatnet.data.strokes import render
 from crossatnet.gallery import Filter, Gallery, Hit
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.model.explain import attention_overlay
+from crossatnet.server.pictures import encoded
 from gallery.fake_model import FakeModel
 from oracles.search import hamming
 from server.serving import BASE, HOUSE, PICTURES, PNG, assert_refused, picture
@@ -42,6 +43,13 @@ def test_strokes_find_what_the_gallery_finds(
         assert (hit["class_name"], hit["file_name"]) == (known.class_name, Path(known.path).name)
         assert (hit["width"], hit["height"]) == (80, 60)
         assert str(Path(known.path).parent) not in answer.text
+
+
+def test_a_drawing_is_shown_as_it_is_read(client: TestClient, gallery: Gallery) -> None:
+    content = encoded(render(DRAWING), "PNG")
+    answer = client.post(f"{BASE}/search/sketch/reading", content=content, headers=PNG)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert np.array_equal(255 - np.asarray(Image.open(io.BytesIO(answer.content))), gallery.as_read(content)[0])
 
 
 def test_codes_order_by_the_share_of_equal_bits(client: TestClient, gallery: Gallery, model: FakeModel) -> None:

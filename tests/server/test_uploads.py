@@ -17,7 +17,13 @@ from crossatnet.gallery import Gallery
 from crossatnet.server import uploads
 from server.serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
-PLACES = (f"{BASE}/search/sketch", f"{BASE}/search/photo", f"{BASE}/items/1/explanation/sketch", f"{BASE}/items")
+PLACES = (
+    f"{BASE}/search/sketch",
+    f"{BASE}/search/sketch/reading",
+    f"{BASE}/search/photo",
+    f"{BASE}/items/1/explanation/sketch",
+    f"{BASE}/items",
+)
 
 
 def files(tmp_path: Path) -> list[Path]:

@@ -30,6 +30,7 @@ DEFINITIONS = {
     "P@k": "relevant items among the first k, divided by k",
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
+    "asymmetric": "a query's signed distances from the hyperplanes times a picture's bits as +1 and -1",
     "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",

@@ -155,13 +155,19 @@ def evaluate_trials(
 def _score_checkpoint(
     name: str, network: CrossATNet, query: Embedded, gallery: Embedded, task: Task, at: Sequence[int]
 ) -> tuple[list[Row], dict[str, RetrievalScores]]:
-    """The rows of the embeddings and of every code length, and their scores as in `Evaluated.scores`."""
+    """The rows of the embeddings and of every code length, and their scores as in `Evaluated.scores`.
+
+    A code length has two rows: by Hamming distance, and with the queries' projections in place of their codes.
+    """
     row, scores = score(name, network.dimension, query.embeddings, gallery.embeddings, task, at)
     rows, by_length = [row], {"float": scores}
     for bits in network.config.code_lengths:
         asking, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
         row, by_length[f"{bits} bits"] = score(f"{name}, {bits} bits", bits, asking, searched, task, at)
-        rows.append(row)
+        signs = np.where(np.unpackbits(searched, axis=1), np.float32(1), np.float32(-1))  # (N, R)
+        projected = network.projections(query.embeddings, bits)  # (Q, R)
+        asymmetric, _ = score(f"{name}, {bits} bits, asymmetric", bits, projected, signs, task, at)
+        rows += [row, asymmetric.model_copy(update={"gallery_bytes": searched.nbytes})]
     return rows, by_length
 
 

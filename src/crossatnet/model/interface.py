@@ -120,10 +120,26 @@ class PictureModel(ABC):
 
         Raises `UserError` for a code length that the model does not have.
         """
+        return np.packbits(self.projections(embeddings, bits) > 0, axis=1)
+
+    def projections(self, embeddings: NDArray[np.float32], bits: int | None = None) -> NDArray[np.float32]:
+        """Signed distances of embeddings (N, D) from the hyperplanes of their codes, (N, R); a bit is the sign of one.
+
+        A query's projections times a picture's code as +1 and -1 compare both asymmetrically: only the picture is
+        reduced to bits (Gordo et al., 2014). Raises `UserError` for a code length that the model does not have.
+
+        Example:
+            >>> import numpy as np
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> embeddings = model.encode([sketch], "sketch")
+            >>> np.array_equal(np.packbits(model.projections(embeddings, 64) > 0, axis=1), model.hash(embeddings, 64))
+            True
+        """
         length = self.code_bits if bits is None else bits
         check_code_length(length, self.config.code_lengths)
         weight, offset = self.hyperplanes(length)
-        return np.packbits(embeddings @ weight.T > offset, axis=1)
+        return np.asarray(embeddings @ weight.T - offset, np.float32)
 
     def encode(
         self,

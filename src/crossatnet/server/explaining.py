@@ -1,4 +1,6 @@
-"""A stored picture under the attention of a drawing."""
+"""What a search sees: a stored picture under the attention of a drawing, and the drawing as it is read."""
+
+from PIL import Image, ImageOps
 
 from crossatnet.data.images import load_image
 from crossatnet.gallery import Query
@@ -19,3 +21,9 @@ def explanation(served: Served, item_id: str, drawing: Query) -> bytes:
     photo = load_image(content, enough=EXPLANATION_SIDE)
     photo.thumbnail((EXPLANATION_SIDE, EXPLANATION_SIDE))
     return encoded(attention_overlay(photo, attention), "PNG")
+
+
+def reading(served: Served, drawing: Query) -> bytes:
+    """A PNG of a drawing as it is searched for, dark on white. Raises `ImageError` if there is none to be read."""
+    read = Image.fromarray(served.gallery.as_read(drawing)[0])  # (S, S, 3), white on black
+    return encoded(ImageOps.invert(read), "PNG")

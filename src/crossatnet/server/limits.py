@@ -67,7 +67,7 @@ def largest_body(path: str) -> int:
     """How many bytes the body of a request to this path may have."""
     if path.endswith("/strokes"):
         return STROKES_BYTES
-    if path.endswith(("/sketch", "/photo", "/items")):
+    if path.endswith(("/sketch", "/sketch/reading", "/photo", "/items")):
         return PICTURE_BYTES
     return LOGIN_BYTES
 

@@ -178,6 +178,9 @@ def test_a_pasted_drawing_is_searched_and_drawn_upon(visit: Visit, examples: Exa
     assert last_file(page) == picture  # small pictures are sent unchanged
     assert "owl" in settled(page)[:4]
     assert page.get_by_role("radio", name="Drawing").is_checked()
+    read = page.get_by_role("img", name="Your drawing as it was read")
+    expect(read).to_be_visible()
+    assert read.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
     with page.expect_request("**/search/sketch?*"):
         draw(page, [(300, 950), (700, 950)])
     settled(page)
@@ -187,6 +190,7 @@ def test_a_pasted_drawing_is_searched_and_drawn_upon(visit: Visit, examples: Exa
     with page.expect_request("**/search/photo?*"):
         page.get_by_text("Photo", exact=True).click()
     settled(page)
+    expect(read).to_be_hidden()
     page.get_by_role("button", name="Remove the picture").click()
     settled(page)
     assert searches[-1].url.endswith("/search/strokes")

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from crossatnet.data.images import Modality, check_picture
 from crossatnet.gallery import Filter, Ranking, SearchResult
 from crossatnet.server.errors import ApiError, documented
-from crossatnet.server.explaining import explanation
+from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
 from crossatnet.server.schemas import ClassName, Drawn, SearchAnswer, StrokesQuery
 from crossatnet.server.searching import Page, answer, drawing_of, search_drawing, search_similar, search_upload
@@ -50,7 +50,7 @@ PICTURE_BODY: dict[str, Any] = {
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES},
     }
 }
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The explained picture."}}
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture made."}}
 OF_PICTURE = (404, 408, 413, 415, 422)  # errors of routes that take a picture
 
 HowMany = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits of a page.")]
@@ -91,6 +91,17 @@ async def search_by_photo(request: Request, gallery: str, page: Asked) -> Search
     return await _search_upload(request, gallery, "photo", page)
 
 
+@router.post(
+    "/search/sketch/reading",
+    responses={**documented(*OF_PICTURE), **PNG},
+    response_class=Response,
+    openapi_extra=PICTURE_BODY,
+)
+async def read_sketch(request: Request, gallery: str) -> Response:
+    """What `search/sketch` searches for when this picture of a drawing is sent: its strokes, dark on white."""
+    return await _made_of_sketch(request, gallery, reading)
+
+
 @router.get("/items/{item_id}/similar", responses=documented(404, 422))
 async def search_similar_pictures(
     request: Request, gallery: str, item_id: str, k: HowMany = 24, offset: After = 0
@@ -121,15 +132,7 @@ async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: D
 )
 async def explain_sketch(request: Request, gallery: str, item_id: str) -> Response:
     """The picture under the attention of a drawing, sent as a picture file."""
-    state = state_of(request)
-    served = state.galleries.named(gallery)
-    content = await picture_body(request)
-
-    def explained() -> bytes:
-        check_picture(content, UPLOAD_PIXELS)
-        return explanation(served, item_id, content)
-
-    return Response(await state.searches.run(explained), media_type="image/png")
+    return await _made_of_sketch(request, gallery, lambda served, drawing: explanation(served, item_id, drawing))
 
 
 async def picture_body(request: Request) -> bytes:
@@ -145,6 +148,19 @@ async def picture_body(request: Request) -> bytes:
 def _kind_of_body(request: Request) -> str:
     """The media type that the request gives its body, "" if none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, bytes], bytes]) -> Response:
+    """A PNG made of the drawing whose picture file is in the request's body, by the gate of searches."""
+    state = state_of(request)
+    served = state.galleries.named(gallery)
+    content = await picture_body(request)
+
+    def made() -> bytes:
+        check_picture(content, UPLOAD_PIXELS)
+        return make(served, content)
+
+    return Response(await state.searches.run(made), media_type="image/png")
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:

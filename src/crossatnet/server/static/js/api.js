@@ -86,6 +86,18 @@ export async function explanation(gallery, hit, query, signal) {
 }
 
 /**
+ * A drawing's picture as it is searched for, as a PNG.
+ * @param {string} gallery
+ * @param {Blob} file
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Blob>}
+ */
+export async function reading(gallery, file, signal) {
+  const path = `/galleries/${encodeURIComponent(gallery)}/search/sketch/reading`;
+  return (await call(path, { ...picture(file), signal })).blob();
+}
+
+/**
  * @param {object} body
  * @returns {RequestInit}
  */

@@ -11,6 +11,7 @@ import { Notices } from "/static/js/notices.js";
 import { Order } from "/static/js/order.js";
 import { Paper } from "/static/js/paper.js";
 import { readPicture } from "/static/js/picture.js";
+import { Reading } from "/static/js/reading.js";
 import { Results } from "/static/js/results.js";
 import { listen } from "/static/js/shortcuts.js";
 import { State } from "/static/js/state.js";
@@ -42,6 +43,7 @@ const keeper = new Keeper(drawing);
 const intake = new Intake($("file"));
 const tools = new Tools(nodes("canvas", "pen", "eraser", "width", "undo", "redo", "clear"), paper);
 const underlay = new Underlay(nodes("paper", "under", "undecoded", "hint", "picture-bar", "remove-picture"));
+const reading = new Reading($("reading"));
 const results = new Results($("results"), $("hit"));
 const found = new Found(nodes("found", "facts", "empty", "nothing", "more", "origin", "origin-name"), results);
 const viewer = new Viewer($("viewer"));
@@ -119,11 +121,13 @@ function wireState() {
     if (!live) keeper.keep();
   });
   state.addEventListener("question", ({ detail: { live } }) => {
+    if (!drawing.picture) reading.hide();
     found.origin(state.similar);
     finder.refresh({ live });
   });
   state.addEventListener("shown", ({ detail: { added } }) => {
     found.show(state.shown, added);
+    if (!added) reading.show(order.gallery?.name, state.shown.query);
     if (state.shown.hits.length) notices.say(summary(state.shown));
   });
   finder.addEventListener("start", () => found.wait(order.count));
