@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
     model = FakeModel(source="fake")
     monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
-    monkeypatch.setattr("crossatnet.gallery.models.load", lambda *_: model)
+    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: model)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
@@ -112,7 +112,7 @@ def test_search_by_strokes(gallery: Path, tmp_path: Path, run: Run) -> None:
     assert paths(first) == paths(run("search", gallery, file, "--json"))
     with Gallery.open(gallery, FakeModel()) as opened:
         strokes = tuple(np.array(stroke, np.float32).T for stroke in drawings[1])
-        assert json.loads(second.out) == [asdict(hit) for hit in opened.search(strokes)]
+        assert json.loads(second.out) == json.loads(json.dumps([asdict(hit) for hit in opened.search(strokes)]))
     assert_refused(run("search", gallery, f"{file}:3"), "no row 2; it has 2 rows")
     for row in ("0", "x", ""):
         assert_refused(run("search", gallery, f"{file}:{row}"), "give the number of a drawing, from 1")

@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import render
-from crossatnet.gallery import Gallery, Hit, PictureGoneError, Ranking, StoredPicture
+from crossatnet.gallery import Gallery, Hit, PictureGoneError, Ranking, StoredPicture, rerank
 from crossatnet.gallery import gallery as search_module
 from crossatnet.gallery import shortlist as shortlist_module
 from crossatnet.gallery.backend import Facts, FileState, Filter, GalleryMissingError, Nearest
@@ -177,7 +178,7 @@ def test_guided_order_is_the_oracles(
     model.guided_batch_sizes.clear()
     hits = gallery.search(sketch, k, rerank="guided")
     assert sum(model.guided_batch_sizes) == looked_at
-    assert max(model.guided_batch_sizes) <= search_module.GUIDED_AT_ONCE
+    assert max(model.guided_batch_sizes) <= rerank.AT_ONCE
     assert [hit.path for hit in hits] == [path for path, _ in expected]
     assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-6)
     assert [hit.path for hit in hits] != [hit.path for hit in gallery.search(sketch, k)]
@@ -221,7 +222,8 @@ def test_guided_hits_whose_files_cannot_be_read_keep_their_score(
     assert {hit.path: hit.score for hit in hits} == pytest.approx(expected, abs=1e-6)
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
     assert sum(model.guided_batch_sizes) == 46
-    assert all(hit in hits for hit in (vanished, text, cut, folder))  # as they were found
+    assert replace(vanished, gone=True) in hits
+    assert all(hit in hits for hit in (text, cut, folder))  # as they were found
 
 
 def test_guided_search_without_one_readable_file_is_a_plain_one(
@@ -525,7 +527,7 @@ def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pyte
         loaded.append(source)
         return model
 
-    monkeypatch.setattr("crossatnet.gallery.models.load", load)
+    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", load)
     gallery = Gallery.open(tmp_path / "my.gallery")
     assert len(gallery) == 0
     assert not loaded
@@ -536,7 +538,7 @@ def test_the_model_is_loaded_when_first_needed(tmp_path: Path, monkeypatch: pyte
 
 def test_a_loaded_checkpoint_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Gallery.create(tmp_path / "my.gallery", FakeModel(source="/models/fake")).close()
-    monkeypatch.setattr("crossatnet.gallery.models.load", lambda *_: FakeModel(seed=7))
+    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: FakeModel(seed=7))
     with pytest.raises(UserError, match="give /models/fake, or index"):
         Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
 
@@ -547,7 +549,7 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
     def load(source: str, runtime: str) -> FakeModel:
         raise UserError(f"{source}: no such checkpoint")
 
-    monkeypatch.setattr("crossatnet.gallery.models.load", load)
+    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", load)
     with pytest.raises(UserError, match=r"my\.gallery: cannot load .*: /models/fake: no such checkpoint"):
         Gallery.open(tmp_path / "my.gallery").search(np.zeros((8, 8), np.uint8))
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
+from PIL.ImageFile import ImageFile
 
 from crossatnet.data.images import FORMATS
 
@@ -85,7 +86,7 @@ class _Source:
 
 def _sources(content: bytes) -> list[_Source]:
     """What the standards say, the one that counts most first; those that a file lacks or breaks are left out."""
-    readers: tuple[Callable[[Image.Image], _Source], ...] = (_xmp, _iptc, _exif)
+    readers: tuple[Callable[[ImageFile], _Source], ...] = (_xmp, _iptc, _exif)
     found: list[_Source] = []
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -107,7 +108,7 @@ def _tolerant(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _exif(image: Image.Image) -> _Source:
+def _exif(image: ImageFile) -> _Source:
     if image.format == "PNG" and "exif" not in image.info:
         return _Source()  # Pillow would decode the whole picture to look for it
     exif = image.getexif()
@@ -131,7 +132,7 @@ def _exif(image: Image.Image) -> _Source:
     )
 
 
-def _iptc(image: Image.Image) -> _Source:
+def _iptc(image: ImageFile) -> _Source:
     found: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}
 
     def texts(key: tuple[int, int]) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ def _iptc(image: Image.Image) -> _Source:
     )
 
 
-def _xmp(image: Image.Image) -> _Source:
+def _xmp(image: ImageFile) -> _Source:
     packet = image.info.get("xmp", b"") or image.info.get("XML:com.adobe.xmp", b"")
     if not packet or len(packet) > LONGEST_XMP:
         return _Source()

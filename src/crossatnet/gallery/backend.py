@@ -4,7 +4,8 @@ Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `
 
 An item is a picture file. Its key is its path; its content hash shows whether it changed. The backend gives it an id:
 an integer of 64 bits, kept when the file changes or moves, never used for another picture. What a method changed is
-durable once the method has returned. Methods may be called from several threads, and raise `UserError` for what a user can fix.
+durable once the method has returned. Methods may be called from several threads, and raise `UserError` for what a user
+can fix.
 """
 
 import sys
@@ -97,10 +98,10 @@ class Filter:
 
     `path_prefix` is compared letter by letter: end it with a slash to mean a folder. `folder` is the name of a folder,
     or several joined by slashes, anywhere in the path. The times limit when an item was added; they are local if they
-    name no time zone. `taken_since` and `taken_before` limit when a photo was taken, by its camera's clock; photos whose
-    date is not known meet neither. What is given with `before` is not included. `tags` must all be there. `words` must
-    all be in the path, the class, the tags or the caption, as whole words or as their beginnings. Case counts only for
-    class names and `path_prefix`.
+    name no time zone. `taken_since` and `taken_before` limit when a photo was taken, by its camera's clock; a photo
+    whose date is not known meets neither. What is given with `before` is not included. `tags` must all be there; so
+    must `words`, in the path, the class, the tags or the caption, as whole words or as their beginnings. Case counts
+    only for class names and `path_prefix`.
     """
 
     class_names: tuple[str, ...] = ()

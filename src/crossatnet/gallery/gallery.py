@@ -7,12 +7,10 @@ A search has two steps. The Hamming distance between hash codes picks a shortlis
 cosine between embeddings orders it.
 """
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -24,6 +22,9 @@ from crossatnet.data.images import Modality, Picture
 from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
+from crossatnet.gallery.checkpoints import check_same_checkpoint, load_model
+from crossatnet.gallery.duplicates import as_one
+from crossatnet.gallery.duplicates import grouped as in_groups
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.folder import (
     Batch,
@@ -33,18 +34,21 @@ from crossatnet.gallery.ingest.folder import (
     embedded_picture,
     store_batch,
 )
-from crossatnet.gallery.models import check_same_checkpoint, load_model
+from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
-from crossatnet.system.errors import ImageError, UserError
+from crossatnet.system.errors import UserError
 
 Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
 
-GUIDED_AT_ONCE = 32  # pictures in one pass of the network
+Found = tuple[list[Hit], dict[int, StoredPicture]]
+"""Hits, best first, and what is stored of their pictures, by id."""
+
+DEEPER = 3  # so many times more hits are looked at where copies fill the page
 
 
 class Gallery:
@@ -138,9 +142,12 @@ class Gallery:
                 self._model = load_model(self.store, self._runtime)
             return self._model
 
-    def add_folder(self, folder: str | Path, progress: Progress | None = None) -> IngestSummary:
-        """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`."""
-        return add_folder(self.store, self.model, Path(folder), progress)
+    def add_folder(self, folder: str | Path, progress: Progress | None = None, verify: bool = False) -> IngestSummary:
+        """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`.
+
+        With `verify` every file is read again, also where size and times say that it did not change.
+        """
+        return add_folder(self.store, self.model, Path(folder), progress, verify)
 
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
@@ -210,7 +217,7 @@ class Gallery:
 
     def find(
         self,
-        query: Query | list[Query] | StoredPicture,
+        query: Query | list[Query] | StoredPicture | None,
         k: int = 10,
         offset: int = 0,
         *,
@@ -219,37 +226,66 @@ class Gallery:
         filter: Filter = EVERYTHING,
         combine: Combine = "average",
         reranked: int | None = None,
+        grouped: bool = False,
         read: Callable[[StoredPicture], Picture] = lambda stored: stored.facts.path,
     ) -> SearchResult:
         """The `k` hits after the first `offset` hits, with what is stored of them; see `search` for the rest.
 
-        A stored picture as the query finds others like it, and not itself. A guided ranking re-orders the first
-        `reranked` hits and has no more: by default those up to the end of the page, at least `GUIDED`. Give one number
-        for all pages of a search, so that the pages fit together. `read` returns the file or content of a hit's
-        picture; if it raises `ImageError`, or the picture cannot be read, the hit keeps its score.
+        A stored picture as the query finds others like it, and not itself. Without a query the conditions alone say
+        what is found: by words, the best matches first; else photos, the latest first. With `grouped`, pictures that
+        show the same count as one hit, whose `copies` they are. A guided ranking re-orders the first `reranked` hits
+        and has no more: by default those up to the end of the page, at least `GUIDED`. Give one number for all pages
+        of a search, so that the pages fit together. `read` returns the file or content of a hit's picture; if it raises
+        `ImageError`, or the picture cannot be read, the hit keeps its score.
 
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
         model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
         """
         _check_page(k, offset)
-        own = query.id if isinstance(query, StoredPicture) else NO_ITEM
-        depth = offset + k
-        wanted = depth + 1 + (own != NO_ITEM)  # one more shows whether another page follows; one for the query itself
         if ranking == "guided":
             self._check_guidable(query, modality)
-            wanted = reranked or max(depth, GUIDED)
-        started = time.perf_counter()
+        depth, guiding, started = offset + k, 0.0, time.perf_counter()
         pixels, embeddings = self._embedded(query, modality)  # (Q, S, S, 3), (Q, D)
         embedded = time.perf_counter()
-        hits, pictures = self._ranked(embeddings, wanted, filter, ranking, combine)
-        found = time.perf_counter()
+
+        def best(wanted: int) -> Found:
+            nonlocal guiding
+            if query is None:
+                return self._by_conditions(wanted, filter)
+            hits, pictures = self._ranked(embeddings, wanted, filter, ranking, combine)
+            if ranking == "guided":
+                begun = time.perf_counter()
+                hits = rerank(self.model, pixels[0], hits, lambda hit: read(pictures[hit.id]))
+                guiding += time.perf_counter() - begun
+            return hits, pictures
+
         if ranking == "guided":
-            hits = self._rerank(pixels[0], hits, lambda hit: read(pictures[hit.id]))
-        network = embedded - started + time.perf_counter() - found
-        others = [hit for hit in hits if hit.id != own]
-        shown = others[offset:depth]
+            found = best(reranked or max(depth, GUIDED))
+            groups, pictures = self._in_groups(found, grouped), found[1]
+        else:
+            own = query.id if isinstance(query, StoredPicture) else NO_ITEM
+            groups, pictures = self._deep_enough(best, depth, grouped, own)
+        searching = time.perf_counter() - embedded - guiding
+        shown = [as_one(group) for group in groups[offset:depth]]
         known = [pictures[hit.id] for hit in shown]
-        return SearchResult(shown, known, offset, len(others) > depth, network, found - embedded)
+        return SearchResult(
+            shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
+        )
+
+    def _deep_enough(
+        self, best: Callable[[int], Found], depth: int, grouped: bool, own: int
+    ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
+        """More than `depth` groups of hits, or all there are, without the query's `own` picture; `best` gives hits."""
+        wanted = depth + 1 + (own != NO_ITEM)  # one more shows whether another page follows
+        while True:
+            hits, pictures = best(wanted)
+            groups = self._in_groups(([hit for hit in hits if hit.id != own], pictures), grouped)
+            if len(groups) > depth or len(hits) < wanted:
+                return groups, pictures
+            wanted *= DEEPER  # many of the hits are copies
+
+    def _in_groups(self, found: Found, grouped: bool) -> list[list[Hit]]:
+        return in_groups(*found, self.store.embedding) if grouped else [[hit] for hit in found[0]]
 
     def search_embeddings(
         self,
@@ -300,9 +336,11 @@ class Gallery:
         return np.stack([self.model.preprocess(picture, modality) for picture in pictures])
 
     def _embedded(
-        self, query: Query | list[Query] | StoredPicture, modality: Modality
+        self, query: Query | list[Query] | StoredPicture | None, modality: Modality
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Queries as pixels (Q, S, S, 3) and as embeddings (Q, D); a stored picture has no pixels here."""
+        if query is None:
+            return np.empty((0, 0, 0, 3), np.uint8), np.empty((0, self.store.made_with.dimension), np.float32)
         if not isinstance(query, StoredPicture):
             pixels = self._pixels(query, modality)
             return pixels, self.model.embed(pixels, modality)
@@ -311,8 +349,8 @@ class Gallery:
             raise PictureGoneError(f"{query.facts.path}: no longer in {self.store.name}; search again")
         return np.empty((0, 0, 0, 3), np.uint8), embedding[None]
 
-    def _check_guidable(self, query: Query | list[Query] | StoredPicture, modality: Modality) -> None:
-        is_one_drawing = modality == "sketch" and not isinstance(query, StoredPicture)
+    def _check_guidable(self, query: Query | list[Query] | StoredPicture | None, modality: Modality) -> None:
+        is_one_drawing = modality == "sketch" and query is not None and not isinstance(query, StoredPicture)
         if not is_one_drawing or (isinstance(query, list) and len(query) > 1):
             raise CannotGuideError(
                 "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
@@ -332,19 +370,17 @@ class Gallery:
         else:
             ids, scores = self.store.nearest(queries, codes, k, filter)
         pictures = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-        hits = [
-            [
-                Hit(key, pictures[key].facts.path, score, pictures[key].facts.class_name)
-                for key, score in zip(row_ids, row_scores, strict=True)
-                if key in pictures  # and not removed by another process since it was found
-            ]
-            for row_ids, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
-        ]
-        return hits, pictures
+        return [_hits(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
+
+    def _by_conditions(self, k: int, filter: Filter) -> Found:
+        """The first `k` hits of the conditions alone, and what is stored of their pictures, by id."""
+        ids, scores = self.store.by_words(filter, k)
+        pictures = self.store.pictures(ids)
+        return _hits(ids, scores, pictures), pictures
 
     def _ranked(
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
-    ) -> tuple[list[Hit], dict[int, StoredPicture]]:
+    ) -> Found:
         """The `k` best hits of several queries (Q, D) combined, and what is stored of their pictures, by id."""
         if combine == "average":
             embeddings = embeddings.mean(axis=0, keepdims=True)  # (1, D)
@@ -359,21 +395,6 @@ class Gallery:
                 best[hit.id] = hit
         return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k], pictures
 
-    def _rerank(self, sketch: NDArray[np.uint8], hits: list[Hit], read: Callable[[Hit], Picture]) -> list[Hit]:
-        """Hits in the order of their scores with the attention of a sketch (S, S, 3)."""
-        rescored = []
-        for some in (hits[start : start + GUIDED_AT_ONCE] for start in range(0, len(hits), GUIDED_AT_ONCE)):
-            readable: dict[int, NDArray[np.uint8]] = {}
-            for number, hit in enumerate(some):
-                with contextlib.suppress(ImageError):  # moved or damaged since it was indexed
-                    readable[number] = self.model.preprocess(read(hit), "photo")
-            if readable:
-                seen = self.model.guide(sketch, np.stack([*readable.values()]))[0]
-                for number, similarity in zip(readable, seen.tolist(), strict=True):
-                    some[number] = replace(some[number], score=(some[number].score + similarity) / 2)
-            rescored += some
-        return sorted(rescored, key=lambda hit: -hit.score)
-
     def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         dimension = self.store.made_with.dimension
         embeddings = np.asarray(embeddings, dtype=np.float32)
@@ -384,6 +405,11 @@ class Gallery:
         if not np.isfinite(embeddings).all():
             raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
         return embeddings
+
+
+def _hits(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
+    """Found ids as hits, without those that another process has removed since."""
+    return [Hit.of(pictures[key], score) for key, score in zip(ids, scores, strict=True) if key in pictures]
 
 
 def _check_page(k: int, offset: int = 0) -> None:

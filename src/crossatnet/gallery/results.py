@@ -16,18 +16,30 @@ class Hit:
     """One picture found. `score` is the cosine between query and picture, -1..1; `path` is absolute.
 
     After guided re-ranking the score is the mean of two cosines: the one without and the one with the drawing's
-    attention. Ranked by codes, it is the share of equal bits, 0..1.
+    attention. Ranked by codes, it is the share of equal bits, 0..1. Found by words alone, it is BM25, 0 or more.
+
+    `gone` tells that nothing is at `path` any more. `copies` are the other hits that show the same picture, best first,
+    if the search was asked to group them.
     """
 
     id: int
     path: str
     score: float
     class_name: str | None
+    gone: bool = False
+    copies: tuple["Hit", ...] = ()
+
+    @staticmethod
+    def of(stored: StoredPicture, score: float) -> "Hit":
+        """A stored picture as a hit."""
+        return Hit(stored.id, stored.facts.path, score, stored.facts.class_name)
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """A page of hits, best first, with the stored picture of each; the first is number `offset`, counted from 0.
+
+    `stored` holds those of all hits and copies, by id.
 
     `network_seconds` is the time to read, draw and embed the query and to guide; `search_seconds` the time to search
     the gallery.
@@ -39,6 +51,12 @@ class SearchResult:
     has_more: bool
     network_seconds: float
     search_seconds: float
+    stored: dict[int, StoredPicture]
+
+    @property
+    def gone(self) -> int:
+        """How many of the hits and copies have no file any more."""
+        return sum(each.gone for hit in self.hits for each in (hit, *hit.copies))
 
 
 class PictureGoneError(UserError):

@@ -275,21 +275,22 @@ def locate(source: str | Path) -> Path:
         return packaged[str(source)]
     if Path(source).is_dir():
         return Path(source)
-    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+    if names_hub(source):
         return _from_hub(str(source))
     nearest = did_you_mean(str(source), packaged)
     raise UserError(f"no checkpoint '{source}': not a folder here, and not a packaged one; {nearest}")
 
 
-def is_here(source: str) -> bool:
-    """Whether a checkpoint's source is a packaged name or a folder of this machine, so that no hub is asked.
+def names_hub(source: str | Path) -> bool:
+    """Whether a checkpoint's source is the id of one on the hub (`owner/name`), and none of this machine.
 
     Example:
-        >>> from crossatnet.model.checkpoint import is_here
-        >>> is_here("crossatnet-open"), is_here("somebody/something")
-        (True, False)
+        >>> from crossatnet.model.checkpoint import names_hub
+        >>> names_hub("crossatnet-open"), names_hub("somebody/something"), names_hub("/models/mine")
+        (False, True, False)
     """
-    return source in packaged_checkpoints() or Path(source).is_dir()
+    is_local = str(source) in packaged_checkpoints() or Path(source).is_dir()
+    return not is_local and str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
 
 
 def _from_hub(repository: str) -> Path:

@@ -385,10 +385,11 @@ from crossatnet.gallery.sqlite.store import Store
 path, folder, die_at_batch, die_at_insert = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 connection = open_to_write(Path(path))
 gallery = Gallery(Store(Path(path), connection), FakeModel(die_at_batch=die_at_batch))
-inserts = 0
+inserts, last = 0, ""
 def kill_in_transaction(statement):
-    global inserts
-    inserts += statement.startswith("INSERT INTO items")
+    global inserts, last
+    inserts += statement.startswith("INSERT INTO items") and statement != last  # its triggers report it again
+    last = statement
     if inserts == die_at_insert:
         os.kill(os.getpid(), signal.SIGKILL)
 if die_at_insert >= 0:
@@ -405,7 +406,9 @@ def run(path: Path, folder: Path, die_at_batch: int, die_at_insert: int) -> int:
 
 def table(path: Path) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(path)
-    columns = "id, path, class_name, content_hash, size, mtime_ns, width, height, code, embedding"
+    columns = (
+        "id, path, class_name, content_hash, size, mtime_ns, ctime_ns, width, height, code, embedding, look, taken"
+    )
     rows = connection.execute(f"SELECT {columns} FROM items ORDER BY id").fetchall()
     connection.close()
     return rows

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
 from crossatnet.data.pictures.formats import IMAGE_SUFFIXES
-from crossatnet.gallery.backend import Backend, Facts, FileState
+from crossatnet.gallery.backend import Backend, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.reading import Decoded, Reader, Reading, Skipped, Touched, is_unchanged
+from crossatnet.gallery.ingest.moved import Moves, is_gone
+from crossatnet.gallery.ingest.reading import Decoded, Moved, Reader, Reading, Skipped, Touched, is_up_to_date
 from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.threads import one_core_a_thread, reading_threads
 
@@ -36,7 +37,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What `add_folder` did. `skipped` holds (path, reason) for files that could not be used."""
+    """What `add_folder` did. `skipped` holds (path, reason) for files that could not be used.
+
+    `moved` pictures were stored under another path and kept their ids. `described` ones are unchanged, but what is
+    known of them was not stored yet.
+    """
 
     added: int
     updated: int
@@ -44,14 +49,20 @@ class IngestSummary:
     skipped: tuple[tuple[str, str], ...]
     removed: int
     seconds: float
+    moved: int = 0
+    described: int = 0
 
 
-def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress | None = None) -> IngestSummary:
+def add_folder(
+    store: Backend, model: Embedder, folder: Path, progress: Progress | None = None, verify: bool = False
+) -> IngestSummary:
     """Make the gallery hold the pictures in `folder` and below as they are now.
 
     New pictures are embedded and added. A picture whose file changed is embedded again and keeps its id; if it can no
-    longer be read, it is reported and its old entry stays. Entries whose file is gone are removed. The class name is
-    that of the folder a picture lies in, or None directly in `folder`.
+    longer be read, it is reported and its old entry stays. A new file with the bytes of an entry whose file is gone is
+    that entry, moved: it keeps its id, and is not embedded again. Other entries whose file is gone are removed. The
+    class name is that of the folder a picture lies in, or None directly in `folder`. With `verify` every file is read
+    and its hash compared, as if no time or size could be trusted.
 
     Hidden files and folders, linked folders and links to files outside `folder` are left out. A file that cannot be
     used is skipped and reported. Raises `UserError` if `folder` is missing, is not a folder or holds no picture (so
@@ -61,8 +72,8 @@ def add_folder(store: Backend, model: Embedder, folder: Path, progress: Progress
     root, files, skipped = list_pictures(folder)
     store.touch([])  # raises now if the gallery cannot be written, before anything is embedded
     tally = Tally(skipped)
-    reader = Reader(root, model, store.thumbnail_side)
-    with closing(embed_batches(reader, _cut(files, store), reading_threads())) as batches:
+    reader = Reader(root, model, store.thumbnail_side, Moves(store))
+    with closing(embed_batches(reader, _cut(files, store), reading_threads(), verify)) as batches:
         for batch in batches:
             store_batch(store, batch)
             tally.count(batch)
@@ -111,6 +122,8 @@ class Batch:
     thumbnails: list[bytes]
     touched: list[tuple[str, FileState]]
     skipped: list[tuple[str, str]]
+    moved: list[tuple[str, Facts]]
+    described: list[tuple[str, Description]]
 
 
 class Tally:
@@ -118,7 +131,7 @@ class Tally:
 
     def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
         self.done = 0
-        self._added = self._updated = self._unchanged = 0
+        self._added = self._updated = self._unchanged = self._moved = self._described = 0
         self._skipped = [*skipped]
 
     def count(self, batch: Batch) -> None:
@@ -126,7 +139,9 @@ class Tally:
         updated = sum(facts.path in batch.stored for facts in batch.facts)
         self._updated += updated
         self._added += len(batch.facts) - updated
-        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped)
+        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped) - len(batch.moved)
+        self._moved += len(batch.moved)
+        self._described += len(batch.described)
         self._skipped += batch.skipped
         self.done += batch.size
 
@@ -137,7 +152,8 @@ class Tally:
 
     def summary(self, removed: int, seconds: float) -> IngestSummary:
         """All counts, with those that only the caller knows."""
-        return IngestSummary(self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds)
+        counts = self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds
+        return IngestSummary(*counts, self._moved, self._described)
 
 
 @dataclass(frozen=True)
@@ -148,8 +164,13 @@ class Embedded:
     embeddings: NDArray[np.float32]
 
 
-def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -> Generator[Batch]:
-    """The batches, read and embedded, in order. Meanwhile `workers` threads work at the next batches."""
+def embed_batches(
+    reader: Reader, batches: Iterable[BatchFiles], workers: int, verify: bool = False
+) -> Generator[Batch]:
+    """The batches, read and embedded, in order. Meanwhile `workers` threads work at the next batches.
+
+    Files that are up to date are not read, unless `verify` says so.
+    """
     model = reader.model
     # # so many batches keep all workers busy while the caller stores one
     ahead = 1 + workers * model.batch_size // PICTURES_A_BATCH
@@ -157,7 +178,7 @@ def embed_batches(reader: Reader, batches: Iterable[BatchFiles], workers: int) -
     with one_core_a_thread(), _workers(workers) as pool:
         for batch in batches:
             files = [(path, batch.states.get(path)) for path in batch.paths]
-            files = [(path, state) for path, state in files if not is_unchanged(path, state)]
+            files = [(path, state) for path, state in files if verify or not is_up_to_date(path, state)]
             shares = [files[start : start + model.batch_size] for start in range(0, len(files), model.batch_size)]
             started.append((batch, [pool.submit(_embed_files, reader, share) for share in shares]))
             if len(started) > ahead:
@@ -199,6 +220,12 @@ def _joined(model: Embedder, files: BatchFiles, shares: Sequence[Embedded]) -> B
         [picture.thumbnail for picture in decoded if picture.thumbnail],
         [(reading.path, reading.state) for reading in readings if isinstance(reading, Touched)],
         [(reading.path, reading.reason) for reading in readings if isinstance(reading, Skipped)],
+        [(reading.origin, reading.facts) for reading in readings if isinstance(reading, Moved)],
+        [
+            (reading.path, reading.description)
+            for reading in readings
+            if isinstance(reading, Touched) and reading.description is not None
+        ],
     )
 
 
@@ -213,9 +240,13 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def store_batch(store: Backend, batch: Batch) -> None:
-    """Commit a batch in one transaction, and update the states of files whose bytes are unchanged."""
+    """Commit a batch in one transaction, then what changed of pictures whose bytes are known."""
     if batch.facts:
         store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
+    if batch.moved:
+        store.move(batch.moved)
+    if batch.described:
+        store.describe(batch.described)
     if batch.touched:
         store.touch(batch.touched)
 
@@ -223,7 +254,7 @@ def store_batch(store: Backend, batch: Batch) -> None:
 def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
     """Remove stored paths below `root` that are not among `files` and whose file is gone. Returns how many."""
     listed = set(files)
-    gone = [path for path in store.paths_under(root) if path not in listed and _is_gone(path)]
+    gone = [path for path in store.paths_under(root) if path not in listed and is_gone(path)]
     if gone:
         store.remove(gone)
     return len(gone)
@@ -289,17 +320,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _is_gone(path: str) -> bool:
-    """Whether nothing is at `path`. False in a folder that may not be entered, so that its pictures are kept."""
-    try:
-        Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _cut(files: Sequence[str], store: Backend) -> Iterator[BatchFiles]:

@@ -3,7 +3,7 @@
 If the gallery is on a server, each worker stores its results itself. If it is in a file, only the driver writes. Tasks
 consist of the same batches as a run on one machine, and results come back in order, so the gallery is the same. When a
 worker or a node is lost, Ray runs its unfinished tasks again elsewhere; what such a task had stored already is
-replaced, not stored twice.
+replaced, not stored twice. Files that moved are embedded again, as workers elsewhere cannot see a gallery's file.
 """
 
 import os
@@ -33,7 +33,7 @@ from crossatnet.gallery.ingest.folder import (
     remove_gone,
     store_batch,
 )
-from crossatnet.gallery.ingest.reading import Reader, is_unchanged
+from crossatnet.gallery.ingest.reading import Reader, is_up_to_date
 from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.system.errors import UserError
 
@@ -151,6 +151,8 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         [thumbnail for batch in batches for thumbnail in batch.thumbnails],
         [state for batch in batches for state in batch.touched],
         [problem for batch in batches for problem in batch.skipped],
+        [move for batch in batches for move in batch.moved],
+        [description for batch in batches for description in batch.described],
     )
 
 
@@ -161,7 +163,7 @@ def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[Batc
     for start in range(0, len(files), PICTURES_A_BATCH):
         paths = [*files[start : start + PICTURES_A_BATCH]]
         known = {path: states[path] for path in paths if path in states}
-        if all(is_unchanged(path, known.get(path)) for path in paths):
+        if all(is_up_to_date(path, known.get(path)) for path in paths):
             tally.count_unchanged(len(paths))
         else:
             batches.append(BatchFiles(paths, known))

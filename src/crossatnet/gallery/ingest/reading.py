@@ -2,17 +2,21 @@
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import load_image, picture_size
+from crossatnet.data.looks import look
+from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
-from crossatnet.gallery.backend import Facts, FileState
+from crossatnet.gallery.backend import Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.ingest.moved import Moves
 from crossatnet.system.errors import ImageError
 from crossatnet.system.files import open_plain
 
@@ -31,10 +35,19 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Touched:
-    """A file that was written again with the same bytes as the stored one."""
+    """A file with the same bytes as the stored one: written again, or not yet described, as `description` now does."""
 
     path: str
     state: FileState
+    description: Description | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A file that was stored under another path, which is gone, and its new facts."""
+
+    origin: str
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Skipped:
     reason: str
 
 
-Reading = Decoded | Touched | Skipped
+Reading = Decoded | Touched | Moved | Skipped
 
 
 class ChangingError(Exception):
@@ -54,18 +67,21 @@ class ChangingError(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads and decodes pictures below a folder; called from several threads."""
+    """Reads and decodes pictures below a folder; called from several threads. `moves` None: none are recognised."""
 
     root: Path
     model: Embedder
     thumbnail_side: int
+    moves: Moves | None = None
 
     def read(self, path: str, stored: FileState | None) -> Reading:
         """The decoded picture, or why there is none; raises nothing for a bad file. `stored` is its stored state."""
         try:
             content, state = read_file(path)
             if stored is not None and stored.content_hash == state.content_hash:
-                return Touched(path, state)
+                return Touched(path, state, None if stored.is_described else self._described(path, content))
+            if stored is None and self.moves and (origin := self.moves.claim(state.content_hash)):
+                return self._moved(origin, path, state, content)
             return self.decode(path, content, state)
         except ImageError as error:
             return Skipped(path, str(error).removeprefix("the uploaded picture: "))
@@ -81,20 +97,41 @@ class Reader:
         pixels = self.model.preprocess(content, "photo")
         width, height = picture_size(content)
         thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
+        description = describe(path, content, pixels)
+        return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail)
+
+    def _described(self, path: str, content: bytes) -> Description:
+        return describe(path, content, self.model.preprocess(content, "photo"))
+
+    def _moved(self, origin: Facts, path: str, state: FileState, content: bytes) -> Moved:
+        description = origin.description or self._described(path, content)
+        facts = replace(origin, path=path, class_name=self._class(path), file=state, description=description)
+        return Moved(origin.path, facts)
+
+    def _class(self, path: str) -> str | None:
         parent = Path(path).parent
-        class_name = None if parent == self.root else parent.name
-        return Decoded(Facts(path, class_name, state, width, height), pixels, thumbnail)
+        return None if parent == self.root else parent.name
 
 
-def is_unchanged(path: str, stored: FileState | None) -> bool:
-    """Whether size and time of change equal the stored ones, so that the file need not be read."""
-    if stored is None:
+def describe(path: str, content: bytes, pixels: NDArray[np.uint8]) -> Description:
+    """What is known of a photo, from its file's bytes and from its pixels (S, S, 3) as the network takes them."""
+    return Description(read_metadata(content, Path(path).name), look(Image.fromarray(pixels)))
+
+
+def is_up_to_date(path: str, stored: FileState | None) -> bool:
+    """Whether a picture is stored with all that is known of it, and its file's size and times equal the stored ones.
+
+    Then the file need not be read. Programs can set back the time of change (mtime), but not the time at which the
+    system noted a change (ctime).
+    """
+    if stored is None or not stored.is_described:
         return False
     try:
         now = Path(path).stat()
     except OSError:
         return False  # reading it will give the reason
-    return (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
+    is_same = (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
+    return is_same and stored.ctime_ns in (None, now.st_ctime_ns)
 
 
 def read_file(path: str) -> tuple[bytes, FileState]:
@@ -111,7 +148,7 @@ def read_file(path: str) -> tuple[bytes, FileState]:
             content = file.read(MAX_BYTES + 1)
             after = os.fstat(file.fileno())
             if len(content) == before.st_size and before.st_mtime_ns == after.st_mtime_ns:
-                return content, FileState(before.st_size, before.st_mtime_ns, content_hash(content))
+                return content, FileState(after.st_size, after.st_mtime_ns, content_hash(content), after.st_ctime_ns)
     raise ChangingError
 
 

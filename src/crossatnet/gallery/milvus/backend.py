@@ -26,6 +26,7 @@ from crossatnet.gallery.backend import (
     EVERYTHING,
     NO_ITEM,
     STORED_FLOAT,
+    Description,
     Facts,
     FileState,
     Filter,
@@ -43,7 +44,7 @@ from crossatnet.gallery.milvus.collections import (
     embeddings_name,
     read_made_with,
 )
-from crossatnet.gallery.milvus.rows import FACTS, expression, file_state_of, id_of, id_ranges, item_of, row_of
+from crossatnet.gallery.milvus.rows import FACTS, NO_WORDS, expression, file_state_of, id_of, id_ranges, item_of, row_of
 from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
 from crossatnet.system.errors import UserError
 
@@ -165,6 +166,16 @@ class MilvusBackend:
         }
         self._upsert(self._codes, [*rows.values()])
 
+    def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
+        """Nothing: what is known of photos is not kept here."""
+
+    def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
+        """Nothing: `with_content` never finds a file that moved."""
+
+    def with_content(self, content_hash: str) -> list[str]:
+        """None: an id here is a hash of its path, so that every process writes the same row, and cannot move."""
+        return []
+
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths: their rows, then their embeddings."""
         known = self._rows_of_paths(paths, ["embedding_id"])
@@ -200,6 +211,14 @@ class MilvusBackend:
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class. Reads the class of every item, as Milvus 2.3 cannot count by a field."""
         return dict(Counter(name or None for name in self._values("class_name", EVERYTHING)))
+
+    def folders(self) -> dict[str, int]:
+        """The number of items in each folder. Reads the path of every item."""
+        return dict(sorted(Counter(str(Path(path).parent) for path in self._values("path", EVERYTHING)).items()))
+
+    def by_words(self, filter: Filter, k: int, offset: int = 0) -> tuple[list[int], list[float]]:
+        """Raises `UserError`: a server of this version has no search by words."""
+        raise UserError(f"{self.name}: {NO_WORDS}")
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import LARGEST_ID, Facts, FileState, Filter, StoredPicture, path_range
+from crossatnet.system.errors import UserError
 
+NO_WORDS = (
+    "a gallery on a Milvus server is not searched by words, tags, dates taken or names of folders: that server has no"
+    " full-text search, and the fields of its collections are fixed; leave them out, or search a gallery in a file"
+)
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 
 
@@ -40,7 +44,9 @@ def row_of(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
         "embedding_id": id_of(facts.path, facts.file.content_hash),
         "path": facts.path,
         "class_name": facts.class_name or "",
-        **asdict(facts.file),
+        "content_hash": facts.file.content_hash,
+        "size": facts.file.size,
+        "mtime_ns": facts.file.mtime_ns,
         "width": facts.width,
         "height": facts.height,
         "added": added,
@@ -59,7 +65,12 @@ def item_of(row: dict[str, Any]) -> StoredPicture:
 
 
 def expression(filter: Filter, *others: str) -> str:
-    """The conditions, `others` first, as Milvus reads them; empty if there are none."""
+    """The conditions, `others` first, as Milvus reads them; empty if there are none.
+
+    Raises `UserError` for conditions on what is not kept on a server.
+    """
+    if filter.asks_what_is_known:
+        raise UserError(NO_WORDS)
     conditions = [*others]
     if filter.class_names:
         conditions.append(f"class_name in {_quoted([*filter.class_names])}")

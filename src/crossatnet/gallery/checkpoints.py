@@ -1,15 +1,15 @@
-"""The model of a gallery: the checkpoint that made it, which alone can search it."""
+"""Which checkpoint belongs to a gallery: the one that made it, and no other."""
 
 from crossatnet.gallery.backend import Backend
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.model.checkpoint import is_here
+from crossatnet.model.checkpoint import names_hub
 from crossatnet.runtime.load import load
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 
 def check_same_checkpoint(store: Backend, model: Embedder) -> None:
-    """Raise `UserError` unless the gallery was made with this model."""
+    """Raise `UserError` unless a gallery was made with this model."""
     made_with = store.made_with
     if model.fingerprint != made_with.fingerprint:
         raise UserError(
@@ -20,19 +20,16 @@ def check_same_checkpoint(store: Backend, model: Embedder) -> None:
 
 
 def load_model(store: Backend, runtime: Runtime) -> Embedder:
-    """The model that made the gallery; never from a hub, for a gallery may come from anyone.
-
-    Raises `UserError` if its checkpoint is not on this machine, cannot be loaded or is another one.
-    """
+    """The model that made a gallery. Raises `UserError` if it cannot be loaded or is not the one."""
     made_with = store.made_with
     if not made_with.source:
         raise UserError(
             f"{store.name}: made with the model {made_with.name}, which was not saved; pass it to Gallery.open"
         )
-    if not is_here(made_with.source):
+    if names_hub(made_with.source):  # a gallery may come from anyone, and must not make this program ask a host
         raise UserError(
             f"{store.name}: cannot load the checkpoint that made it: {made_with.source} is not on this machine."
-            " If it has moved, give its new place: --checkpoint"
+            " Load it once by its name, then give its folder: --checkpoint"
         )
     try:
         model = load(made_with.source, runtime)
