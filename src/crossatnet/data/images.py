@@ -3,7 +3,6 @@
 Shapes: `H W` a picture, `S` the side of the network's square input.
 """
 
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.drawing.read import read_drawing
-from crossatnet.data.pictures.colours import to_rgb
-from crossatnet.data.pictures.decoding import decoded, orientation
-from crossatnet.data.pictures.formats import FORMATS
-from crossatnet.data.pictures.opening import check_size, opened, plain_errors
+from crossatnet.data.pictures.decoding import decoded
+from crossatnet.data.pictures.opening import (
+    Opened,
+    check_size,
+    in_spite_of_metadata,
+    opened,
+    plain_errors,
+    read_bytes,
+)
 from crossatnet.system.errors import ImageError
 
 Modality = Literal["photo", "sketch"]
@@ -38,8 +42,14 @@ def check_picture(content: bytes, max_pixels: int) -> str:
         >>> check_picture((tmp_path / "owl.png").read_bytes(), max_pixels=10_000)
         'PNG'
     """
-    with opened(content, UPLOADED, max_pixels) as image:
-        return str(image.format)
+
+    def look(content: bytes) -> str:
+        with opened(content, UPLOADED, is_sent=True) as picture:
+            check_size(picture.image, UPLOADED, max_pixels)
+            return picture.form
+
+    with plain_errors(UPLOADED, max_pixels):
+        return in_spite_of_metadata(content, look)
 
 
 def load_image(
@@ -47,13 +57,14 @@ def load_image(
 ) -> Image.Image:
     """Read one picture as upright RGB on paper.
 
-    Takes a path, the bytes of a file, a PIL image or a `uint8` array (H, W) or (H, W, 3). Orientation tags are
-    applied, 16-bit and CMYK pictures are converted, and of an animation the first frame is taken. Transparency is
-    laid on white, or, for a sketch of light ink, on black: there it is the paper that the ink stands out from. Raises
-    `ImageError` for anything missing, too large, damaged or not a picture.
+    Takes a path, the bytes of a file, a PIL image or a `uint8` array (H, W) or (H, W, 3). Orientation tags and colour
+    profiles are applied, deep and CMYK pictures are converted, and of an animation the first frame is taken.
+    Transparency is laid on white, or, for a sketch of light ink, on black: there it is the paper that the ink stands
+    out from. Broken metadata is passed over. Raises `ImageError` for anything missing, too large, damaged or not a
+    picture.
 
     With `enough` a large JPEG may come at a half, a quarter or an eighth of its size, both sides still at least so
-    many pixels: that is several times faster to decode.
+    many pixels: that is several times faster to decode. So a JPEG of more than `max_pixels` comes too.
 
     Example:
         >>> import numpy as np
@@ -64,19 +75,24 @@ def load_image(
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, Image.Image):
-        with plain_errors(UPLOADED, max_pixels):
-            check_size(source, UPLOADED, max_pixels)
-            return to_rgb(decoded(source), modality == "sketch")
-    name = UPLOADED if isinstance(source, bytes) else str(source)
-    with opened(source, name, max_pixels) as image:
-        return to_rgb(decoded(image, enough), modality == "sketch")
+    is_sketch = modality == "sketch"
+    name = UPLOADED if isinstance(source, bytes | Image.Image) else str(source)
+
+    def read(content: bytes) -> Image.Image:
+        with opened(content, name) as picture:
+            return decoded(picture, name, max_pixels, enough, is_sketch)
+
+    with plain_errors(name, max_pixels):
+        if isinstance(source, Image.Image):
+            check_size(source, name, max_pixels)
+            return decoded(Opened(source, str(source.format)), name, max_pixels, 0, is_sketch)
+        return in_spite_of_metadata(read_bytes(source, name), read)
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
     """Width and height, in pixels, of the picture in a file's bytes once it is upright, without decoding it.
 
-    For bytes that `load_image` has read: others may raise anything.
+    For bytes that `load_image` has read: others may raise anything. Of a raw file it is the size of its preview.
 
     Example:
         >>> from crossatnet.data.images import picture_size
@@ -84,9 +100,12 @@ def picture_size(content: bytes) -> tuple[int, int]:
         >>> picture_size((tmp_path / "photo.jpg").read_bytes())
         (120, 90)
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        on_its_side = image.format != "TIFF" and orientation(image) in (5, 6, 7, 8)  # Pillow opens a TIFF upright
-        return (image.height, image.width) if on_its_side else image.size
+
+    def look(content: bytes) -> tuple[int, int]:
+        with opened(content, UPLOADED) as picture:
+            return picture.size
+
+    return in_spite_of_metadata(content, look)
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:

@@ -12,7 +12,7 @@ from crossatnet.config import cache_directory
 from crossatnet.data.catalog import Catalog, Item, scan
 from crossatnet.data.images import Modality
 from crossatnet.data.names import canonical
-from crossatnet.data.pictures.formats import IMAGE_SUFFIXES
+from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.strokes import StrokeFile
 from crossatnet.system.errors import UserError, did_you_mean
@@ -211,8 +211,9 @@ def _drawings(item: Item) -> list[Item]:
 
 
 def _class_folders(parent: Path, modality: Modality) -> Iterator[Item]:
+    readable = suffixes(picture_formats())
     for class_folder in sorted(parent.iterdir()):
         if class_folder.is_dir() and not class_folder.name.startswith("."):
             for path in sorted(class_folder.iterdir()):
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                if path.suffix.lower() in readable and not path.name.startswith("."):
                     yield Item(path, class_folder.name, modality)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image, ImageCms
 
 from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
-from crossatnet.data.pictures.opening import MAX_BYTES
+from crossatnet.data.pictures.colours import srgb_transform
+from crossatnet.data.pictures.opening import MAX_BYTES, Opened
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
@@ -67,7 +68,10 @@ def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
             if header.mode not in ("L", "RGB") or header.width * header.height > MAX_PIXELS:
                 return None
-            upright = TURNED.get(header.getexif().get(ExifTags.Base.Orientation, 1), TURNED[1])
+            upright = TURNED.get(Opened(header, "JPEG").orientation(), TURNED[1])
+            transform = srgb_transform(header.info.get("icc_profile"), header.mode)
+            if transform is not None and header.mode != "RGB":
+                return None  # a grey profile: Pillow keeps the greys that it is for
             scale = next(scale for scale in SCALES if scale == 1 or min(header.size) >= scale * REDUCING_GAP * size)
             width, height = (-(-side // scale) for side in header.size)
         pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)  # (H, W, 3)
@@ -77,6 +81,8 @@ def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
         stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
         resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
         pixels = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
+    if transform is not None:
+        pixels = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), transform))  # (S, S, 3)
     return np.ascontiguousarray(upright(pixels))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from crossatnet.data.hashes import content_hash, short_hash
 from crossatnet.data.images import check_picture
+from crossatnet.data.pictures.formats import PHOTOS
 from crossatnet.gallery import PictureGoneError, StoredPicture
 from crossatnet.gallery.ingest.folder import Batch
 from crossatnet.server.errors import ApiError
@@ -22,7 +23,7 @@ from crossatnet.server.galleries import Served
 from crossatnet.server.settings import UPLOAD_PIXELS
 from crossatnet.system.files import UNFINISHED, locked, open_plain, write_whole
 
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+SUFFIXES = {each.name: each.suffixes[0] for each in PHOTOS}
 LONGEST_STEM = 80  # bytes; with hash, suffix and mark it fits into a file's name everywhere
 LOCK = ".lock"
 CHANGING = ".changing"  # ends the name of a mark: ".", the file's name, and this

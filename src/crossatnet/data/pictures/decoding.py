@@ -1,6 +1,9 @@
-"""Decoding an opened picture: its pixels, upright."""
+"""Decoding an opened picture: its pixels as sRGB, upright, small where that is enough."""
 
-from PIL import ExifTags, Image
+from PIL import Image, JpegImagePlugin
+
+from crossatnet.data.pictures.colours import Depth, to_rgb
+from crossatnet.data.pictures.opening import NO_ORIENTATION, SHRINKING, Opened, check_size
 
 UPRIGHT = {  # EXIF orientation -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -11,21 +14,71 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+FRACTIONS = (2, 4, 8)  # of its sides, at which a JPEG can be decoded
+WHITE_IS_ZERO, PHOTOMETRIC, NO_DATA = 0, 262, 42113  # a value and tags of TIFF
+LARGEST_SAMPLE = {"L;2": 3, "L;4": 15}  # how a PNG's greys lie in the file -> the sample of white
 
 
-def decoded(image: Image.Image, enough: int = 0) -> Image.Image:
-    """The pixels of an opened picture, upright; of an animation the first frame.
+def decoded(opened: Opened, name: str, max_pixels: int, enough: int = 0, is_sketch: bool = False) -> Image.Image:
+    """The pixels of an opened picture as sRGB on paper, upright; of an animation the first frame.
 
-    With `enough` a large JPEG may come at a fraction of its size, both sides still at least so many pixels.
+    With `enough` it may come at a fraction of its size, both sides still at least so many pixels, where its format can.
+    One of more than `max_pixels` comes at the fraction that fits, or raises `TooManyPixelsError`.
     """
+    image = opened.image
+    if image.width * image.height > max_pixels:
+        _shrink(image, name, max_pixels)
     if enough:
         image.draft(None, (enough, enough))
+    depth = _depth(image)
+    _scale_transparency(image)
     image.load()
-    turn = UPRIGHT.get(orientation(image))
-    # ImageOps.exif_transpose also writes the tags again, and fails on those it cannot write
+    turned = NO_ORIENTATION if opened.form == "TIFF" else opened.orientation()  # Pillow decodes a TIFF upright
+    return upright(to_rgb(image, is_sketch, depth), turned)
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned as its EXIF orientation asks; not by ImageOps, which fails on tags that it cannot write."""
+    turn = UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a picture, 1 if it has none."""
-    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+def _shrink(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Have a large JPEG decoded at the largest fraction that fits; raises `TooManyPixelsError` where none does.
+
+    A progressive one is kept whole in memory while it is decoded, and so is refused.
+    """
+    width, height = image.size
+    is_progressive = "progressive" in image.info
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or is_progressive:
+        check_size(image, name, max_pixels)
+    if width * height > SHRINKING * max_pixels:
+        check_size(image, name, SHRINKING * max_pixels)
+    for fraction in FRACTIONS:
+        if -(-width // fraction) * -(-height // fraction) <= max_pixels:
+            image.draft(None, (-(-width // fraction), -(-height // fraction)))
+            break
+    check_size(image, name, max_pixels)
+
+
+def _depth(image: Image.Image) -> Depth | None:
+    """What a TIFF says of its deep values."""
+    if image.format != "TIFF" or not image.mode.startswith(("I", "F")):
+        return None
+    tags = getattr(image, "tag_v2", {})
+    try:
+        no_data = float(str(tags.get(NO_DATA)).strip(" \0"))
+    except ValueError:
+        no_data = None
+    return Depth(is_stretched=True, is_inverted=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO, no_data=no_data)
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG, which counts in the file's own bits, to those of the decoded pixels."""
+    transparent = image.info.get("transparency")
+    tile = getattr(image, "tile", None)
+    raw = tile[0][3] if image.format == "PNG" and tile else None
+    if isinstance(transparent, int) and raw in LARGEST_SAMPLE and image.mode == "L":
+        image.info["transparency"] = transparent * 255 // LARGEST_SAMPLE[str(raw)]
+    if isinstance(transparent, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.pictures.formats import IMAGE_SUFFIXES
+from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.gallery.backend import Backend, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.moved import Moves, is_gone
@@ -265,7 +265,9 @@ def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]
     root = _existing_folder(folder)
     files, skipped = find_pictures(root)
     if not files:
-        raise UserError(f"{folder}: no pictures there (looked for {', '.join(sorted(IMAGE_SUFFIXES))}); check the path")
+        raise UserError(
+            f"{folder}: no pictures there (looked for {', '.join(sorted(suffixes(picture_formats())))}); check the path"
+        )
     return root, files, skipped
 
 
@@ -284,7 +286,7 @@ def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+            if name.startswith(".") or path.suffix.lower() not in suffixes(picture_formats()):
                 continue
             try:
                 if not _is_file_inside(path, root):
