@@ -15,7 +15,9 @@ from typing import Any
 from PIL import ExifTags, Image, IptcImagePlugin
 from PIL.ImageFile import ImageFile
 
-from crossatnet.data.images import FORMATS
+from crossatnet.data.decoders import decoders, is_read_here
+from crossatnet.data.pictures.formats import FORMATS
+from crossatnet.system.errors import ImageError
 
 READER = 1  # raise it when more is read, so that galleries fill in what older versions did not
 MOST_TAGS, LONGEST_TAG, LONGEST_CAPTION = 200, 200, 4_000  # letters
@@ -59,6 +61,12 @@ def read_metadata(content: bytes, name: str = "") -> Metadata:
         >>> read_metadata((tmp_path / "photo.jpg").read_bytes(), "IMG_20190714_102233.jpg").taken
         '2019-07-14T10:22:33'
     """
+    try:
+        if not is_read_here(content):
+            found = decoders().ask("metadata", content, name=name)[0]
+            return Metadata(**{**found, "tags": tuple(found["tags"])})
+    except ImageError:
+        return Metadata(taken=_date_in(name))
     sources = _sources(content)
     texts = [text for source in sources for text in source.captions if text]
     ratings = (source.rating for source in sources)

@@ -1,7 +1,7 @@
 """Searchable collections of pictures on disk."""
 
 from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPicture
-from crossatnet.gallery.gallery import Gallery, Query
+from crossatnet.gallery.gallery import Gallery, Prepared, Query
 from crossatnet.gallery.ingest.folder import IngestSummary
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 
@@ -12,6 +12,7 @@ __all__ = [
     "Hit",
     "IngestSummary",
     "PictureGoneError",
+    "Prepared",
     "Query",
     "Ranking",
     "SearchResult",

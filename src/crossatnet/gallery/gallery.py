@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -41,7 +42,15 @@ from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
-Query = Picture | Drawing
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query that is read already: its pixels (S, S, 3) as the network takes them, see `Gallery.prepare`."""
+
+    pixels: NDArray[np.uint8]
+
+
+Query = Picture | Drawing | Prepared
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
 
@@ -327,13 +336,22 @@ class Gallery:
         """
         return self._pixels(drawing, "sketch")
 
+    def prepare(self, query: Query, modality: Modality) -> Prepared:
+        """A query, read and shaped but not embedded: only here strokes are drawn and pictures read.
+
+        Raises `ImageError` if it cannot be read.
+        """
+        if isinstance(query, Prepared):
+            return query
+        picture = render(query) if isinstance(query, tuple) else query
+        return Prepared(self.model.preprocess(picture, modality))
+
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
-        """Queries as the network takes them, (Q, S, S, 3): only here strokes are drawn and pictures read."""
+        """Queries as the network takes them, (Q, S, S, 3)."""
         queries = query if isinstance(query, list) else [query]
         if not queries:
             raise UserError("no query: give a drawing, a photo, or several in a list")
-        pictures = [render(each) if isinstance(each, tuple) else each for each in queries]
-        return np.stack([self.model.preprocess(picture, modality) for picture in pictures])
+        return np.stack([self.prepare(each, modality).pixels for each in queries])
 
     def _embedded(
         self, query: Query | list[Query] | StoredPicture | None, modality: Modality

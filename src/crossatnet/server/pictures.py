@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import load_image
+from crossatnet.data.images import small_jpeg
 from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
@@ -90,9 +90,7 @@ def thumbnail(served: Served, stored: StoredPicture, kept: Thumbnails) -> bytes:
 
 def image(stored: StoredPicture) -> bytes:
     """A JPEG of the picture's pixels, its longest side at most `IMAGE_SIDE`; no other part of the file is in it."""
-    picture = load_image(read_known(stored), enough=IMAGE_SIDE)
-    picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    return encoded(picture, "JPEG")
+    return small_jpeg(read_known(stored), IMAGE_SIDE, QUALITY)
 
 
 def encoded(picture: Image.Image, form: str) -> bytes:

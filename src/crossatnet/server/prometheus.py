@@ -1,5 +1,6 @@
 """Counts and logs every request: Prometheus metrics and a structured log."""
 
+import asyncio
 import json
 import logging
 import os
@@ -106,6 +107,10 @@ class Watch:
                 await self._app(scope, receive, watched)
             except ClientDisconnect:  # in the middle of the body: there is no client to answer
                 status = GONE
+            except asyncio.CancelledError:  # the server is stopping, and has waited for long enough
+                if not status:
+                    stopping = ApiError(503, "the server is stopping: try again in a moment")
+                    await stopping.response()(scope, receive, watched)
             except Exception:
                 error_log.exception("a request failed: %s %s", scope["method"], _route(scope))
                 if not status:

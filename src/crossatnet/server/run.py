@@ -22,12 +22,13 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from crossatnet.data import decoders
 from crossatnet.runtime.load import load
 from crossatnet.server import uploads
 from crossatnet.server.galleries import Galleries, open_galleries
 from crossatnet.server.logs import log_to_stderr
 from crossatnet.server.loop import allow_descriptors
-from crossatnet.server.settings import Settings
+from crossatnet.server.settings import DECODER_BYTES, DECODER_SECONDS, DECODERS, PIXELS_IN_WORKER, Settings
 from crossatnet.system.errors import UserError
 
 GRACE_SECONDS = 6  # for running requests when the server is stopped
@@ -79,6 +80,9 @@ def _app(settings: Settings, galleries: Galleries) -> FastAPI:
 
     log_to_stderr(settings.access_log)
     allow_descriptors()
+    processes = max(1, DECODERS // settings.workers)
+    limits = decoders.Limits(processes, DECODER_SECONDS, DECODER_BYTES, PIXELS_IN_WORKER, nice=5)
+    decoders.limit(limits)
     _end_in_time()
     return create_app(galleries, settings)
 

@@ -13,11 +13,12 @@ from crossatnet.server.prometheus import Metrics
 
 @dataclass(frozen=True)
 class State:
-    """The galleries, the gates of searches and pictures, the thumbnails kept, and the counters."""
+    """The galleries, the gates of searches, pictures and decoding, the thumbnails kept, and the counters."""
 
     galleries: Galleries
     searches: Gate
     pictures: Gate
+    decoding: Gate
     thumbnails: Thumbnails
     metrics: Metrics
 

@@ -1,6 +1,5 @@
 """Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them."""
 
-import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import load_image, picture_size
+from crossatnet.data.images import picture_size, small_jpeg
 from crossatnet.data.looks import look
 from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
@@ -154,8 +153,4 @@ def read_file(path: str) -> tuple[bytes, FileState]:
 
 def make_thumbnail(content: bytes, side: int) -> bytes:
     """A JPEG of the picture in `content`, its longer side not above `side` pixels. Raises `ImageError`."""
-    image = load_image(content, enough=side)
-    image.thumbnail((side, side))
-    made = io.BytesIO()
-    image.save(made, "JPEG", quality=THUMBNAIL_QUALITY)
-    return made.getvalue()
+    return small_jpeg(content, side, THUMBNAIL_QUALITY)

@@ -90,7 +90,7 @@ async def add_item(
     if served.uploads is None:
         raise ApiError(403, f"{served.name} takes no pictures: the server must be started with --uploads FOLDER")
     content = await picture_body(request)
-    return await state.searches.run(lambda: item_answer(served, uploads.add(served, content, file_name, class_name)))
+    return await state.decoding.run(lambda: item_answer(served, uploads.add(served, content, file_name, class_name)))
 
 
 @router.delete(

@@ -10,14 +10,23 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from crossatnet.data.images import Modality, check_picture
+from crossatnet.data.images import Modality
 from crossatnet.gallery import Filter, Ranking, SearchResult
+from crossatnet.gallery import Query as GalleryQuery
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
 from crossatnet.server.schemas import ClassName, Drawn, SearchAnswer, StrokesQuery
-from crossatnet.server.searching import Page, answer, drawing_of, search_drawing, search_similar, search_upload
-from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS, UPLOAD_PIXELS
+from crossatnet.server.searching import (
+    Page,
+    answer,
+    drawing_of,
+    prepared,
+    search_drawing,
+    search_prepared,
+    search_similar,
+)
+from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS
 from crossatnet.server.state import State, state_of
 
 _JSON = re.compile(r"application/(.+\+)?json")  # like FastAPI, which treats any other body as text
@@ -150,28 +159,31 @@ def _kind_of_body(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, bytes], bytes]) -> Response:
-    """A PNG made of the drawing whose picture file is in the request's body, by the gate of searches."""
+async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, GalleryQuery], bytes]) -> Response:
+    """A PNG made of the drawing whose picture file is in the request's body: read by one gate, made by another."""
     state = state_of(request)
     served = state.galleries.named(gallery)
     content = await picture_body(request)
 
-    def made() -> bytes:
-        check_picture(content, UPLOAD_PIXELS)
-        return make(served, content)
-
-    return Response(await state.searches.run(made), media_type="image/png")
+    drawing = await state.decoding.run(partial(prepared, served, content, "sketch"))
+    return Response(await state.searches.run(partial(make, served, drawing)), media_type="image/png")
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
-    state_of(request).galleries.named(gallery)  # a wrong name is reported before the picture is read
+    state = state_of(request)
+    served = state.galleries.named(gallery)  # a wrong name is reported before the picture is read
     content = await picture_body(request)
-    return await _search(request, gallery, page, lambda served: search_upload(served, content, modality, page))
-
-
-async def _search(request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult]) -> SearchAnswer:
-    """Run a search by the gate and answer it; its time counts from here."""
     started = time.perf_counter()
+    query = await state.decoding.run(partial(prepared, served, content, modality))  # however long that takes
+    find = partial(search_prepared, query=query, modality=modality, page=page)
+    return await _search(request, gallery, page, find, started)
+
+
+async def _search(
+    request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult], started: float | None = None
+) -> SearchAnswer:
+    """Run a search by the gate and answer it; its time counts from here, or from `started`."""
+    started = time.perf_counter() if started is None else started
     state: State = state_of(request)
     served = state.galleries.named(gallery)
     found, answered = await state.searches.run(partial(_searched, served, page, search, started))
