@@ -9,6 +9,7 @@ from pathlib import Path
 from crossatnet.gallery.backend import GalleryMissingError, MadeWith
 from crossatnet.gallery.sqlite.filters import has_tag
 from crossatnet.gallery.sqlite.place import check_log
+from crossatnet.gallery.sqlite.sums import add_functions
 from crossatnet.system.errors import DiskFullError, UserError
 
 SCHEMA_VERSION = 3  # kept in the file's `user_version`
@@ -229,6 +230,7 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
         timeout=BUSY_TIMEOUT_S,
     )
     connection.create_function("has_tag", 2, has_tag, deterministic=True)
+    add_functions(connection)
     return connection
 
 

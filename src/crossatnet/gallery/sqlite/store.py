@@ -33,14 +33,25 @@ from crossatnet.gallery.backend import (
     MadeWith,
     Nearest,
     StoredPicture,
+    check_finite,
     path_range,
 )
 from crossatnet.gallery.sqlite import columns, database, known, sidefile
+from crossatnet.gallery.sqlite.damage import DamageReport
 from crossatnet.gallery.sqlite.database import plain_errors
 from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql, placeholders
-from crossatnet.gallery.sqlite.rows import count_changes, read_changes, read_rows
+from crossatnet.gallery.sqlite.rows import (
+    VECTORS,
+    Damaged,
+    count_changes,
+    facts_fault,
+    read_changes,
+    read_rows,
+    vectors_fault,
+)
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
+from crossatnet.gallery.sqlite.sums import SEAL, SEAL_FACTS
 from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
@@ -77,6 +88,7 @@ class Store:
         self._rows = self._file.rows
         self._latest: _Current | None = None
         self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
+        self._report = DamageReport(path).add
         self._put = 0  # items, since the side file was last checked
         self._snapshot_lock = threading.Lock()
         self.made_with, self.thumbnail_side = self._file.made_with, self._file.thumbnail_side
@@ -126,8 +138,9 @@ class Store:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
-    ) -> None:
+    ) -> int:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
+        check_finite(embeddings, self.name)
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
         rows = [
@@ -135,7 +148,11 @@ class Store:
             for facts, code, half in zip(pictures, packed, halves, strict=True)
         ]
         with self._file.changing() as connection:
+            paths = [facts.path for facts in pictures]
+            before = f"SELECT count(*) FROM items WHERE path IN ({placeholders(paths)})"
+            stored = connection.execute(before, paths).fetchone()[0] if paths else 0
             connection.executemany(columns.INSERT, rows)
+            connection.executemany(SEAL, [(path,) for path in paths])
             if thumbnails:
                 connection.executemany(
                     "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
@@ -144,23 +161,27 @@ class Store:
         self._put += len(rows)
         if self._put > PUT_IN_A_RUN:
             self._flush(UNFLUSHED_SHARE_IN_A_RUN)
+        return len(set(paths)) - int(stored)
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update the file states of stored paths whose file was written again with the same bytes."""
         with self._file.writing() as connection:
             rows = [(state.size, state.mtime_ns, state.ctime_ns, path) for path, state in states]
             connection.executemany(columns.TOUCH, rows)
+            connection.executemany(SEAL_FACTS, [(path,) for path, _ in states])
 
     def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
         """Fill in what is known of stored paths."""
         with self._file.writing() as connection:
             rows = [(READER, *columns.described_row(description), path) for path, description in descriptions]
             connection.executemany(columns.DESCRIBE, rows)
+            connection.executemany(SEAL_FACTS, [(path,) for path, _ in descriptions])
 
     def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
         """Give stored paths new facts, another path among them; ids and embeddings stay."""
         with self._file.writing() as connection:
             connection.executemany(columns.MOVE, [(*columns.row_of(facts), path) for path, facts in moves])
+            connection.executemany(SEAL_FACTS, [(facts.path,) for _, facts in moves])
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
@@ -209,8 +230,15 @@ class Store:
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
-        rows = self._rows_among(f"id, added, {columns.FACTS}", "id", ids)
-        return {key: StoredPicture(key, columns.facts_of(tuple(facts)), added) for key, added, *facts in rows}
+        rows = self._rows_among(f"id, added, {columns.FACTS}, checksum", "id", ids)
+        damaged = [Damaged(row[0], fault) for row in rows if (fault := facts_fault(row))]
+        self._report(damaged)
+        left_out = {row.id for row in damaged}
+        return {
+            key: StoredPicture(key, columns.facts_of(tuple(facts)), added)
+            for key, added, *facts, _ in rows
+            if key not in left_out
+        }
 
     def with_content(self, content_hash: str) -> list[str]:
         """The stored paths whose file had these bytes."""
@@ -232,8 +260,10 @@ class Store:
 
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
         """The stored embedding (D,) of an item, if there is one."""
-        rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
-        return np.frombuffer(rows[0][0], STORED_FLOAT).astype(np.float32) if rows else None
+        rows = self._rows(f"SELECT {VECTORS} FROM items WHERE id = ?", (item_id,))
+        damaged = [Damaged(item_id, fault) for row in rows if (fault := vectors_fault(row, self.made_with))]
+        self._report(damaged)
+        return np.frombuffer(rows[0][2], STORED_FLOAT).astype(np.float32) if rows and not damaged else None
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
@@ -297,7 +327,9 @@ class Store:
 
     def _after(self, snapshot: Snapshot) -> Snapshot | None:
         with self._file.reading() as connection:
-            changes = read_changes(connection, self.made_with, snapshot.generation)
+            damaged: list[Damaged] = []
+            changes = read_changes(connection, self.made_with, snapshot.generation, damaged)
+            self._report(damaged)
         return None if changes is None else snapshot.after(changes)
 
     def _side_file(self) -> sidefile.SideFile | None:
@@ -317,8 +349,11 @@ class Store:
         if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
             self._write_side_file()
 
-    def _write_side_file(self) -> bool:
-        """Write the side file; returns whether that was possible. A failure loses nothing."""
+    def _write_side_file(self, is_damaged: bool = False) -> bool:
+        """Write the side file; returns whether that was possible. A failure loses nothing.
+
+        A gallery that `is_damaged` is read twice.
+        """
         if not database.may_write(self.path):
             return False
         token, width = secrets.token_hex(16), self.made_with.code_bits // 8
@@ -327,14 +362,19 @@ class Store:
             with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
+                damaged: list[Damaged] = []
+                for _ in read_rows(reading, self.made_with, None, damaged) if is_damaged else ():
+                    pass  # only so it is known how many rows are whole
                 (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
-                header = sidefile.Header(token, generation, count, width, self.made_with.dimension)
-                if not sidefile.write(self.path, header, read_rows(reading, self.made_with)):
+                header = sidefile.Header(token, generation, count - len(damaged), width, self.made_with.dimension)
+                if not sidefile.write(self.path, header, read_rows(reading, self.made_with, None, [])):
                     return False
             with self._file.writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))
         except (OSError, UserError):
             return False
+        except ValueError:  # fewer rows than were counted: some are damaged
+            return not is_damaged and self._write_side_file(is_damaged=True)
         return True
 
     def _ids_that_meet(self, filter: Filter) -> NDArray[np.int64]:
