@@ -1,5 +1,6 @@
 """An acknowledged upload stays, whoever deletes the same picture at the same time; nothing half done stays."""
 
+import os
 import random
 import sqlite3
 import stat
@@ -21,6 +22,8 @@ from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place
 from gallery.fake_model import FakeModel
 from server.serving import BASE, PNG, assert_refused, picture
+
+ROUNDS = int(os.environ.get("ATTACK_ROUNDS", "60"))
 
 
 def files(folder: Path) -> list[Path]:
@@ -78,7 +81,7 @@ def test_no_upload_is_lost_to_a_delete_by_workers_and_servers(tmp_path: Path) ->
         Server(place, tmp_path / "one.log", *options, "--workers", 2) as one,
         Server(place, tmp_path / "two.log", *options) as two,
     ):
-        raced([one.base, two.base], kept, place, 400)
+        raced([one.base, two.base], kept, place, ROUNDS)
         assert "Traceback" not in one.text() + two.text()
 
 

@@ -28,7 +28,7 @@ def backup(gallery: Path, target: Path) -> None:
         raise UserError(f"{target}: exists already; choose another name, or delete it first")
     if not target.parent.is_dir():
         raise UserError(f"{target}: the folder {target.parent} does not exist; make it first")
-    with _beside(target) as copy:
+    with beside(target) as copy:
         _copied(gallery, copy)
         if target.exists():
             raise UserError(f"{target}: was made by another program meanwhile; choose another name")
@@ -44,7 +44,7 @@ def replace(gallery: Path, source: Path) -> None:
     """
     if gallery.exists() and gallery.samefile(source):
         raise UserError(f"{gallery}: is the same file as {source}; give another gallery")
-    with _beside(gallery) as copy:
+    with beside(gallery) as copy:
         _copied(source, copy)
         if not gallery.exists():
             _renew(copy, 0)
@@ -55,6 +55,18 @@ def replace(gallery: Path, source: Path) -> None:
             with closing(sqlite3.connect(copy)) as whole:
                 whole.backup(into)  # one transaction
         sidefile.path_of(gallery).unlink(missing_ok=True)
+
+
+def put_in_place(gallery: Path, copy: Path) -> None:
+    """Put a copy in the place of a gallery that is too damaged to be written over; that is kept with ".damaged"."""
+    _renew(copy, 0)
+    for suffix in ("", "-wal", "-shm"):
+        file = gallery.with_name(gallery.name + suffix)
+        if file.exists():
+            file.replace(gallery.with_name(gallery.name + ".damaged" + suffix))
+    for suffix in ("-open", "-index"):
+        gallery.with_name(gallery.name + suffix).unlink(missing_ok=True)
+    keep_durably(copy, gallery)
 
 
 def _copied(gallery: Path, copy: Path) -> None:
@@ -81,7 +93,7 @@ def _generation(connection: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def beside(target: Path) -> Iterator[Path]:
     """A name for an unfinished file beside the target; what is left under it is deleted."""
     copy = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}{UNFINISHED}")
     try:

@@ -197,6 +197,8 @@ def plain_errors(path: Path) -> Iterator[None]:
     """Turn errors of SQLite that a user can fix into a `UserError`; other errors are bugs and stay as they are."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of a schema's text
+        raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} ({error})") from error
     except sqlite3.Error as error:
         if "no such module: fts5" in str(error):
             raise UserError(

@@ -38,7 +38,7 @@ from crossatnet.gallery.backend import (
 )
 from crossatnet.gallery.sqlite import columns, database, known, sidefile
 from crossatnet.gallery.sqlite.damage import DamageReport
-from crossatnet.gallery.sqlite.database import plain_errors
+from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors
 from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql, placeholders
 from crossatnet.gallery.sqlite.rows import (
@@ -226,7 +226,10 @@ class Store:
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class, under None those of no class."""
-        return dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+        counts = dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+        if sum(counts.values()) != len(self):  # an index, from which this is read, has no checksum
+            raise UserError(f"{self.path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (its classes do not add up)")
+        return counts
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
