@@ -1,18 +1,26 @@
 """Damage of a gallery, of one row or one bit: it is named, left out and mended, and never answered in silence."""
 
+import contextlib
 import logging
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from crossatnet.data.images import Modality, load_image
 from crossatnet.gallery import Gallery
+from crossatnet.gallery.ingest import folder as folder_module
 from crossatnet.gallery.sqlite.checking import Embed, check, repair
-from crossatnet.system.errors import UserError
+from crossatnet.server.galleries import Served
+from crossatnet.server.pictures import Thumbnails, thumbnail
+from crossatnet.system.errors import ImageError, UserError
 from gallery.fake_model import FakeModel
 from server.serving import picture
 
@@ -190,3 +198,77 @@ def test_flips_of_the_side_file_change_no_answer(place: Path, tmp_path: Path, mo
     for _ in range(FLIPS):
         side.write_bytes(flipped(content, chance))
         assert repr(answers(place)) == repr(truth)
+
+
+def test_two_first_runs_at_once_count_each_picture_once(tmp_path: Path) -> None:
+    """Both runs begin before the other has stored anything; together they say how many pictures there are."""
+    for number in range(PICTURES):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    Gallery.create(tmp_path / "my.gallery", FakeModel()).close()
+    met = threading.Barrier(2)
+
+    class Slow(FakeModel):
+        def hash(self, embeddings: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.wait(5)
+            return super().hash(embeddings)
+
+    def run(_: int) -> tuple[int, int]:
+        with Gallery.open(tmp_path / "my.gallery", Slow()) as gallery:
+            summary = gallery.add_folder(tmp_path)
+            return summary.added, summary.unchanged
+
+    with ThreadPoolExecutor(2) as pool:
+        counted = [*pool.map(run, range(2))]
+    assert sum(added for added, _ in counted) == PICTURES
+    assert all(added + unchanged == PICTURES for added, unchanged in counted)
+
+
+def test_embeddings_that_are_not_finite_are_not_stored(tmp_path: Path) -> None:
+    class Broken(FakeModel):
+        def embed(self, pixels: np.ndarray, modality: Modality) -> np.ndarray:  # type: ignore[type-arg]
+            made = super().embed(pixels, modality)
+            made[0] = (np.nan, np.inf, *made[0][2:])
+            return made
+
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    with Gallery.create(tmp_path / "my.gallery", Broken()) as gallery:
+        summary = gallery.add_folder(tmp_path)
+        assert (summary.added, len(summary.skipped), len(gallery)) == (2, 1, 2)
+        assert "NaN or infinite" in summary.skipped[0][1]
+        facts = gallery.store.pictures([1])[1].facts
+        with pytest.raises(UserError, match="NaN or infinite"):
+            gallery.store.put([facts], np.zeros((1, 8), np.uint8), np.full((1, 16), np.nan, np.float32))
+
+
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the file's place after the folder was listed."""
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    listed = folder_module.list_pictures
+
+    def then_a_pipe(*arguments: object) -> object:
+        found = listed(*arguments)  # type: ignore[arg-type]
+        (tmp_path / "1.png").unlink(missing_ok=True)
+        os.mkfifo(tmp_path / "1.png")
+        return found
+
+    monkeypatch.setattr(folder_module, "list_pictures", then_a_pipe)
+    with Gallery.create(tmp_path / "my.gallery", FakeModel()) as gallery:
+        summary = gallery.add_folder(tmp_path)
+    assert (summary.added, [path for path, _ in summary.skipped]) == (2, [str(tmp_path / "1.png")])
+    assert "pipe" in summary.skipped[0][1]
+    with pytest.raises(ImageError, match="pipe"):
+        load_image(tmp_path / "1.png")
+
+
+def test_a_forged_thumbnail_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(picture(1))
+    with Gallery.create(tmp_path / "my.gallery", FakeModel(), thumbnail_side=64) as gallery:
+        gallery.add_folder(tmp_path / "pictures")
+        for forged in (b"<html>owl</html>", b"\xff\xd8<script>", b""):
+            gallery.store._file._connection.execute("UPDATE thumbnails SET jpeg = ?", (forged,))  # type: ignore[attr-defined]
+            sent = thumbnail(Served("my", "my", gallery), gallery.store.pictures([1])[1], Thumbnails())
+            assert load_image(sent).size == (80, 60)
