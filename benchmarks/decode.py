@@ -29,7 +29,7 @@ from PIL import Image
 from crossatnet import CrossATNet
 from crossatnet.data.images import load_image, prepare
 from crossatnet.data.photos import read_photo
-from crossatnet.gallery.ingest.folder import list_pictures
+from crossatnet.gallery.ingest.listing import list_pictures
 from pictures import evenly, grained
 from record import machine, write
 
@@ -97,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, rows = CrossATNet.from_pretrained(options.checkpoint), []
     ways = {name: way for name, way in WAYS.items() if way is not opencv or find_spec("cv2")}
-    _, files, _ = list_pictures(options.folder)
+    files = list_pictures(options.folder).files
     chosen = evenly(files, options.pictures)
     for size in ["", *filter(None, options.made.split(","))]:
         contents = enlarged(chosen, size) if size else [Path(file).read_bytes() for file in chosen]

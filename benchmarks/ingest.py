@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.images import picture_size
-from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH, list_pictures
+from crossatnet.gallery.ingest.folder import PICTURES_A_BATCH
+from crossatnet.gallery.ingest.listing import list_pictures
 from measure import clocked
 from pictures import copy_evenly, make_photos
 from record import machine, write
@@ -48,7 +49,7 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         sets = {}
         if options.folder:
-            _, files, _ = list_pictures(options.folder)
+            files = list_pictures(options.folder).files
             given = copy_evenly(Path(scratch, "given"), [*map(Path, files)], options.pictures)
             sets[f"{options.folder.name}, a folder"] = given
         for size in filter(None, options.made.split(",")):
@@ -71,7 +72,7 @@ def main() -> None:
 
 def compared(model: CrossATNet, folder: Path, repeats: int) -> dict[str, Any]:
     """Pictures a second of the network alone and of `index`, and what each step takes."""
-    _, files, _ = list_pictures(folder)
+    files = list_pictures(folder).files
     decoded, steps = stepwise(model, files)
     pieces, batches = (
         [np.stack(decoded[start : start + size]) for start in range(0, len(files), size)]

@@ -50,10 +50,13 @@ def test_packaged_config(name: str) -> None:
 def test_every_packaged_config_loads() -> None:
     assert {
         "all-sets",
+        "dinov2-small",
         "folder",
         "open",
         "quickstart",
+        "siglip2-base",
         "sketchy",
+        "sketchy-instance",
         "sketchy-paper",
         "sketchy-small",
         "tuberlin-paper",
@@ -70,7 +73,7 @@ def test_every_packaged_config_loads() -> None:
         ("model: {fit-strokes: yes}\n", r"unknown key 'model\.fit-strokes'; did you mean fit_strokes\?"),
         (
             "loss: {zzz: 1}\n",
-            r"unknown key 'loss\.zzz'; known: agreement, classification, guided, knowledge, .*triplet",
+            r"unknown key 'loss\.zzz'; known: agreement, classification, guided, instance, .*triplet",
         ),
         ("train: {epochs: 0, epoch: 3}\n", r"unknown key 'train\.epoch'"),  # told before the bad value
     ],

@@ -56,6 +56,7 @@ class DataConfig(Settings):
     )
 
 
+OPINION = 256  # numbers of an embedding that hold the opinion, where it has one
 CodeLength = Annotated[int, Field(ge=16, le=512, multiple_of=8)]
 
 
@@ -81,6 +82,12 @@ class ModelConfig(Settings):
     )
     attention_heads: int = Field(default=8, ge=0, description="of the cross-modal attention; 0 for mean pooling")
     dimension: int = Field(default=512, ge=8, le=4096, multiple_of=8, description="size D of the shared space")
+    opinion: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="weight, in an embedding, of the opinion of the ImageNet classifier; it takes 256 of `dimension`",
+    )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on the pooled features, in training")
     mirror_sketches: bool = Field(
         default=False, description="embed a sketch as the mean of itself and its mirror image: things face either way"
@@ -90,6 +97,12 @@ class ModelConfig(Settings):
     code_lengths: tuple[CodeLength, ...] = Field(
         default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
     )
+
+    @model_validator(mode="after")
+    def _has_an_opinion(self) -> "ModelConfig":
+        if self.opinion and (self.backbone != "efficientnet-lite0" or self.dimension <= OPINION):
+            raise ValueError(f"opinion needs the backbone efficientnet-lite0 and a dimension above {OPINION}")
+        return self
 
     @field_validator("code_lengths")
     @classmethod
@@ -119,6 +132,11 @@ class LossConfig(Settings):
     agreement: float = Field(default=0.5, ge=0, description="of the gallery's feature and map with the guided ones")
     latent: float = Field(default=0.0, ge=0)
     reconstruction: float = Field(default=0.0, ge=0)
+    instance: float = Field(default=0.0, ge=0, description="a sketch's own photo above the others of its class")
+    instance_margin: float = Field(default=0.1, ge=0, description="of that, in cosine similarity")
+    shuffle: float = Field(
+        default=0.0, ge=0, description="a sketch and its photo, both cut into patches in one order, above another order"
+    )
     knowledge: float = Field(default=0.0, ge=0, description="agreement with the frozen ImageNet classifier")
     temperature: float = Field(default=0.1, gt=0, description="of the cosine softmax over class prototypes")
     margin: float = Field(default=0.2, ge=0, description="of the triplet loss, in cosine similarity")
@@ -143,6 +161,11 @@ class TrainConfig(Settings):
     trainable_units: int = Field(
         default=0, ge=0, description="the backbone's last units to fine-tune; EfficientNet-Lite0 has 17, 0 freezes it"
     )
+    adapt: Literal["full", "norm", "lora"] = Field(
+        default="full",
+        description="what of these units is tuned; norm: their normalisation, lora: updates of low rank of attention",
+    )
+    lora_rank: int = Field(default=8, ge=1, le=256, description="of each update, by adapt: lora")
     views: int = Field(
         default=2,
         ge=0,
@@ -150,6 +173,10 @@ class TrainConfig(Settings):
     )
     hands: float = Field(
         default=0.0, ge=0, le=1, description="share of augmented views drawn by another hand, or photos taken otherwise"
+    )
+    mirror: bool = Field(default=True, description="mirror half of the augmented views, each by itself")
+    pairs: Literal["class", "instance"] = Field(
+        default="class", description="a sketch's counterpart: any photo of its class, or the very one it was drawn of"
     )
     epochs: int = Field(default=20, ge=1)
     epoch_batches: int | None = Field(
@@ -190,6 +217,25 @@ class Config(Settings):
     def _knowledge_can_be_lost(self) -> "Config":
         if self.loss.knowledge and not self.train.trainable_units:
             raise ValueError("loss.knowledge is for fine-tuning, but train.trainable_units is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _something_adapts(self) -> "Config":
+        adapt = self.train.adapt
+        if adapt != "full" and not self.train.trainable_units:
+            raise ValueError(f"train.adapt: {adapt} is for fine-tuning, but train.trainable_units is 0")
+        if adapt == "lora" and self.model.backbone == ModelConfig().backbone:
+            name = self.model.backbone
+            raise ValueError(f"train.adapt: lora is for attention, and the backbone {name} has none; take norm or full")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_known(self) -> "Config":
+        for name in ("instance", "shuffle"):
+            if getattr(self.loss, name) and self.train.pairs != "instance":
+                raise ValueError(f"loss.{name} needs sketches beside their own photos, but train.pairs is class")
+        if self.loss.shuffle and not self.train.trainable_units:
+            raise ValueError("loss.shuffle is for fine-tuning, but train.trainable_units is 0")
         return self
 
 

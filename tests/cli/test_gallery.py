@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from crossatnet.cli import main as cli
+from crossatnet.data.pictures import formats
 from crossatnet.gallery import Gallery
 from gallery import kills
 from gallery.fake_model import FakeModel
@@ -32,7 +33,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `crossatnet` in this process; every checkpoint is the small model."""
-    model = FakeModel(source="fake")
+    model = FakeModel(source="/models/fake")
     monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
     monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: model)
 
@@ -85,7 +86,7 @@ def test_search_under_conditions(gallery: Path, folder: Path, run: Run, monkeypa
     assert all("/class1/00" in path for path in paths(run(*search, "--under", folder / "class1" / "00")))
     assert len(paths(run(*search, "--since", "2020-01-01"))) == kills.PICTURES
     assert paths(run(*search, "--before", "2020-01-01")) == []
-    assert run(*search, "--since", "yesterday").code == 2
+    assert run(*search, "--since", "someday").code == 2
     assert_refused(run(*search, "--under", ""), "--under: an empty path; give a folder")
 
 
@@ -113,7 +114,7 @@ def test_search_by_strokes(gallery: Path, tmp_path: Path, run: Run) -> None:
     with Gallery.open(gallery, FakeModel()) as opened:
         strokes = tuple(np.array(stroke, np.float32).T for stroke in drawings[1])
         assert json.loads(second.out) == json.loads(json.dumps([asdict(hit) for hit in opened.search(strokes)]))
-    assert_refused(run("search", gallery, f"{file}:3"), "no row 2; it has 2 rows")
+    assert_refused(run("search", gallery, f"{file}:3"), "no drawing 3; it has 2, counted from 1")
     for row in ("0", "x", ""):
         assert_refused(run("search", gallery, f"{file}:{row}"), "give the number of a drawing, from 1")
     assert_refused(run("search", gallery, tmp_path / "none.ndjson"), "none.ndjson", "cannot be read")
@@ -132,10 +133,10 @@ def test_remove_compact_and_info(gallery: Path, folder: Path, run: Run) -> None:
     assert run("compact", gallery).out.startswith(f"{gallery}: ")
 
     facts = json.loads(run("info", gallery, "--json").out)
-    assert (facts["pictures"], facts["checkpoint"], facts["code_bits"]) == (kills.PICTURES - 82, "fake", 64)
+    assert (facts["pictures"], facts["checkpoint"], facts["code_bits"]) == (kills.PICTURES - 82, "/models/fake", 64)
     assert facts["bytes"]["my.gallery"] == gallery.stat().st_size
     told = run("info", gallery).out
-    assert f"{kills.PICTURES - 82:,} pictures, made with fake" in told
+    assert f"{kills.PICTURES - 82:,} pictures, made with /models/fake" in told
     assert "thumbnails: none" in told
     counts = {"class1": kills.PICTURES // 3 - 2, "class2": kills.PICTURES // 3}
     assert (facts["classes"], facts["without_class"]) == (counts, 0)
@@ -213,7 +214,7 @@ import signal
 import sys
 from gallery.fake_model import FakeModel
 from crossatnet.runtime import load
-load.load = lambda *_: FakeModel(source="fake")
+load.load = lambda *_: FakeModel(source="/models/fake")
 from crossatnet.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 main()
@@ -266,3 +267,61 @@ def test_what_is_searched_for_can_be_shown(run: Run, gallery: Path, folder: Path
     assert (outcome.code, "cannot be written" in outcome.err) == (2, True)
     outcome = run("search", gallery, drawing, "--photo", "--show-drawing", shown)
     assert (outcome.code, "leave it out with --photo" in outcome.err) == (2, True)
+
+
+def test_a_class_is_named_in_whatever_case(gallery: Path, folder: Path, run: Run) -> None:
+    drawing = next(folder.rglob("*.png"))
+    with Gallery.open(gallery, FakeModel()) as opened:
+        name = next(name for name in opened.store.classes() if name)
+    exact = paths(run("search", gallery, drawing, "--class", name, "--json"))
+    assert exact == paths(run("search", gallery, drawing, "--class", name.swapcase(), "--json")) != []
+    assert paths(run("search", gallery, drawing, "--class", "nothing", "--json")) == []
+
+
+def test_a_folder_that_is_not_here_is_not_taken_for_the_current_one(
+    gallery: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    drawing, below = next(folder.rglob("*.png")), next(path for path in folder.iterdir() if path.is_dir())
+    refused = run("search", gallery, drawing, "--under", "2019")
+    assert_refused(refused, f"--under 2019: nothing here begins so ({folder / '2019'}); give the whole path")
+    assert all(
+        path.startswith(f"{below}/") for path in paths(run("search", gallery, drawing, "--under", below.name, "--json"))
+    )
+    assert paths(run("search", gallery, drawing, "--under", below.name[:2], "--json")) != []
+
+
+def test_several_folders_and_what_of_them_is_left_out(tmp_path: Path, run: Run) -> None:
+    for name in ("one/a.png", "one/raw/b.png", "two/c.png", "two/deep/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), "red").save(tmp_path / name)
+    (tmp_path / "two" / "notes.txt").write_text("words")
+    folders = [tmp_path / name for name in ("one", "two", "two/deep", "one")]
+    done = run("index", *folders, "-o", tmp_path / "my.gallery", "--exclude", "raw/", "--json")
+    facts = json.loads(done.out)
+    assert (facts["added"], facts["files"], facts["size"]) == (3, 5, 3)
+    assert facts["passed_over"] == [
+        {"reason": "excluded", "kinds": {"raw/": 1}},
+        {"reason": "other", "kinds": {".txt": 1}},
+    ]
+    shown = run("index", *folders, "-o", tmp_path / "my.gallery", "--exclude", "raw/").out
+    assert "  passed over: 1 file left out by patterns (raw/ 1)\n" in shown
+    assert_refused(run("index", tmp_path / "one", tmp_path / "missing", "-o", tmp_path / "x.gallery"), "no such folder")
+    assert not (tmp_path / "x.gallery").exists()
+
+
+def test_a_folder_of_photos_that_cannot_be_read_here_says_what_to_install(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(8):
+        (tmp_path / "pictures" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setattr(formats, "find_spec", lambda module: None)
+    formats.picture_formats.cache_clear()
+    wanted = "only 8 files of kinds that this installation cannot read (.heic 8): pip install 'crossatnet[formats]'"
+    assert_refused(run("index", tmp_path / "pictures", "-o", tmp_path / "my.gallery"), wanted)
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "pictures" / "a.png")
+    shown = run("index", tmp_path / "pictures", "-o", tmp_path / "my.gallery").out
+    formats.picture_formats.cache_clear()
+    assert "1 pictures (1 added" in shown
+    assert f"  passed over: {wanted.removeprefix('only ')}\n" in shown

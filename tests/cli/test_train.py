@@ -45,3 +45,21 @@ def test_a_further_set_needs_layout_and_folder(asked: list[Config], tmp_path: Pa
     result = RUNNER.invoke(app, ["train", "all-sets", "--extra", "tuberlin", "-o", str(tmp_path / "run")])
     assert "give the layout and the folder" in str(result.exception)
     assert not asked
+
+
+def test_another_backbone_by_folder_or_hub_id(
+    asked: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is remembered wherever the run goes on from; what is no folder here is a hub id, or a known name."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given in ("mine", "owner/name", None):
+        options = ["--backbone", given] if given else []
+        result = RUNNER.invoke(app, ["train", "dinov2-small", *options, "-o", "run"])
+        assert result.exit_code == 0, result.output
+    assert [config.model.backbone for config in asked] == [
+        str(tmp_path / "mine"),
+        "owner/name",
+        "facebook/dinov2-small",
+    ]
+    assert {config.train.adapt for config in asked} == {"lora"}

@@ -29,6 +29,30 @@ def test_canonical(name: str, expected: str) -> None:
     assert canonical(name) == expected
 
 
+DIFFERENT = [
+    ("C", "C++", "C#", "C&", "C%"),
+    ("กิน", "กุน", "กน"),  # vowels that are signs above and below a letter
+    ("की", "कु", "क"),
+    ("🦊", "🐺", "🦊🐺"),
+    ("❤", "💙"),
+    ("A*", "A"),
+    ("---", "..."),  # nothing but punctuation
+    ("α", "β"),
+]
+
+
+@pytest.mark.parametrize("names", DIFFERENT)
+def test_names_in_any_script_and_with_signs_stay_apart(names: tuple[str, ...]) -> None:
+    found = [canonical(name) for name in names]
+    assert len(set(found)) == len(names)
+    assert all(found)
+    assert [canonical(name) for name in found] == found
+
+
+def test_an_emoji_is_the_same_in_colour_and_in_black() -> None:
+    assert canonical("\u2764\ufe0f") == canonical("\u2764\ufe0e") == canonical("\u2764")
+
+
 def test_accents_written_in_either_way_give_the_same_class() -> None:
     apart = unicodedata.normalize("NFD", "crème brûlée")
     assert apart != "crème brûlée"

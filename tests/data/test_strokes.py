@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from crossatnet.data.names import canonical
-from crossatnet.data.strokes import Drawing, StrokeFile, read_ndjson, render
+from crossatnet.data.strokes import Drawing, StrokeFile, named_drawing, read_ndjson, render, word_of
 from crossatnet.system.errors import ImageError, UserError
 
 
@@ -102,7 +103,7 @@ def test_rows_of_a_file_are_those_of_the_list(ndjson: Path) -> None:
         assert file.read(index).key_id == row.key_id
         assert file.image(index).tobytes() == render(row.drawing).tobytes()
     for outside in (-1, 2):
-        with pytest.raises(ImageError, match=rf"no row {outside}; it has 2 rows"):
+        with pytest.raises(ImageError, match=rf"no drawing {outside + 1}; it has 2, counted from 1"):
             file.read(outside)
 
 
@@ -171,3 +172,49 @@ def test_real_files_read_and_render() -> None:
         assert {canonical(row.word) for row in rows} == {canonical(path.stem)}
         left, top, right, bottom = ink_box(render(rows[0].drawing))
         assert max(right - left, bottom - top) == pytest.approx(256 * 0.8, abs=2)
+
+
+ROW = '{"word": "owl", "key_id": "1", "recognized": true, "drawing": [[[0, %d], [0, 9]]]}'
+
+
+@pytest.mark.parametrize("name", ["owl.ndjson", "owl.ndjson.gz"])
+def test_a_packed_file_is_read_like_a_plain_one(tmp_path: Path, name: str) -> None:
+    text = "\n".join(ROW % number for number in range(1, 6)).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    assert len(StrokeFile.open(path)) == len(read_ndjson(path)) == 5
+    for row in (4, 0, 2):
+        assert StrokeFile.open(path).read(row).drawing[0][1, 0] == row + 1
+    named = named_drawing(f"{path}:3")
+    assert named is not None
+    assert named[0].tolist() == [[0, 0], [3, 9]]
+    assert word_of(path) == "owl"
+
+
+@pytest.mark.parametrize("damage", ["cut", "no gzip", "bits"])
+def test_a_damaged_packed_file_is_named(tmp_path: Path, damage: str) -> None:
+    whole = gzip.compress((ROW % 5).encode() * 50)
+    content = {"cut": whole[:-20], "no gzip": b"plain", "bits": whole[:30] + bytes(9) + whole[39:]}[damage]
+    (tmp_path / "owl.ndjson.gz").write_bytes(content)
+    with pytest.raises(ImageError, match=r"owl\.ndjson\.gz: cannot be read"):
+        read_ndjson(tmp_path / "owl.ndjson.gz")
+    assert word_of(tmp_path / "owl.ndjson.gz") is None or damage == "cut"
+
+
+def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bomb.ndjson.gz").write_bytes(gzip.compress(b" " * 200_000))
+    monkeypatch.setattr("crossatnet.data.strokes.MOST_UNPACKED", 100_000)
+    with pytest.raises(ImageError, match=r"bomb\.ndjson\.gz: more than"):
+        StrokeFile.open(tmp_path / "bomb.ndjson.gz")
+
+
+def test_names_of_drawings(tmp_path: Path) -> None:
+    (tmp_path / "a:b.ndjson").write_text(ROW % 1)
+    assert named_drawing(str(tmp_path / "a:b.ndjson")) is not None
+    assert named_drawing(str(tmp_path / "a:b.ndjson:1")) is not None
+    assert named_drawing("photo.png") is named_drawing("C:/photo:1.png") is None
+    for number in ("0", "-1", "x", ""):
+        with pytest.raises(ImageError, match="give the number of a drawing, from 1"):
+            named_drawing(str(tmp_path / f"a:b.ndjson:{number}"))
+    with pytest.raises(ImageError, match="no drawing 26; it has 1, counted from 1"):
+        named_drawing(str(tmp_path / "a:b.ndjson:26"))

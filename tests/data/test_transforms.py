@@ -285,3 +285,17 @@ def test_pictures_of_few_pixels(size: tuple[int, int], modality: Modality) -> No
         assert result.size == size
         if modality == "sketch":
             assert np.asarray(result).min() == 255  # a blank sheet stays blank
+
+
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_nothing_is_mirrored_where_it_must_not_be(modality: Modality) -> None:
+    """A picture black on the left stays so; mirrored by chance it would not, half of the time."""
+    image = Image.new("RGB", (60, 60), "white")
+    image.paste("black", (6, 10, 14, 50))
+    sides = []
+    for mirror in (True, False):
+        views = [augment(image, modality, np.random.default_rng(seed), mirror) for seed in range(30)]
+        grey = [np.asarray(view.convert("L"), dtype=float) for view in views]
+        sides.append([one[:, :30].mean() < one[:, 30:].mean() for one in grey])
+    assert not all(sides[0])
+    assert all(sides[1])

@@ -7,15 +7,13 @@ from sklearn.metrics import average_precision_score
 from crossatnet.evaluation.metrics import (
     average_precision,
     average_precision_at,
-    expected_average_precision,
-    expected_precision_at,
-    extreme_average_precision,
     hits_at,
     interpolated_average_precision,
     interpolated_precision,
     precision_at,
     relevant_ranks,
 )
+from crossatnet.evaluation.ties import expected_average_precision, expected_precision_at, extreme_average_precision
 from oracles import metrics as oracle
 
 DENOMINATORS = ("hits", "min(k, R)", "R")

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
 from crossatnet.evaluation import ranking
-from crossatnet.evaluation.metrics import average_precision, joined, precision_at
+from crossatnet.evaluation.metrics import OF_TIES, average_precision, joined, precision_at
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes, evaluate_similarity
 from crossatnet.system.errors import UserError
 from oracles import metrics as oracle
@@ -70,32 +70,34 @@ def test_scores_by_hand() -> None:
 
 def test_means_and_classes() -> None:
     scores = evaluate(np.eye(3), ["a", "b", "a"], np.eye(3), ["b", "b", "a"], at=(1,))
-    # # every query finds its own item first; the others tie: b b a for the first two queries, a b b for the last
-    assert scores.average_precision == pytest.approx([1 / 3, 1.0, 1.0])
-    assert scores.per_class() == pytest.approx({"a": (1 / 3 + 1) / 2, "b": 1.0})
-    assert scores.means() == pytest.approx({"mAP@all": (1 / 3 + 1 + 1) / 3, "P@1": 2 / 3})
+    # every query finds its own item first; the others tie: b [a b] for the first two queries, a [b b] for the last
+    first, second = (1 / 2 + 1 / 3) / 2, (1 + (2 / 2 + 2 / 3) / 2) / 2
+    assert scores.average_precision == pytest.approx([first, second, 1.0])
+    assert scores.per_class() == pytest.approx({"a": (first + 1) / 2, "b": second})
+    assert scores.means() == pytest.approx({"mAP@all": (first + second + 1) / 3, "P@1": 2 / 3})
 
 
-def test_equal_similarities_keep_the_gallerys_order() -> None:
-    gallery = [[1, 0], [0, 1], [0, 1], [0, 1]]
-    assert evaluate([[0, 1]], ["x"], gallery, ["x", "x", "y", "y"]).average_precision == pytest.approx(
-        [(1 + 2 / 4) / 2]
-    )
-    assert evaluate([[0, 1]], ["x"], gallery, ["x", "y", "y", "x"]).average_precision == pytest.approx(
-        [(1 / 3 + 2 / 4) / 2]
-    )
+def test_ties_score_their_expectation_in_every_order_of_the_gallery() -> None:
+    """Three items tie, two of them relevant, before one more."""
+    orders = ([True, True, False], [True, False, True], [False, True, True])
+    expected = float(np.mean([oracle.average_precision([*order, False]) for order in orders]))
+    for names in ("yxxy", "yxyx", "yyxx"):
+        scores = evaluate([[0, 1]], ["x"], [[1, 0], [0, 1], [0, 1], [0, 1]], list(names))
+        assert scores.average_precision == pytest.approx([expected], abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_equal_the_loop(seed: int) -> None:
-    """A long gallery of three embeddings at right angles: hundreds of ties, which only the gallery's order decides."""
+    """A long gallery of three embeddings at right angles: hundreds of ties."""
     random = np.random.default_rng(seed)
     gallery, gallery_class = np.eye(3)[random.integers(3, size=300)], random.integers(4, size=300)
     scores = evaluate(np.eye(3), [0, 1, 2], gallery, gallery_class, at=(50,))
-    for index, query in enumerate(np.eye(3).tolist()):
-        relevant = [bool(gallery_class[item] == index) for item in oracle.ranking(query, gallery.tolist())]
-        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(relevant), abs=1e-12)
-        assert scores.precision_at[50][index] == oracle.precision_at(relevant, 50)
+    for index, query in enumerate(np.eye(3)):
+        distances, relevant = (-gallery @ query).tolist(), (gallery_class == index).tolist()
+        expected = oracle.tie_averaged_average_precision(distances, relevant)
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
+        expected = oracle.tie_averaged_precision_at(distances, relevant, 50)
+        assert scores.precision_at[50][index] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
@@ -109,8 +111,9 @@ def test_copies_of_one_embedding_tie_wherever_they_stand(copies: int, queries: i
         query, item = (random.standard_normal((rows, 320)).astype(precision) for rows in (queries, 1))
         first = evaluate(query, ["x"] * queries, item.repeat(copies, 0), classes)
         last = evaluate(query, ["x"] * queries, item.repeat(copies, 0), classes[::-1])
-        assert first.average_precision.tolist() == [1.0] * queries
-        assert last.average_precision == pytest.approx([1 / copies] * queries)
+        expected = sum(1 / rank for rank in range(1, copies + 1)) / copies
+        assert first.average_precision == pytest.approx([expected] * queries, abs=1e-12)
+        assert last.average_precision.tolist() == first.average_precision.tolist()
 
 
 def test_float32_ranks_as_scikit_learn_sees_it_and_scores_as_float64() -> None:
@@ -142,10 +145,10 @@ def test_float16_scores_as_the_float32_it_is() -> None:
 @pytest.mark.parametrize("strip", [1, 3, 300])
 @pytest.mark.parametrize("block", [7, 300])
 @pytest.mark.parametrize("step", [1e-7, 1e-5, 1e-3])
-def test_many_near_ties_are_ranked_as_by_a_stable_sort(
+def test_many_near_ties_and_ties_equal_the_loop(
     step: float, block: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few or many values, in cells with dozens of items or one; equal values keep the gallery's order."""
+    """Few or many values, in cells with dozens of items or one."""
     monkeypatch.setattr(ranking, "BLOCK", block)
     monkeypatch.setattr(ranking, "STRIP", strip * 900)
     random = np.random.default_rng(0)
@@ -155,12 +158,12 @@ def test_many_near_ties_are_ranked_as_by_a_stable_sort(
     scores = evaluate_similarity(similarity, query_class, gallery_class, (1, 100), same=same)
     for index, row in enumerate(similarity.tolist()):
         others = [item for item in range(900) if item != same[index]]
-        order = sorted(others, key=lambda item, row=row: -round(row[item], 7))  # type: ignore[misc]
-        relevant = [bool(gallery_class[item] == query_class[index]) for item in order]
-        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(relevant), abs=1e-12)
-        assert scores.values["mAP@100 (R)"][index] == pytest.approx(
-            oracle.average_precision_at(relevant, 100, "R"), abs=1e-12
-        )
+        distances = [-row[item] for item in others]
+        relevant = [bool(gallery_class[item] == query_class[index]) for item in others]
+        expected = oracle.tie_averaged_average_precision(distances, relevant)
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
+        expected = oracle.tie_averaged_precision_at(distances, relevant, 100)
+        assert scores.values["P@100"][index] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("relevant", [2, 150_000, 200_000])
@@ -169,7 +172,7 @@ def test_a_gallery_of_more_than_16_bits(relevant: int) -> None:
     similarity, gallery_class = random.random((2, 200_000)), random.permutation(200_000) < relevant
     scores = evaluate_similarity(similarity, [True, True], gallery_class, at=(1000,))
     for index, row in enumerate(similarity):
-        ranking = gallery_class[np.argsort(-np.round(row, 7), kind="stable")]
+        ranking = gallery_class[np.argsort(-row)]
         assert scores.average_precision[index] == pytest.approx(average_precision(ranking[None])[0], abs=1e-12)
         assert scores.precision_at[1000][index] == ranking[:1000].mean()
 
@@ -259,9 +262,6 @@ def test_names_what_does_not_fit(change: dict[str, object], message: str) -> Non
 # Other definitions
 
 
-DENOMINATORS = ("hits", "min(k, R)", "R")
-
-
 def test_all_means_by_hand() -> None:
     """One query finds b a a, all relevant items included; the other, of a class with one item, finds a a b."""
     scores = evaluate_similarity([[3, 2, 1], [1, 2, 3]], ["a", "b"], list("baa"), at=(2,))
@@ -276,6 +276,7 @@ def test_all_means_by_hand() -> None:
             "P@2 (min(k, R))": (1 / 2 + 0) / 2,
             "R-precision": (1 / 2 + 0) / 2,
             "mAP@all (VOC)": (2 / 3 + 1 / 3) / 2,
+            **{f"mAP@all ({name})": (7 / 12 + 1 / 3) / 2 for name in OF_TIES},
         }
     )
     assert scores.precision_recall[:, [0, 50, 51, 100]] == pytest.approx(np.array([[2 / 3] * 4, [1 / 3] * 4]))
@@ -329,7 +330,7 @@ def relevance(draw: st.DrawFn, fewest: int, most: int) -> NDArray[np.bool_]:
 def single_rankings(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Similarities of a query to items, with many ties, few or none, and which items are relevant."""
     relevant = draw(relevance(2, 60))
-    decimals = draw(st.integers(0, ranking.DECIMALS))
+    decimals = draw(st.integers(0, 9))
     steps = st.integers(-3 * 10**decimals, 3 * 10**decimals)
     return draw(arrays(np.int64, len(relevant), elements=steps)) / 10**decimals, relevant
 
@@ -337,31 +338,23 @@ def single_rankings(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bo
 @settings(max_examples=100, deadline=None, database=None)
 @given(single_rankings())
 def test_any_ranking_equals_the_loops_and_scikit_learn(drawn: tuple[NDArray[np.float64], NDArray[np.bool_]]) -> None:
-    """Scikit-learn takes a tie as one rank, so it gets distinct values in the order that ties must keep."""
+    """Scikit-learn takes a tie as one rank, which is a definition of its own here."""
     similarity, relevant = drawn
     scores = evaluate_similarity(similarity[None], [True], relevant, at=(1, 7, 50))
-    order = sorted(range(len(similarity)), key=lambda item: -similarity[item])
-    ranked = [bool(relevant[item]) for item in order]
     found = {name: value[0] for name, value in scores.values.items()}
-    assert found["mAP@all"] == pytest.approx(average_precision_score(ranked, -np.arange(len(order))), abs=1e-9)
-    assert found.pop("mAP@all") == pytest.approx(oracle.average_precision(ranked), abs=1e-12)
-    assert found == pytest.approx(loop_values(ranked, (1, 7, 50)), abs=1e-12)
-    curve = [oracle.interpolated_precision(ranked, level / 100) for level in range(0, 101, 10)]
+    assert found["mAP@all (scikit-learn)"] == pytest.approx(average_precision_score(relevant, similarity), abs=1e-9)
+    distances, hits = (-similarity).tolist(), relevant.tolist()
+    assert found["mAP@all"] == pytest.approx(oracle.tie_averaged_average_precision(distances, hits), abs=1e-12)
+    for k in (1, 7, 50):
+        expected = oracle.tie_averaged_precision_at(distances, hits, k)
+        assert found[f"P@{k}"] == pytest.approx(expected, abs=1e-12)
+    curve = [oracle.radius_precision(distances, hits, level / 100) for level in range(0, 101, 10)]
     assert scores.precision_recall[0, ::10] == pytest.approx(curve, abs=1e-12)
-
-
-def loop_values(ranking: list[bool], at: tuple[int, ...]) -> dict[str, float]:
-    """Every definition but mAP@all of one ranking."""
-    most = sum(ranking)
-    values = {
-        "R-precision": oracle.precision_at(ranking, most),
-        "mAP@all (VOC)": oracle.interpolated_average_precision(ranking),
-    }
-    for k in at:
-        values[f"P@{k}"] = oracle.precision_at(ranking, k)
-        values[f"P@{k} (min(k, R))"] = oracle.precision_at(ranking, k) * k / min(k, most)
-        values |= {f"mAP@{k} ({name})": oracle.average_precision_at(ranking, k, name) for name in DENOMINATORS}
-    return values
+    if len(set(distances)) == len(distances):
+        ranked = relevant[np.argsort(-similarity)].tolist()
+        expected = oracle.values(ranked, (1, 7, 50))
+        expected |= {f"mAP@all ({name})": expected["mAP@all"] for name in OF_TIES}
+        assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_queries_of_one_block_have_their_own_numbers_of_relevant_items() -> None:
@@ -378,13 +371,13 @@ def test_queries_of_one_block_have_their_own_numbers_of_relevant_items() -> None
 
 @pytest.mark.parametrize("factor", [1.0, 1e5, 1e12, -1e9])
 def test_similarities_of_any_size_keep_order_and_ties(factor: float) -> None:
-    """For similarities that can be counted in steps of the seventh decimal, and for others."""
+    """Also where most of them are in one cell."""
     similarity, relevant = random_rankings(8)
     similarity = similarity * np.sign(factor) + (np.arange(similarity.shape[1]) % 7 == 0) * factor  # some are masked
     scores = evaluate_similarity(similarity, [True] * 10, relevant[0])
-    for index, row in enumerate(np.round(similarity, 7).tolist()):
-        ranking = [bool(relevant[0, item]) for item in sorted(range(len(row)), key=lambda item: -row[item])]
-        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(ranking), abs=1e-12)
+    for index, row in enumerate(similarity):
+        expected = oracle.tie_averaged_average_precision((-row).tolist(), relevant[0].tolist())
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
 
 
 # Euclidean distance
@@ -401,10 +394,11 @@ def test_euclidean_equals_the_loop(seed: int, scale: float) -> None:
     )
     for index, row in enumerate(query.tolist()):
         distances = [oracle.euclidean(row, item) for item in gallery.tolist()]
-        order = sorted(range(len(distances)), key=distances.__getitem__)
-        relevant = [bool(gallery_class[item] == query_class[index]) for item in order]
-        assert scores.average_precision[index] == pytest.approx(oracle.average_precision(relevant), abs=1e-12)
-        assert scores.precision_at[10][index] == pytest.approx(oracle.precision_at(relevant, 10), abs=1e-12)
+        relevant = (gallery_class == query_class[index]).tolist()
+        expected = oracle.tie_averaged_average_precision(distances, relevant)
+        assert scores.average_precision[index] == pytest.approx(expected, abs=1e-12)
+        expected = oracle.tie_averaged_precision_at(distances, relevant, 10)
+        assert scores.precision_at[10][index] == pytest.approx(expected, abs=1e-12)
 
 
 def test_euclidean_by_hand() -> None:
@@ -412,9 +406,10 @@ def test_euclidean_by_hand() -> None:
     gallery, names = [[5.0], [2.0], [0.5]], list("abc")
     near = evaluate([[1.0]] * 3, names, gallery, names, distance="euclidean")
     assert near.average_precision == pytest.approx([1 / 3, 1 / 2, 1])
-    assert evaluate([[1.0]] * 3, names, gallery, names).average_precision == pytest.approx([1, 1 / 2, 1 / 3])
+    third = (1 + 1 / 2 + 1 / 3) / 3  # of three that tie, one
+    assert evaluate([[1.0]] * 3, names, gallery, names).average_precision == pytest.approx([third] * 3)
     equal = evaluate([[1.0]] * 2, ["a", "b"], [[1.0]] * 2, ["a", "b"], distance="euclidean")  # all at one place
-    assert equal.average_precision == pytest.approx([1, 1 / 2])
+    assert equal.average_precision == pytest.approx([3 / 4, 3 / 4])
 
 
 def test_refuses_another_distance() -> None:
@@ -518,9 +513,9 @@ def test_parts_are_joined_in_their_order() -> None:
 
 
 def test_similarities_by_hand() -> None:
-    """They need not be cosines; the second query's tie keeps the gallery's order."""
+    """They need not be cosines; the second query's first items tie."""
     scores = evaluate_similarity([[-30, 70, 5], [2, 2, 1]], ["a", "b"], ["a", "b", "a"], at=(2,))
-    assert scores.average_precision == pytest.approx([(1 / 2 + 2 / 3) / 2, 1 / 2])
+    assert scores.average_precision == pytest.approx([(1 / 2 + 2 / 3) / 2, (1 + 1 / 2) / 2])
     assert scores.precision_at[2].tolist() == [0.5, 0.5]
 
 
@@ -660,15 +655,8 @@ def test_codes_that_all_tie(items: int, hits: int) -> None:
 def test_codes_have_every_other_value_over_all_orders_within_ties(drawn: FewDistances) -> None:
     distances, relevant = drawn
     scores = evaluate_codes(codes_at([0], 1), [True], codes_at(distances, 1), relevant, at=(1, 2, 4, 9))
-    rankings = list(oracle.orders_within_ties(distances.tolist(), relevant.tolist()))
-    precisions = [oracle.average_precision(ranking) for ranking in rankings]
-    expected = {"mAP@all (optimistic)": max(precisions), "mAP@all (pessimistic)": min(precisions)}
-    every = [loop_values(ranking, (1, 2, 4, 9)) for ranking in rankings]
-    for name in set(every[0]) & set(scores.values):
-        expected[name] = np.mean([values[name] for values in every])
-    assert {name: scores.values[name][0] for name in scores.values if name != "mAP@all"} == (
-        pytest.approx(expected, abs=1e-12)
-    )
+    expected = oracle.tied_values(distances.tolist(), relevant.tolist(), (1, 2, 4, 9))
+    assert {name: value[0] for name, value in scores.values.items()} == pytest.approx(expected, abs=1e-12)
     curve = [oracle.radius_precision(distances.tolist(), relevant.tolist(), level / 100) for level in range(101)]
     assert scores.precision_recall[0] == pytest.approx(curve, abs=1e-12)
 

@@ -555,8 +555,31 @@ def test_a_checkpoint_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_model_that_was_never_saved_must_be_given(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match=r"fake-0, which was not saved; pass it to Gallery\.open"):
+    with pytest.raises(
+        UserError, match=r"fake-0, which was not saved; pass it to Gallery\.open, or name .* --embedder"
+    ):
         Gallery.open(gallery.store.name).search(np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("source", ["owner/name", "towers:model", "../beside", "~/models/mine", "fake", "C:\\models"])
+def test_what_a_gallery_says_of_its_model_leads_to_no_hub_and_no_import(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gallery may come from anybody: only a packaged name or an absolute folder is ever looked at."""
+    Gallery.create(tmp_path / "their.gallery", FakeModel(source=source)).close()
+    mark = tmp_path / "mark"
+    (tmp_path / "towers.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    (tmp_path / "fake").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*arguments: object, **options: object) -> str:
+        mark.touch()
+        raise ConnectionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", ask)
+    with pytest.raises(UserError, match=r"their\.gallery: made with '.*', no packaged checkpoint .*: --checkpoint$"):
+        Gallery.open("their.gallery").search(np.zeros((8, 8), np.uint8))
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("k", [0, -3])

@@ -66,7 +66,7 @@ def hamming(first: Sequence[int], second: Sequence[int]) -> int:
     return sum((a ^ b).bit_count() for a, b in zip(first, second, strict=True))
 
 
-def tied_relevance(distances: Sequence[int], relevant: Sequence[bool]) -> list[list[bool]]:
+def tied_relevance(distances: Sequence[float], relevant: Sequence[bool]) -> list[list[bool]]:
     """Relevance of the items of each tie, nearest tie first."""
     return [
         [is_relevant for other, is_relevant in zip(distances, relevant, strict=True) if other == distance]
@@ -74,14 +74,14 @@ def tied_relevance(distances: Sequence[int], relevant: Sequence[bool]) -> list[l
     ]
 
 
-def orders_within_ties(distances: Sequence[int], relevant: Sequence[bool]) -> Iterator[list[bool]]:
+def orders_within_ties(distances: Sequence[float], relevant: Sequence[bool]) -> Iterator[list[bool]]:
     """Relevance of every ranking that agrees with the distances: all orders of each tie, combined."""
     ties = tied_relevance(distances, relevant)
     for orders in itertools.product(*(itertools.permutations(tie) for tie in ties)):
         yield list(itertools.chain(*orders))
 
 
-def tie_averaged_average_precision(distances: Sequence[int], relevant: Sequence[bool]) -> float:
+def tie_averaged_average_precision(distances: Sequence[float], relevant: Sequence[bool]) -> float:
     """McSherry and Najork (2008), one rank at a time: is it a hit, and if so, how many are expected up to it."""
     total, items_before, hits_before = 0.0, 0, 0
     for tie in tied_relevance(distances, relevant):
@@ -94,13 +94,58 @@ def tie_averaged_average_precision(distances: Sequence[int], relevant: Sequence[
     return total / hits_before
 
 
-def tie_averaged_precision_at(distances: Sequence[int], relevant: Sequence[bool], k: int) -> float:
+def tie_averaged_precision_at(distances: Sequence[float], relevant: Sequence[bool], k: int) -> float:
     """One rank at a time: each of the first k is a hit with the share of hits in its tie."""
     chances = [sum(tie) / len(tie) for tie in tied_relevance(distances, relevant) for _ in tie]
     return sum(chances[:k]) / k
 
 
-def radius_precision(distances: Sequence[int], relevant: Sequence[bool], recall: float) -> float:
+def values(ranking: Sequence[bool], at: Sequence[int]) -> dict[str, float]:
+    """Every definition of one ranking without ties but those that only ties tell apart."""
+    most = sum(ranking)
+    found = {
+        "mAP@all": average_precision(ranking),
+        "R-precision": precision_at(ranking, most),
+        "mAP@all (VOC)": interpolated_average_precision(ranking),
+    }
+    for k in at:
+        found[f"P@{k}"] = precision_at(ranking, k)
+        found[f"P@{k} (min(k, R))"] = precision_at(ranking, k) * k / min(k, most)
+        for name in ("hits", "min(k, R)", "R"):
+            found[f"mAP@{k} ({name})"] = average_precision_at(ranking, k, name)
+    return found
+
+
+def tied_values(distances: Sequence[float], relevant: Sequence[bool], at: Sequence[int]) -> dict[str, float]:
+    """Every definition of a ranking with ties: means over all its orders, those that ties change, ties taken whole."""
+    orders = list(orders_within_ties(distances, relevant))
+    each = [values(order, at) for order in orders]
+    found = {name: sum(one[name] for one in each) / len(each) for name in each[0]}
+    precisions = [one["mAP@all"] for one in each]
+    return found | {
+        "mAP@all (optimistic)": max(precisions),
+        "mAP@all (pessimistic)": min(precisions),
+        "mAP@all (scikit-learn)": whole_tie_average_precision(distances, relevant, interpolated=False),
+        "mAP@all (VOC)": whole_tie_average_precision(distances, relevant, interpolated=True),
+    }
+
+
+def whole_tie_average_precision(distances: Sequence[float], relevant: Sequence[bool], interpolated: bool) -> float:
+    """The mean over relevant items of the precision where their tie ends; interpolated, the best there or later."""
+    total, ends = 0.0, sorted(set(distances))
+    for distance, is_relevant in zip(distances, relevant, strict=True):
+        if is_relevant:
+            later = [end for end in ends if end >= distance] if interpolated else [distance]
+            total += max(precision_within(distances, relevant, end) for end in later)
+    return total / sum(relevant)
+
+
+def precision_within(distances: Sequence[float], relevant: Sequence[bool], radius: float) -> float:
+    within = [is_hit for distance, is_hit in zip(distances, relevant, strict=True) if distance <= radius]
+    return sum(within) / len(within)
+
+
+def radius_precision(distances: Sequence[float], relevant: Sequence[bool], recall: float) -> float:
     """The best precision within any Hamming radius that finds at least this share of the relevant items."""
     best = 0.0
     for radius in set(distances):

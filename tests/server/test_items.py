@@ -42,6 +42,8 @@ def test_galleries_and_their_statistics_are_returned(client: TestClient, gallery
         "guided": True,
         "code_bits": 64,
         "uploads": True,
+        "reveals": True,
+        "indexes": False,
         "credits": None,
     }
     assert client.get("/api/v1/galleries").json() == {"galleries": [expected]}

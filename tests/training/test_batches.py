@@ -139,7 +139,7 @@ def live_pairs(tmp_path: Path) -> BalancedPairs:
 
 
 def test_pairs_of_live_pictures(live_pairs: BalancedPairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossatnet.training.features.vary", lambda image, modality, random, hands: image)
+    monkeypatch.setattr("crossatnet.training.features.vary", lambda image, modality, random, hands, mirror: image)
     assert len(list(live_pairs)) == len(live_pairs) == 2
     for batch in live_pairs:
         for side in (batch.sketch, batch.photo):

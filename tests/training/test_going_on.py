@@ -7,6 +7,7 @@ import torch
 
 from crossatnet.config import Config
 from crossatnet.data.looks import ClassPictures
+from crossatnet.model.backbones.efficientnet import ImageNetClassifier
 from crossatnet.model.checkpoint import TrainingRecord, read_config, read_record
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
@@ -78,6 +79,28 @@ def test_training_goes_on_and_the_record_has_both(
     }
     name = "projection.weight"
     assert not torch.equal(load_network(more).state_dict()[name], load_network(first).state_dict()[name])
+
+
+def test_a_trained_network_gets_its_opinion_and_loses_it_to_go_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "cache"))
+    config = config_of(root, epochs=1)
+    model = config.model.model_copy(update={"opinion": 0.5, "dimension": 288})
+    config = config.model_copy(update={"model": model})
+    opinionated = load_network(train(config, tmp_path / "opinionated", quiet=True))
+    published = ImageNetClassifier().load_imagenet_weights()
+    assert opinionated.opinion is not None
+    for name, tensor in published.state_dict().items():  # frozen, and saved as half precision
+        stored = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(opinionated.opinion.classifier.state_dict()[name], stored), name
+    assert opinionated.opinion.photo_mean.abs().sum() > 0
+    network = start_network(config)
+    go_on_from(network, str(tmp_path / "opinionated"), frozen_units(network, config))
+    assert network.opinion is None
+    assert network.projection.out_features == 288
+    last = "backbone.blocks.15.project.0.weight"
+    assert torch.equal(network.state_dict()[last], opinionated.state_dict()[last])
 
 
 def test_a_checkpoint_that_has_read_unseen_classes_is_refused(root: Path, first: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from crossatnet.cli.options import DataRoot, Json, Quiet, check_overwrites_none, print_some, screen
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from crossatnet.evaluation.results import Results
@@ -29,8 +29,15 @@ def evaluate(
     setting: Annotated[
         list[str] | None, typer.Option(help="zero-shot (default), generalised or all-seen-photos; repeatable.")
     ] = None,
+    level: Annotated[
+        str, typer.Option(help="What is a right hit: class, or instance, the very photo that was drawn.")
+    ] = "class",
     embeddings: Annotated[
-        Path | None, typer.Option(help="Instead of a checkpoint: .npz of query, query_class, gallery, gallery_class.")
+        Path | None,
+        typer.Option(
+            help="Instead of a checkpoint: .npz of query, query_class, gallery, gallery_class, a folder of these as"
+            " .npy, or .parquet."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the results as JSON.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also score the frozen backbone.")] = False,
@@ -46,7 +53,13 @@ def evaluate(
         raise UserError(f"{output} is a folder; give the name of a file with -o")
     if output and embeddings:
         check_overwrites_none(output, [embeddings])
-    if checkpoint and not embeddings:
+    if level not in ("class", "instance"):
+        raise UserError(f"unknown level '{level}'; {did_you_mean(level, ('class', 'instance'))}")
+    if checkpoint and not embeddings and level == "instance":
+        if direction not in (None, ["sketch-to-photo"]) or setting not in (None, ["zero-shot"]):
+            raise UserError("level instance is sketch-to-photo, zero-shot; leave out --direction and --setting")
+        results = [_evaluate_instances(checkpoint, (data, layout, split), baselines, guided, quiet)]
+    elif checkpoint and not embeddings:
         trials = (direction or ["sketch-to-photo"], setting or ["zero-shot"])
         results = _evaluate_checkpoint(checkpoint, (data, layout, split), trials, baselines, guided, quiet)
     elif embeddings and not checkpoint:
@@ -54,7 +67,7 @@ def evaluate(
         ignored |= {"--setting": setting, "--baselines": baselines, "--guided": guided}
         if given := [name for name, value in ignored.items() if value]:
             raise UserError(f"--embeddings are scored as they are; leave out {', '.join(given)}")
-        results = [evaluate_embeddings(embeddings)]
+        results = [evaluate_embeddings(embeddings, level="instance" if level == "instance" else "class")]
     else:
         raise UserError("give either a checkpoint or --embeddings FILE.npz, one of the two")
     if output:
@@ -67,8 +80,11 @@ def evaluate(
 
 
 def report(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, a packaged name or a hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write, such as report.html.")],
+    checkpoint: Annotated[str | None, typer.Argument(help="A folder, a packaged name or a hub id.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Instead of a checkpoint: a file of embeddings, as `evaluate` takes it.")
+    ] = None,
     data: DataRoot = None,
     layout: Annotated[str | None, typer.Option(help="Layout of the data; the checkpoint's by default.")] = None,
     split: Annotated[str | None, typer.Option(help="The checkpoint's split by default.")] = None,
@@ -76,12 +92,23 @@ def report(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a checkpoint on the unseen classes of a split: one page of charts and examples, and its JSON beside it."""
+    """Score a checkpoint on unseen classes, or any embeddings: a page of charts and examples, its JSON beside it."""
     from crossatnet.evaluation.results import results_json
     from crossatnet.evaluation.zero_shot import load_networks, open_test
+    from crossatnet.report.embeddings import report_embeddings
     from crossatnet.report.page import check_output, report_checkpoint
 
     check_output(output)
+    if (checkpoint is None) == (embeddings is None):
+        raise UserError("give either a checkpoint or --embeddings FILE, one of the two")
+    if checkpoint is None or embeddings is not None:
+        ignored: dict[str, object] = {"--data": data, "--layout": layout, "--split": split, "--baselines": baselines}
+        if names := [name for name, value in ignored.items() if value]:
+            raise UserError(f"--embeddings are scored as they are; leave out {', '.join(names)}")
+        check_overwrites_none(output.with_suffix(".json"), [path for path in [embeddings] if path is not None])
+        shown = report_embeddings(Path(str(embeddings)), output)
+        print(results_json(shown) if as_json else output)
+        return
     networks = load_networks(checkpoint, baselines)
     test = open_test(checkpoint, data, layout, split, quiet)
     given = {"--data": data, "--layout": layout, "--split": split, "--output": output}
@@ -92,14 +119,22 @@ def report(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Results of `crossatnet evaluate -o`.")],
-    second: Annotated[Path, typer.Argument(help="Others, of the same test.")],
+    files: Annotated[list[Path], typer.Argument(help="Results of `crossatnet evaluate -o`, of the same test.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print one Markdown table.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print one LaTeX table, for booktabs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Two results side by side: differences of the scores, and the classes that gain and lose most."""
+    """Results side by side, and whether they differ by more than chance; of two, also which classes gain and lose."""
+    if len(files) < 2:
+        raise UserError("give two or more files of results to compare")
+    if markdown + latex + as_json > 1:
+        raise UserError("give one of --markdown, --latex and --json")
+    if len(files) > 2 or markdown or latex:
+        _print_tables(files, markdown, latex, as_json)
+        return
     from crossatnet.evaluation.compare import compare_files
 
-    compared = compare_files(first, second)
+    compared = compare_files(*files)
     if as_json:
         print(json.dumps([comparison.model_dump() for comparison in compared], indent=1))
         return
@@ -111,6 +146,31 @@ def compare(
             for name, change in ((part + name, change) for part, changes in parts for name, change in changes.items()):
                 table.add_row(name, f"{change.first:.3f}", f"{change.second:.3f}", f"{change.difference:+.3f}")
             screen.print(table)
+            if (chance := pair.chance) is not None:
+                parts = ((chance.classes, chance.classes_p, "classes"), (chance.queries, chance.queries_p, "queries"))
+                found = [f"{low:+.3f} to {high:+.3f} over {of} (p {p:.3f})" for (low, high), p, of in parts]
+                print(f"  {next(iter(pair.metrics))}: {chance.mean:+.3f}, {', '.join(found)}")
+
+
+def _print_tables(files: list[Path], as_markdown: bool, as_latex: bool, as_json: bool) -> None:
+    """A table for each direction and setting."""
+    from crossatnet.evaluation.table import as_text, latex, markdown, note, tables
+
+    found = tables(files)
+    if as_json:
+        print(json.dumps([table.model_dump() for table in found], indent=1))
+        return
+    for each in found:
+        if as_markdown or as_latex:
+            written, remark = (latex(each), f"% {note(each)}") if as_latex else (markdown(each), note(each))
+            print(f"{written}\n\n{remark}")
+            continue
+        heading, *rows = as_text(each)
+        table = Table(*heading)
+        for row in rows:
+            table.add_row(*row)
+        screen.print(table)
+        print(note(each))
 
 
 def audit(
@@ -153,7 +213,8 @@ def print_results(results: "Results") -> None:
     screen.print(table)
     first = results.rows[0]
     if first.interval:
-        print(f"  {first.model}: mAP@all {first.interval[0]:.3f} to {first.interval[1]:.3f} (95%, over classes)")
+        low, high = first.interval
+        print(f"  {first.model}: {results.headline} {low:.3f} to {high:.3f} (95%, over classes)")
     if first.seconds_per_query is not None and first.gallery_bytes is not None:
         print(f"  search: {1000 * first.seconds_per_query:.2f} ms a query, gallery of {first.gallery_bytes:,} bytes")
     if first.with_duplicates:
@@ -185,3 +246,19 @@ def _evaluate_checkpoint(
         settings=trials[1],
     )
     return [each.results for each in found]
+
+
+def _evaluate_instances(
+    checkpoint: str,
+    source: tuple[Path | None, str | None, str | None],
+    baselines: bool,
+    guided: bool,
+    quiet: bool,
+) -> "Results":
+    """The fine-grained results on the data, layout and split of `source`."""
+    from crossatnet.evaluation.instance_level import evaluate_instance_level
+    from crossatnet.evaluation.zero_shot import load_networks, open_test
+
+    networks = load_networks(checkpoint, baselines)
+    test = open_test(checkpoint, *source, quiet)
+    return evaluate_instance_level(networks, test.provenance, test.catalog, test.split, quiet, guided)

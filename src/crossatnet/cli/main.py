@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
-from crossatnet.cli.gallery import compact, index, info, remove, search
+from crossatnet.cli.gallery import compact, index, info, remove
 from crossatnet.cli.options import (
     DEFAULT_CHECKPOINT,
     DataRoot,
@@ -25,13 +25,14 @@ from crossatnet.cli.options import (
     check_overwrites_none,
     print_some,
     screen,
+    shown,
 )
+from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
 from crossatnet.cli.upkeep import backup, replace
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
-from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
@@ -119,7 +120,7 @@ def demo(
 
     if pictures:
         output.mkdir(parents=True, exist_ok=True)
-        index(pictures, str(output / "my.gallery"), quiet=quiet)
+        index([pictures], str(output / "my.gallery"), quiet=quiet)
         print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     print_results(results)
@@ -169,12 +170,16 @@ def data_check(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a packaged config: quickstart, sketchy, open, all-sets, folder.")
+        str,
+        typer.Argument(help="A YAML file, or a packaged config, such as quickstart, sketchy, all-sets, dinov2-small."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")],
     data: DataRoot = None,
     split: Annotated[str | None, typer.Option(help="Instead of the config's split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's seed.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Instead of the config's: a folder or hub id of a vision model of transformers.")
+    ] = None,
     extra: Annotated[
         list[str] | None, typer.Option(metavar="LAYOUT=FOLDER", help="A further training set; may be given again.")
     ] = None,
@@ -196,6 +201,7 @@ def train(
         "data.extra": [_further_set(entry) for entry in extra] if extra else None,
         "data.leave_out": leave_out and str(leave_out.resolve()),
         "train.seed": seed,
+        "model.backbone": str(Path(backbone).resolve()) if backbone and Path(backbone).is_dir() else backbone,
     }
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
     print(run(settings, output, quiet))
@@ -295,7 +301,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _report_error(message: str) -> int:
-    print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

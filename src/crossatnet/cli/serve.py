@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import Quiet
+from crossatnet.cli.options import EmbedderPlace, Quiet, check_one_model
 from crossatnet.system.errors import UserError
 
 
@@ -24,6 +24,10 @@ def serve(
     uploads: Annotated[
         Path | None, typer.Option(help="Let pictures be added, kept in this folder, and removed.", file_okay=False)
     ] = None,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option(help="Let folders in and below this one be added from the page; repeatable.", file_okay=False),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; they share the galleries' memory.", min=1, max=64)] = 1,
     searches: Annotated[
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
@@ -32,6 +36,7 @@ def serve(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="Believe X-Forwarded-For and -Proto of a proxy on this machine.")
     ] = False,
+    embedder: EmbedderPlace = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -39,11 +44,17 @@ def serve(
     from crossatnet.server.run import read_token, serve
     from crossatnet.server.settings import LOOPBACK, Place, Settings
 
+    check_one_model(checkpoint, embedder)
     token = read_token(token_file)
     if token is None and host not in LOOPBACK:
         raise UserError(
             f"--host {host} lets other machines in, so it needs a token: give --token-file FILE or set CROSSATNET_TOKEN"
         )
+    if folders and workers > 1:
+        raise UserError("--folders needs one worker, which knows how far the adding is: leave out --workers")
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise UserError(f"--folders {folder}: no such folder; give one that is there")
     places = tuple(Place(gallery) for gallery in galleries or ()) or (quickstart_place(quiet),)
     settings = Settings(
         places=places,
@@ -51,7 +62,9 @@ def serve(
         port=port,
         token=token,
         uploads=uploads.resolve() if uploads else None,
+        folders=tuple(folder.resolve() for folder in folders or ()),
         checkpoint=checkpoint,
+        embedder=embedder,
         workers=workers,
         searches=searches,
         access_log=not quiet,

@@ -38,14 +38,16 @@ SHORTEST = 0.02  # strokes shorter than this share of the side are kept one time
 TEXTURED_SHARE = 0.2  # of the drawings: crayon or pencil
 
 
-def vary(image: Image.Image, modality: Modality, random: Generator, hands: float = 0.0) -> Image.Image:
+def vary(
+    image: Image.Image, modality: Modality, random: Generator, hands: float = 0.0, mirror: bool = True
+) -> Image.Image:
     """A version of an RGB picture to train on: `augment`, and before it, for a share `hands`, more.
 
     These sketches are drawn again by another hand, and these photos taken another way.
     """
     if hands and random.random() < hands:
         image = redraw(image, random) if modality == "sketch" else snapshot(image, random)
-    return augment(image, modality, random)
+    return augment(image, modality, random, mirror)
 
 
 def redraw(image: Image.Image, random: Generator) -> Image.Image:

@@ -72,8 +72,8 @@ def load_image(
     picture.
 
     With `enough` a large JPEG may come at a half, a quarter or an eighth of its size, both sides still at least so
-    many pixels: that is several times faster to decode. So a JPEG of more than `max_pixels` comes too. `name` is what
-    messages call the bytes of a file.
+    many pixels, or a HEIF photo as its own smaller version, at least half so large: that is many times faster to
+    decode. A JPEG of more than `max_pixels` comes smaller too. `name` is what messages call the bytes of a file.
 
     What is not plain by its outline is read in another process, whose time and memory are bounded; see `decoders`.
 

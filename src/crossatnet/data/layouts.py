@@ -14,11 +14,11 @@ from crossatnet.data.images import Modality
 from crossatnet.data.names import canonical
 from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.data.quickstart import build_quickstart
-from crossatnet.data.strokes import StrokeFile
+from crossatnet.data.strokes import StrokeFile, is_stroke_file, word_of
 from crossatnet.system.errors import UserError, did_you_mean
 
-STROKE_SUFFIX = ".ndjson"
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
+SKETCHY_PHOTO = re.compile(r"^n\d{8}_\d+$")  # ImageNet's name of a photo, which Sketchy's files keep
 
 
 def sketchy(root: Path) -> Iterator[Item]:
@@ -63,7 +63,9 @@ def tuberlin(root: Path) -> Iterator[Item]:
 
 
 def quickdraw(root: Path) -> Iterator[Item]:
-    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's `CLASS.ndjson` strokes, and `photos/CLASS/*`.
+    """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's strokes, and `photos/CLASS/*`.
+
+    Files of strokes, `.ndjson` or packed `.ndjson.gz`, say by the `word` of their first row what they show.
 
     Example:
         >>> from crossatnet.data.layouts import quickdraw
@@ -74,15 +76,18 @@ def quickdraw(root: Path) -> Iterator[Item]:
     for folder in _existing(root, "photos"):
         yield from _class_folders(folder, "photo")
     for folder in [root, *_existing(root, "sketches")]:
-        for path in sorted(folder.glob(f"*{STROKE_SUFFIX}")):
-            if not path.name.startswith("."):
-                yield Item(path, path.stem, "sketch")
+        for path in sorted(folder.iterdir()):
+            if is_stroke_file(path) and not path.name.startswith("."):
+                yield Item(path, word_of(path) or path.name.partition(".ndjson")[0], "sketch")
     for folder in _existing(root, "sketches"):
         yield from _class_folders(folder, "sketch")
 
 
 def folder(root: Path) -> Iterator[Item]:
     """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`.
+
+    Photos and sketches that have Sketchy's names keep what they say: sketch `nXXXXXXXX_N-K` was drawn of photo
+    `nXXXXXXXX_N`.
 
     Example:
         >>> from crossatnet.data.layouts import folder
@@ -92,9 +97,17 @@ def folder(root: Path) -> Iterator[Item]:
         [('owl', 'photo')]
     """
     for sketches in _existing(root, "sketches"):
-        yield from _class_folders(sketches, "sketch")
+        for item in _class_folders(sketches, "sketch"):
+            match = SKETCH_OF_PHOTO.match(item.path.stem)
+            yield _of_sketchy(item, match["photo"] if match else "")
     for photos in _existing(root, "photos"):
-        yield from _class_folders(photos, "photo")
+        for item in _class_folders(photos, "photo"):
+            yield _of_sketchy(item, item.path.stem)
+
+
+def _of_sketchy(item: Item, photo: str) -> Item:
+    """The item, with the photo's name for its instance if it is one of Sketchy's."""
+    return replace(item, instance=photo) if SKETCHY_PHOTO.match(photo) else item
 
 
 def quickstart(root: Path) -> Iterator[Item]:
@@ -205,7 +218,7 @@ def _existing(parent: Path, *names: str) -> list[Path]:
 
 def _drawings(item: Item) -> list[Item]:
     """The item itself, or one item for every drawing if it is a file of strokes."""
-    if item.path.suffix != STROKE_SUFFIX:
+    if not is_stroke_file(item.path):
         return [item]
     return [replace(item, row=row) for row in range(len(StrokeFile.open(item.path)))]
 

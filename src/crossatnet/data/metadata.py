@@ -5,7 +5,6 @@ they differ, XMP comes first, as programs write it last. Files are untrusted: wh
 as absent, and costs nothing else.
 """
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
-from PIL.ImageFile import ImageFile
 
 from crossatnet.data.decoders import decoders, is_read_here
-from crossatnet.data.pictures.formats import FORMATS
+from crossatnet.data.pictures.opening import opened_by_pillow
 from crossatnet.system.errors import ImageError
 
 READER = 1  # raise it when more is read, so that galleries fill in what older versions did not
@@ -94,10 +92,10 @@ class _Source:
 
 def _sources(content: bytes) -> list[_Source]:
     """What the standards say, the one that counts most first; those that a file lacks or breaks are left out."""
-    readers: tuple[Callable[[ImageFile], _Source], ...] = (_xmp, _iptc, _exif)
+    readers: tuple[Callable[[Image.Image], _Source], ...] = (_xmp, _iptc, _exif)
     found: list[_Source] = []
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with opened_by_pillow(content) as image:
             if image.format == "PNG" and any(mark in content for mark in BEHIND_PIXELS):
                 _tolerant(image.load)
             for reader in readers:
@@ -116,7 +114,7 @@ def _tolerant(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _exif(image: ImageFile) -> _Source:
+def _exif(image: Image.Image) -> _Source:
     if image.format == "PNG" and "exif" not in image.info:
         return _Source()  # Pillow would decode the whole picture to look for it
     exif = image.getexif()
@@ -140,7 +138,7 @@ def _exif(image: ImageFile) -> _Source:
     )
 
 
-def _iptc(image: ImageFile) -> _Source:
+def _iptc(image: Image.Image) -> _Source:
     found: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}
 
     def texts(key: tuple[int, int]) -> tuple[str, ...]:
@@ -154,7 +152,7 @@ def _iptc(image: ImageFile) -> _Source:
     )
 
 
-def _xmp(image: ImageFile) -> _Source:
+def _xmp(image: Image.Image) -> _Source:
     packet = image.info.get("xmp", b"") or image.info.get("XML:com.adobe.xmp", b"")
     if not packet or len(packet) > LONGEST_XMP:
         return _Source()

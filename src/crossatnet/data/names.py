@@ -1,6 +1,5 @@
 """Class names: one canonical form, and one table of names that different data sets give the same class."""
 
-import re
 import unicodedata
 
 # Name in canonical spelling -> the class it is. Only true synonyms: related classes (ape, monkey) stay apart.
@@ -86,6 +85,10 @@ RELATIVES = (
 )
 
 
+KEPT_SIGNS = "#%&*@"  # punctuation by Unicode, but part of the names that have it
+VARIATION_SELECTORS = "\ufe0e\ufe0f"  # whether an emoji is in colour
+
+
 def are_related(first: str, second: str) -> bool:
     """Whether two canonical class names mean nearly the same thing.
 
@@ -108,13 +111,23 @@ def _is_in_name(one: str, other: str) -> bool:
 def canonical(name: str) -> str:
     """The one form of a class name: `"Hot-Air Balloon"` and `"hot-air_balloon"` both give `"hot_air_balloon"`.
 
-    Lower case, runs of anything but letters and digits become one underscore, then `ALIASES` is applied.
+    Lower case; runs of spaces, punctuation and underscores become one underscore, then `ALIASES` is applied. Letters of
+    every script keep their vowel signs, and signs that are part of a name (`KEPT_SIGNS`, symbols, emoji) stay, so that
+    C++ is not C#. A name of nothing but punctuation stays as it is.
 
     Example:
         >>> from crossatnet.data.names import canonical
-        >>> canonical("Hot-Air Balloon"), canonical("car")
-        ('hot_air_balloon', 'car_sedan')
+        >>> canonical("Hot-Air Balloon"), canonical("car"), canonical("C#")
+        ('hot_air_balloon', 'car_sedan', 'c#')
     """
     composed = unicodedata.normalize("NFC", name)  # some systems write "é" of file names as a letter and an accent
-    spelled = re.sub(r"[\W_]+", "_", composed.lower()).strip("_")
+    parts = "".join(" " if _separates(character) else character for character in composed.lower()).split()
+    spelled = "_".join(parts) or composed.strip()
     return ALIASES.get(spelled, spelled)
+
+
+def _separates(character: str) -> bool:
+    """Whether a character stands between words: a space, punctuation, or one that cannot be seen."""
+    if character in VARIATION_SELECTORS:
+        return True
+    return unicodedata.category(character)[0] in "ZCP" and character not in KEPT_SIGNS

@@ -19,7 +19,8 @@ from PIL import Image, ImageCms
 from crossatnet.data.decoders import decoders, is_read_here
 from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, UPLOADED, Picture, load_image, prepare
 from crossatnet.data.pictures.colours import srgb_transform
-from crossatnet.data.pictures.opening import Opened, plain_errors, read_bytes
+from crossatnet.data.pictures.formats import RAW, format_of
+from crossatnet.data.pictures.opening import NO_ORIENTATION, Opened, plain_errors, read_bytes
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
@@ -65,15 +66,23 @@ def read_photo(source: Picture, size: int, name: str = "") -> NDArray[np.uint8]:
 def _read_jpeg(content: bytes, size: int) -> NDArray[np.uint8] | None:
     """The same for the bytes of a plain JPEG file; None for all else, and for damaged ones: `load_image` says why."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
-    if torch is None or not content.startswith(START_OF_JPEG):
+    if torch is None:
         return None
     import simplejpeg
 
     try:
+        turned = NO_ORIENTATION
+        if format_of(content) == RAW.name:
+            from crossatnet.data.pictures.raw import preview
+
+            shown = preview(content)
+            content, turned = shown.jpeg, shown.orientation
+        if not content.startswith(START_OF_JPEG):
+            return None
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
             if header.mode not in ("L", "RGB") or header.width * header.height > MAX_PIXELS:
                 return None
-            upright = TURNED.get(Opened(header, "JPEG").orientation(), TURNED[1])
+            upright = TURNED.get(Opened(header, "JPEG", turned).orientation(), TURNED[1])
             transform = srgb_transform(header.info.get("icc_profile"), header.mode)
             if transform is not None and header.mode != "RGB":
                 return None  # a grey profile: Pillow keeps the greys that it is for

@@ -3,9 +3,13 @@
 Shapes: `P` the points of one stroke, each (x, y) with y growing downwards, in the units of whoever drew it.
 """
 
-from collections.abc import Iterator
+import gzip
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +27,9 @@ INK = 0
 PEN_WIDTH = 0.012  # of the picture's side: measured 1.2% on Sketchy's sketches, 0.8% on TU-Berlin's
 MARGIN = 0.1  # of the picture's side, on each edge: Sketchy's strokes span 66% of it, TU-Berlin's 78% (medians)
 SUPERSAMPLING = 4  # ink is drawn this many times larger and averaged down, for smooth edges
+SUFFIX, PACKED = ".ndjson", ".ndjson.gz"
+LONGEST_LINE = 100_000_000  # bytes
+MOST_UNPACKED = 8_000_000_000  # bytes: the largest raw file of Quick, Draw! has under one
 STROKE_FILES_OPEN = 512  # more than the 345 classes of Quick, Draw!
 
 
@@ -73,11 +80,9 @@ class StrokeFile:
     @staticmethod
     def open(path: Path) -> "StrokeFile":
         """Find where the rows start, remembered until the file changes. Raises `ImageError` if it is missing."""
-        try:
+        with _plain_errors(path):
             status = path.stat()
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return _index(path, status.st_mtime_ns, status.st_size)
+            return _index(path, status.st_mtime_ns, status.st_size)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -85,10 +90,11 @@ class StrokeFile:
     def read(self, row: int) -> QuickDrawRow:
         """Read one row; raises `ImageError` if there is no such row or it is malformed."""
         if not 0 <= row < len(self):
-            raise ImageError(f"{self.path}: no row {row}; it has {len(self)} rows, counted from 0")
-        with self.path.open("rb") as file:
+            raise ImageError(f"{self.path}: no drawing {row + 1}; it has {len(self)}, counted from 1")
+        with _plain_errors(self.path), _opened(self.path) as file:
             file.seek(int(self.offsets[row]))
-            return _parse(file.readline(), f"{self.path}, line {self.lines[row]}")
+            line = file.readline(LONGEST_LINE)
+        return _parse(line, f"{self.path}, line {self.lines[row]}")
 
     def image(self, row: int) -> Image.Image:
         """One row drawn with the defaults of `render`; raises `ImageError`, naming the line, for an empty drawing."""
@@ -96,6 +102,54 @@ class StrokeFile:
         if not drawing:
             raise ImageError(f"{self.path}, line {self.lines[row]}: a drawing without strokes; leave it out")
         return render(drawing)
+
+
+def is_stroke_file(path: str | Path) -> bool:
+    """Whether a file's name says that it holds strokes.
+
+    Example:
+        >>> from crossatnet.data.strokes import is_stroke_file
+        >>> is_stroke_file("owl.ndjson.gz"), is_stroke_file("owl.png")
+        (True, False)
+    """
+    return str(path).endswith((SUFFIX, PACKED))
+
+
+def word_of(path: Path) -> str | None:
+    """What the drawings of a file show, as its first row says; None where there is none that can be read.
+
+    Example:
+        >>> from crossatnet.data.strokes import word_of
+        >>> _ = (tmp_path / "a.ndjson").write_text('{"word": "owl", "key_id": "1", "recognized": true, "drawing": []}')
+        >>> word_of(tmp_path / "a.ndjson")
+        'owl'
+    """
+    with suppress(ImageError), closing(_lines(path)) as lines:
+        for number, line in lines:
+            return _parse(line, f"{path}, line {number}").word or None
+    return None
+
+
+def named_drawing(name: str) -> Drawing | None:
+    """The drawing that `FILE.ndjson:3`, the third in a file of strokes, or `FILE.ndjson`, the first, names.
+
+    None for the name of another file. Raises `ImageError` for one that is not there, and for a number that is none.
+
+    Example:
+        >>> from crossatnet.data.strokes import named_drawing
+        >>> line = '{"word": "line", "key_id": "1", "recognized": true, "drawing": [[[0, 9], [0, 9]]]}'
+        >>> _ = (tmp_path / "line.ndjson").write_text(line)
+        >>> len(named_drawing("line.ndjson:1")), named_drawing("line.png") is None
+        (1, True)
+    """
+    path, colon, number = name.rpartition(":")
+    if not colon or not is_stroke_file(path):
+        path, number = name, "1"
+    if not is_stroke_file(path):
+        return None
+    if not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise ImageError(f"{name}: give the number of a drawing, from 1, after the colon")
+    return StrokeFile.open(Path(path)).read(int(number) - 1).drawing
 
 
 def render(drawing: Drawing, size: int = 256, width: float = PEN_WIDTH, margin: float = MARGIN) -> Image.Image:
@@ -146,8 +200,8 @@ def _index(path: Path, modified: int, size: int) -> StrokeFile:
     lines: list[int] = []
     offsets: list[int] = []
     offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with _opened(path) as file:
+        for number, line in enumerate(_bounded(path, file), 1):
             if line.strip():
                 lines.append(number)
                 offsets.append(offset)
@@ -155,17 +209,35 @@ def _index(path: Path, modified: int, size: int) -> StrokeFile:
     return StrokeFile(path, np.array(lines, np.int64), np.array(offsets, np.int64))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path) -> Generator[tuple[int, bytes]]:
     """The lines that hold something, with their numbers from 1."""
+    with _plain_errors(path), _opened(path) as file:
+        yield from ((number, line) for number, line in enumerate(_bounded(path, file), 1) if line.strip())
+
+
+def _opened(path: Path) -> BufferedReader | gzip.GzipFile:
+    """A file of strokes, unpacked where it is packed."""
+    return gzip.open(path, "rb") if path.name.endswith(PACKED) else path.open("rb")
+
+
+def _bounded(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
+    """The lines of a file that does not unpack to more than anybody draws."""
+    size = 0
+    while line := file.readline(LONGEST_LINE):
+        size += len(line)
+        if size > MOST_UNPACKED:
+            raise ImageError(f"{path}: more than {MOST_UNPACKED // 1_000_000_000} GB of strokes; cut it into parts")
+        yield line
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Turns what reading a file of strokes may raise into `ImageError`."""
     try:
-        with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> ImageError:
-    return ImageError(f"{path}: cannot be read ({error.strerror}); give a Quick, Draw! file (.ndjson)")
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be read ({reason}); give a Quick, Draw! file (.ndjson)") from error
 
 
 def _parse(line: bytes, where: str) -> QuickDrawRow:

@@ -30,12 +30,13 @@ BLACK_PERCENTILE = 94  # the steepest 6% are drawn black,
 FAINT_EDGE = 200.0  # but nothing less steep than this, in squared grey levels: no drawing of a plain photo's noise
 
 
-def augment(image: Image.Image, modality: Modality, random: Generator) -> Image.Image:
+def augment(image: Image.Image, modality: Modality, random: Generator, mirror: bool = True) -> Image.Image:
     """One augmented version of an RGB picture, of the same size.
 
-    Both modalities: mirrored half the time, turned, moved and scaled a little. Sketches: stretches of some strokes are
-    wiped away, the sheet is bent so that lines wobble, and strokes get thinner or thicker. Photos: brightness, contrast
-    and saturation vary, one in five turns grey, and one in five becomes a drawing of its edges, pure or over the photo.
+    Both modalities: mirrored half the time unless `mirror` is off, turned, moved and scaled a little. Sketches:
+    stretches of some strokes are wiped away, the sheet is bent so that lines wobble, and strokes get thinner or
+    thicker. Photos: brightness, contrast and saturation vary, one in five turns grey, and one in five becomes a drawing
+    of its edges, pure or over the photo.
 
     Example:
         >>> import numpy as np
@@ -45,7 +46,7 @@ def augment(image: Image.Image, modality: Modality, random: Generator) -> Image.
     """
     if modality == "photo":  # before it is turned, for the border of the paper that shows then is no edge
         image = _recolour(image, random)
-    if random.random() < 0.5:
+    if random.random() < 0.5 and mirror:
         image = ImageOps.mirror(image)
     image = _affine(image, random)
     if modality == "photo":

@@ -5,9 +5,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from crossatnet.evaluation.results import Results, Row, load_results
+from crossatnet.evaluation.significance import Difference, paired_bootstrap
 from crossatnet.system.errors import UserError
 
-PROTOCOL = ("data", "split", "direction", "setting", "queries", "gallery", "classes")
+PROTOCOL = ("data", "split", "direction", "setting", "level", "queries", "gallery", "classes")
 MOST = 5  # classes to name that gain most, and as many that lose most
 
 
@@ -31,6 +32,7 @@ class Pair(BaseModel):
     metrics: dict[str, Change]  # those that both have
     gains: dict[str, Change]  # classes with the largest rise of mAP@all, largest first
     losses: dict[str, Change]  # and with the largest fall
+    chance: Difference | None  # of the first metric; None where results do not hold every query's score
 
 
 class Comparison(BaseModel):
@@ -60,7 +62,7 @@ def compare(first: Results, second: Results) -> Comparison:
 
     Raises `UserError` for results of different data, splits, directions, settings, sizes or definitions.
     """
-    _refuse_different(first, second)
+    refuse_different(first, second)
     others = {row.model: row for row in second.rows}
     pairs = [pair(row, others[row.model]) for row in first.rows if row.model in others]
     if first.rows[0].model not in others and second.rows[0].model not in {row.model for row in first.rows}:
@@ -87,10 +89,20 @@ def pair(first: Row, second: Row) -> Pair:
         metrics=metrics,
         gains={name: classes[name] for name in gains},
         losses={name: classes[name] for name in losses},
+        chance=difference_of(first, second),
     )
 
 
-def _refuse_different(first: Results, second: Results) -> None:
+def difference_of(first: Row, second: Row) -> Difference | None:
+    """Whether the rows differ by more than chance; None where they do not hold the scores of the same queries."""
+    if first.per_query is None or second.per_query is None or first.per_query.classes != second.per_query.classes:
+        return None
+    (old, number), (new, _) = first.per_query.arrays(), second.per_query.arrays()
+    return paired_bootstrap(old, new, number)
+
+
+def refuse_different(first: Results, second: Results) -> None:
+    """Raise `UserError` unless both results were measured in the same way."""
     facts = [(name, getattr(first, name), getattr(second, name)) for name in PROTOCOL]
     meanings = dict.fromkeys((*first.definitions, *second.definitions))
     facts += [

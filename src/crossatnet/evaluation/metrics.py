@@ -1,8 +1,8 @@
-r"""Retrieval metrics: scores from the ranks of a query's relevant items, or from the counts at each distance.
+r"""Retrieval metrics: scores from the ranks of a query's relevant items. Those of rankings with ties: `ties.py`.
 
-Shapes: `Q` queries, `N` gallery items, `T` Hamming distances, `P` points of a curve. Let `R` be the number of relevant
-gallery items of a query, and `ranks` (Q, R) their ranks, counted from 1, ascending. Queries with fewer relevant items
-than others are padded with infinity, where precision is 0. `ranking.py` makes the rankings.
+Shapes: `Q` queries, `N` gallery items, `P` points of a curve. Let `R` be the number of relevant gallery items of a
+query, and `ranks` (Q, R) their ranks, counted from 1, ascending. Queries with fewer relevant items than others are
+padded with infinity, where precision is 0. `ranking.py` makes the rankings.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crossatnet.system.errors import UserError
 
 LEVELS = 101  # of recall, from 0 to 1
+OF_TIES = ("optimistic", "pessimistic", "scikit-learn")  # definitions that differ from the plain one only by ties
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -59,9 +60,10 @@ class RetrievalScores:
         """Means over all queries of every definition; the brackets distinguish definitions of one name.
 
         `mAP@all`, `P@k`; `mAP@k (hits)`, `mAP@k (min(k, R))`, `mAP@k (R)` (see `average_precision_at`);
-        `P@k (min(k, R))`; `R-precision`. Embeddings also have `mAP@all (VOC)`. Hash codes tie, so their values are
-        expectations over the orders within ties: they have no `(VOC)` and no `(hits)`, but `mAP@all (optimistic)` and
-        `mAP@all (pessimistic)`.
+        `P@k (min(k, R))`; `R-precision`; `mAP@all (VOC)`. Where items tie, these are expectations over random orders
+        within ties, `(VOC)` alone takes ties whole (see `ties.interpolated_average_precision_of_ties`).
+        `mAP@all (optimistic)` and `(pessimistic)` are those of the best and the worst order within ties, and
+        `(scikit-learn)` takes ties whole, as `sklearn.metrics.average_precision_score` does.
         """
         return {name: float(values.mean()) for name, values in self.values.items()}
 
@@ -142,8 +144,8 @@ def average_precision_at(ranks: NDArray[np.float64], k: int) -> Values:
         >>> {name: value.tolist() for name, value in values.items()}
         {'hits': [1.0], 'min(k, R)': [0.5], 'R': [0.5]}
     """
-    _check_k(k)
-    total = np.where(ranks <= k, _precisions(ranks), 0.0).sum(1)
+    check_k(k)
+    total = np.where(ranks <= k, precisions_at(ranks), 0.0).sum(1)
     found, relevant = hits_at(ranks, k), np.isfinite(ranks).sum(1)
     with np.errstate(invalid="ignore"):
         return {
@@ -167,7 +169,7 @@ def interpolated_average_precision(ranks: NDArray[np.float64]) -> NDArray[np.flo
         [0.6667]
     """
     with np.errstate(invalid="ignore"):
-        return _envelope(_precisions(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
+        return _envelope(precisions_at(ranks)).sum(1) / np.isfinite(ranks).sum(1)  # type: ignore[no-any-return]
 
 
 def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -182,7 +184,7 @@ def hits_at(ranks: NDArray[np.float64], k: int | NDArray[np.int64]) -> NDArray[n
         >>> hits_at(np.array([[1.0, 3.0]]), k=2).tolist()
         [1]
     """
-    _check_k(k)
+    check_k(k)
     return (ranks <= np.reshape(k, (-1, 1))).sum(1)  # type: ignore[no-any-return]
 
 
@@ -213,96 +215,17 @@ def interpolated_precision(hits: NDArray[np.int64], precision: NDArray[np.float6
         [1.0, 1.0, 0.5, 0.5]
     """
     queries, points = hits.shape
-    needed = np.maximum(-(-np.arange(LEVELS) * hits[:, -1:] // (LEVELS - 1)), 1)  # (Q, LEVELS): recall, rounded up
+    needed = _needed(hits[:, -1])
     offset = np.arange(queries)[:, None] * (hits.max() + 1)  # makes one ascending list of all queries' hits
     point = np.searchsorted((hits + offset).ravel(), (needed + offset).ravel()).reshape(queries, LEVELS)
     return np.take_along_axis(_envelope(precision), point - np.arange(queries)[:, None] * points, axis=1)
-
-
-# Definitions for counts at each distance, with ties
-
-
-def expected_average_precision(
-    items: NDArray[np.int64], hits: NDArray[np.int64], k: int | None = None
-) -> NDArray[np.float64]:
-    r"""Expectation of average precision over random orders within ties: (Q, T), (Q, T) -> (Q,).
-
-    At distance t there are $n_t$ `items`, $r_t$ of them relevant `hits`, after $N_t$ nearer items with $R_t$ hits. The
-    i-th item of the tie is relevant with probability $r_t / n_t$; if it is, $(i - 1) (r_t - 1) / (n_t - 1)$ hits of the
-    tie are expected before it:
-
-    $AP = \frac{1}{R} \sum_t \frac{r_t}{n_t} \sum_{i=1}^{m_t}
-    \frac{R_t + 1 + (i - 1) \frac{r_t - 1}{n_t - 1}}{N_t + i}$ (McSherry and Najork 2008)
-
-    with $m_t = n_t$. For AP@k with denominator R, $m_t$ is the number of items of the tie among the first k. The inner
-    sums are differences of harmonic numbers.
-
-    Example:
-        >>> import numpy as np
-        >>> from crossatnet.evaluation.metrics import expected_average_precision
-        >>> expected_average_precision(np.array([[2]]), np.array([[1]])).tolist()
-        [0.75]
-    """
-    items_before, hits_before, taken = _before(items), _before(hits), items
-    if k is not None:
-        _check_k(k)
-        taken = np.clip(k - items_before, 0, items)
-    harmonic = _harmonic(items)
-    reciprocals = harmonic[items_before + taken] - harmonic[items_before]  # sum of 1 / (N + i)
-    steps = taken - (items_before + 1) * reciprocals  # sum of (i - 1) / (N + i)
-    rise = (hits - 1) / np.maximum(items - 1, 1)
-    share = hits / np.maximum(items, 1)
-    return (share * ((hits_before + 1) * reciprocals + rise * steps)).sum(1) / hits.sum(1)  # type: ignore[no-any-return]
-
-
-def extreme_average_precision(
-    items: NDArray[np.int64], hits: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""Optimistic and pessimistic average precision: (Q, T), (Q, T) -> (Q,), (Q,).
-
-    The hits of each tie stand first or last in it, at ranks $S_t + 1$ to $S_t + r_t$ with $S_t = N_t$ or
-    $S_t = N_t + n_t - r_t$: $AP = \frac{1}{R} \sum_t \sum_{i=1}^{r_t} \frac{R_t + i}{S_t + i}$. Public code that
-    ignores ties reports a value between the two, and one of the two if its gallery is sorted by class.
-
-    Example:
-        >>> import numpy as np
-        >>> from crossatnet.evaluation.metrics import extreme_average_precision
-        >>> best, worst = extreme_average_precision(np.array([[2]]), np.array([[1]]))
-        >>> best.tolist(), worst.tolist()
-        ([1.0], [0.5])
-    """
-    first, last = _before(items), _before(items) + items - hits
-    harmonic = _harmonic(items)
-    best, worst = (
-        (hits + (_before(hits) - start) * (harmonic[start + hits] - harmonic[start])).sum(1) / hits.sum(1)
-        for start in (first, last)
-    )
-    return best, worst
-
-
-def expected_precision_at(
-    items: NDArray[np.int64], hits: NDArray[np.int64], k: int | NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Expectation of P@k, k a number or (Q,), over random orders within ties: (Q, T), (Q, T) -> (Q,).
-
-    Example:
-        >>> import numpy as np
-        >>> from crossatnet.evaluation.metrics import expected_precision_at
-        >>> expected_precision_at(np.array([[2]]), np.array([[1]]), k=1).tolist()
-        [0.5]
-    """
-    _check_k(k)
-    share = np.clip(
-        (np.reshape(k, (-1, 1)) - _before(items)) / np.maximum(items, 1), 0, 1
-    )  # the share of each tie that is within the first k
-    return (share * hits).sum(1) / k  # type: ignore[no-any-return]
 
 
 # Every definition at once
 
 
 def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, NDArray[np.float64]]:
-    """Every definition, and the precision-recall curves, of `ranks` (Q, R).
+    """Every definition, and the precision-recall curves, of `ranks` (Q, R) of items without ties.
 
     Example:
         >>> import numpy as np
@@ -311,45 +234,54 @@ def score_ranks(ranks: NDArray[np.float64], at: Sequence[int]) -> tuple[Values, 
         >>> values["P@2"].tolist(), curves.shape
         ([0.5], (1, 101))
     """
-    precisions, relevant = _precisions(ranks), np.isfinite(ranks).sum(1)
-    values = {"mAP@all": precisions.sum(1) / relevant}
-    values |= {f"P@{k}": hits_at(ranks, k) / k for k in at}
-    for k in at:
-        values |= {f"mAP@{k} ({name})": value for name, value in average_precision_at(ranks, k).items()}
-        values[f"P@{k} (min(k, R))"] = hits_at(ranks, k) / np.minimum(k, relevant)
-    values["R-precision"] = hits_at(ranks, relevant) / relevant
-    values["mAP@all (VOC)"] = interpolated_average_precision(ranks)
-    hits = np.minimum(np.arange(1, ranks.shape[1] + 1), relevant[:, None])
-    return values, interpolated_precision(hits, precisions)
+    precisions = precisions_at(ranks)
+    return score_precisions(ranks, precisions, precisions, at)
 
 
-def score_counts(
-    items: NDArray[np.int64], hits: NDArray[np.int64], at: Sequence[int]
+def score_precisions(
+    ranks: NDArray[np.float64], precisions: NDArray[np.float64], ends: NDArray[np.float64], at: Sequence[int]
 ) -> tuple[Values, NDArray[np.float64]]:
-    """Every definition, and the precision-recall curves, of counts (Q, T) at each distance.
+    """As `score_ranks`, by other precisions (Q, R) than those at the ranks: expected ones, and those where ties end.
 
     Example:
         >>> import numpy as np
-        >>> from crossatnet.evaluation.metrics import score_counts
-        >>> values, curves = score_counts(np.array([[2]]), np.array([[1]]), at=(1,))
-        >>> values["mAP@all"].tolist(), curves.shape
-        ([0.75], (1, 101))
+        >>> from crossatnet.evaluation.metrics import score_precisions
+        >>> values, _ = score_precisions(np.array([[1.0]]), np.array([[0.75]]), np.array([[0.5]]), at=(2,))
+        >>> values["mAP@all"].tolist(), values["mAP@all (VOC)"].tolist()
+        ([0.75], [0.5])
     """
-    relevant = hits.sum(1)
-    values = {"mAP@all": expected_average_precision(items, hits)}
-    values |= {f"P@{k}": expected_precision_at(items, hits, k) for k in at}
+    relevant = np.isfinite(ranks).sum(1)
+    # One after another: so a sum does not depend on how many ranks of infinity follow.
+    total = np.cumsum(precisions, axis=1)  # (Q, R), up to each hit
+    plain = total[:, -1] / relevant
+    values = {"mAP@all": plain}
+    found = {k: hits_at(ranks, k) for k in at}
+    values |= {f"P@{k}": found[k] / k for k in at}
     for k in at:
-        value, most = expected_average_precision(items, hits, k), np.minimum(k, relevant)
-        values |= {f"mAP@{k} (min(k, R))": value * relevant / most, f"mAP@{k} (R)": value}
-        values[f"P@{k} (min(k, R))"] = values[f"P@{k}"] * k / most
-    values["R-precision"] = expected_precision_at(items, hits, relevant)
-    values["mAP@all (optimistic)"], values["mAP@all (pessimistic)"] = extreme_average_precision(items, hits)
-    found = np.cumsum(hits, axis=1)
-    return values, interpolated_precision(found, found / np.maximum(np.cumsum(items, axis=1), 1))
+        hits, most = found[k], np.minimum(k, relevant)
+        up_to = np.where(hits, np.take_along_axis(total, np.maximum(hits, 1)[:, None] - 1, axis=1)[:, 0], 0.0)
+        values |= {
+            f"mAP@{k} (hits)": up_to / np.maximum(hits, 1),
+            f"mAP@{k} (min(k, R))": up_to / most,
+            f"mAP@{k} (R)": up_to / relevant,
+            f"P@{k} (min(k, R))": hits / most,
+        }
+    values["R-precision"] = hits_at(ranks, relevant) / relevant
+    envelope = _envelope(ends)
+    values["mAP@all (VOC)"] = np.cumsum(envelope, axis=1)[:, -1] / relevant
+    values |= {f"mAP@all ({name})": plain for name in OF_TIES}
+    return values, np.take_along_axis(envelope, _needed(relevant) - 1, axis=1)
 
 
-def _precisions(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision at each relevant rank."""
+def precisions_at(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision at each relevant rank, (Q, R) -> (Q, R).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.metrics import precisions_at
+        >>> precisions_at(np.array([[1.0, 4.0]])).tolist()
+        [[1.0, 0.5]]
+    """
     return np.arange(1, ranks.shape[1] + 1) / ranks
 
 
@@ -358,16 +290,17 @@ def _envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
 
 
-def _before(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many items are nearer than each distance, (Q, T)."""
-    return np.cumsum(counts, axis=1) - counts
+def _needed(relevant: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of R (Q,) relevant items are a recall of 0, 0.01, ..., 1, rounded up, at least one: (Q, LEVELS)."""
+    return np.maximum(-(-np.arange(LEVELS) * relevant[:, None] // (LEVELS - 1)), 1)
 
 
-def _harmonic(items: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Harmonic numbers from 0 to the size of the gallery."""
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, items.sum(1).max() + 1))])
+def check_k(k: int | NDArray[np.int64]) -> None:
+    """Raise `UserError` unless every k is 1 or more.
 
-
-def _check_k(k: int | NDArray[np.int64]) -> None:
-    if np.min(k) < 1:
+    Example:
+        >>> from crossatnet.evaluation.metrics import check_k
+        >>> check_k(1)
+    """
+    if np.min(k, initial=1) < 1:
         raise UserError(f"P@k needs k of at least 1, not {np.min(k)}")

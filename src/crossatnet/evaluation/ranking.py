@@ -4,26 +4,21 @@ Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed cod
 queries of a block or a strip.
 
 A block holds as many queries as make one matrix product fast, and each core takes one block after another. A block is
-ranked in strips that fit the core's cache. The metrics need only the ranks of the relevant items, so only those are
-kept of a block. Blocks do not depend on the number of cores, and neither do the scores.
+ranked in strips that fit the core's cache. The metrics need only where the relevant items stand, so only that is kept
+of a block. Blocks do not depend on the number of cores, and neither do the scores.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossatnet.evaluation.metrics import RetrievalScores, joined, score_counts, score_ranks
-from crossatnet.evaluation.similarity import (
-    THREADS,
-    Floats,
-    Similarity,
-    checked_embeddings,
-    cosine,
-    nearness,
-    slices,
-)
+from crossatnet.evaluation.classes import as_text
+from crossatnet.evaluation.metrics import RetrievalScores, joined
+from crossatnet.evaluation.order import places
+from crossatnet.evaluation.similarity import THREADS, Similarity, checked_embeddings, cosine, nearness, slices
+from crossatnet.evaluation.ties import Ties, score_counts, score_places
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
@@ -32,10 +27,9 @@ BLOCK = 400  # queries of one matrix product; with fewer, BLAS spends more on pa
 STRIP = 2**17  # pairs of a query and an item that are ranked at once; so many fit a core's cache
 STRIP_BYTES = 100  # at most, to rank one such pair
 SCORE_BYTES = 80  # at most, to score one rank
-DECIMALS = 7  # of similarities, when they are compared
+TIE_BYTES = 250  # at most, to score one tie
 
 Classes = Sequence[object] | NDArray[np.generic]
-Steps = NDArray[np.int32] | NDArray[np.int64]
 
 
 def evaluate(
@@ -53,12 +47,13 @@ def evaluate(
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model; `query_class` (Q,) and `gallery_class` (N,), the
     class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself
-    and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a normalised copy of
-    them. With less memory fewer queries are ranked at once, but at least one by each thread.
-    An item is relevant if its class equals the query's. Cosines are computed in float32 if both arrays are, as NumPy
-    does, else in float64; they are compared to seven decimals, and equal ones keep the gallery's order. Equal
-    embeddings tie at any position. Distances are computed in float64, so that small ones keep their digits. They are
-    compared to seven decimals too, in units of the largest distance of an embedding from the gallery's mean.
+    and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a copy of the
+    queries. With less memory fewer queries are ranked at once, but at least one by each thread.
+    An item is relevant if its class equals the query's. Similarities are compared exactly, and where items tie, values
+    are expectations over random orders within the tie: no order of the gallery has an advantage. Cosines are computed
+    in float32 if both arrays are, as NumPy does, else in float64 (`similarity.cosine`); distances in float64
+    (`similarity.nearness`). Equal embeddings tie, and so do whatever the arithmetic finds equal; embeddings whose
+    similarities differ by no more than its rounding may be found in either order.
     Raises `UserError` for shapes that do not fit, values that are not finite, a cosine of a row of zeros, or a query
     without a relevant item.
 
@@ -95,9 +90,7 @@ def evaluate_similarity(
         >>> round(scores.means()["mAP@all"], 4)
         0.5833
     """
-    matrix = np.asarray(similarity, dtype=np.float64)
-    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
-        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
+    matrix = _comparable(np.asarray(similarity))
     queries, items = matrix.shape
     pairs = _Pairs((queries, items), query_class, gallery_class, same)
     return _score(lambda rows: matrix[rows].copy(), pairs, at, memory)
@@ -115,9 +108,8 @@ def evaluate_codes(
 ) -> RetrievalScores:
     """Score packed hash codes, (Q, B) and (N, B), by Hamming distance.
 
-    Many distances tie, so values are expectations over random orders within a tie (McSherry and Najork 2008): no way of
-    sorting has an advantage. For mAP@all, the best and the worst order are reported too. The points of the
-    precision-recall curve are the Hamming radii. Otherwise as `evaluate`.
+    Many distances tie; the points of the precision-recall curve are the Hamming radii. Otherwise as `evaluate`, which
+    finds the same values to the last bit for codes as floats of +1 and -1.
 
     Example:
         >>> import numpy as np
@@ -151,7 +143,7 @@ def evaluate_codes(
 
     share = memory // THREADS
     strip = _strip(len(gallery), share // 4)
-    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (SCORE_BYTES * distances)), THREADS))
+    return joined(on_cores(score, _blocks(len(query), (share - share // 4) // (TIE_BYTES * distances)), THREADS))
 
 
 class _Pairs:
@@ -161,7 +153,7 @@ class _Pairs:
         self, shape: tuple[int, int], query_class: Classes, gallery_class: Classes, same: NDArray[np.int64] | None
     ) -> None:
         queries, items = self.shape = shape
-        self.query_class, gallery_class = np.asarray(query_class), np.asarray(gallery_class)
+        self.query_class, gallery_class = as_text(query_class, "query_class"), as_text(gallery_class, "gallery_class")
         self.query_number, self.gallery_number = _numbers(queries, self.query_class, items, gallery_class)
         self.same = np.full(queries, -1) if same is None else np.asarray(same)
         if self.same.shape != (queries,) or self.same.dtype.kind not in "iu":
@@ -193,80 +185,27 @@ class _Pairs:
 
 
 def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int) -> RetrievalScores:
-    """Rank block after block and score the ranks."""
+    """Rank block after block and score where the relevant items stand."""
     items, most, share = pairs.shape[1], int(pairs.found.max()), memory // THREADS
 
     def score(block: slice) -> RetrievalScores:
         matrix = similarity(block)  # (b, N)
         ranks = np.full((len(matrix), most), np.inf)
-        for rows in slices(block, strip):
-            inside = slice(rows.start - block.start, rows.stop - block.start)
-            is_rank = np.arange(most) < pairs.found[rows, None]
-            ranks[inside][is_rank] = _rank(matrix[inside], pairs.relevant(rows), pairs.self_matches(rows))
-        values, curves = score_ranks(ranks, at)
+        is_rank = np.arange(most) < pairs.found[block, None]
+        ties = []
+        for rows in slices(slice(0, len(matrix)), strip):
+            asked = slice(block.start + rows.start, block.start + rows.stop)
+            found, tied = places(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
+            ranks[rows][is_rank[rows]] = found
+            ties.append(tied._replace(query=tied.query + rows.start))
+        del matrix
+        together = Ties(*(np.concatenate(column) for column in zip(*ties, strict=True)))
+        values, curves = score_places(ranks, together, at)
         return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
 
     strip = _strip(items, share // 4)
     blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
     return joined(on_cores(score, blocks, THREADS))
-
-
-def _rank(
-    similarity: Floats, relevant: NDArray[np.int64], self_matches: tuple[NDArray[np.int64], ...]
-) -> NDArray[np.int64]:
-    """The ranks of the relevant items by similarities (b, N), row by row, ascending. The similarities are overwritten.
-
-    Sorting a gallery takes longer than comparing it with the query, and most of its order is not needed. So the range
-    of similarities is cut into about as many cells as there are items, and the items of each cell are counted. Only
-    items in a cell with a relevant item are sorted. A rank is the place among the sorted items, plus the number of
-    items in better cells that were not sorted.
-    """
-    queries, items = similarity.shape
-    steps, height = _steps(similarity, self_matches)
-    shift = max(0, height.bit_length() - items.bit_length() + 1)
-    cells = (height >> shift) + 1  # in a row
-    steps += (np.arange(queries) * (cells << shift)).astype(steps.dtype)[:, None]  # the rows follow one another
-    steps = steps.ravel()
-    cell = (steps >> shift).astype(np.int64)
-    held = cell.take(relevant)
-    counts = np.bincount(cell, minlength=queries * cells)
-    counts[held] = 0
-    skipped = np.cumsum(counts)  # items up to each cell, of all rows, that are not sorted
-    is_held = np.zeros(queries * cells, dtype=np.bool_)
-    is_held[held] = True
-    listed = np.flatnonzero(is_held.take(cell))  # in the gallery's order
-    step = steps.take(listed)
-    # NumPy sorts numbers of 16 bits by their digits, several times faster than it compares longer ones
-    digits = [(step >> low).astype(np.uint16) for low in range(0, (queries * cells << shift).bit_length(), 16)]
-    listed = listed.take(np.lexsort(digits))
-    is_relevant = np.zeros(queries * items, dtype=np.bool_)
-    is_relevant[relevant] = True
-    found = np.flatnonzero(is_relevant.take(listed))
-    own = cell.take(listed.take(found))
-    ranks: NDArray[np.int64] = found + 1 + skipped.take(own) - own // cells * items
-    return ranks
-
-
-def _steps(similarity: Floats, self_matches: tuple[NDArray[np.int64], ...]) -> tuple[Steps, int]:
-    """How far each similarity (b, N) is below the best, in steps of the last decimal; and the most steps.
-
-    Queries themselves come last. Steps have 32 bits if those of all rows together fit, which is faster.
-    """
-    steps: Steps
-    queries = len(similarity)
-    similarity *= -(10**DECIMALS)
-    np.rint(similarity, out=similarity)
-    best, worst = float(similarity.min()), float(similarity.max())
-    if max(-best, worst) * queries < 2**60:
-        height = int(worst) - int(best) + 1
-        fits = max(2 * queries * height, -best, worst) < 2**31  # twice: the last cell of a row may be half empty
-        steps = similarity.astype(np.int32) if fits else similarity.astype(np.int64)
-        steps -= int(best)
-    else:  # too many steps to count: use the position among all sorted values instead
-        steps = np.unique(similarity, return_inverse=True)[1].reshape(similarity.shape)
-        height = int(steps.max()) + 1
-    steps[self_matches] = height
-    return steps, height
 
 
 def _count(
@@ -318,6 +257,22 @@ def _numbers(
         for classes in (query_class, gallery_class)
     )
     return query_number, gallery_number
+
+
+def _comparable(matrix: NDArray[Any]) -> NDArray[Any]:
+    """Similarities (Q, N) as float32 or float64, which keeps the order of all numbers, or as their places in order.
+
+    Raises `UserError` for what is no matrix of finite numbers.
+    """
+    if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "fiub" or not np.isfinite(matrix).all():
+        raise UserError(f"similarity must be finite numbers of shape (queries, items), not {matrix.shape}")
+    if matrix.dtype in (np.float16, np.float32):
+        return matrix.astype(np.float32, copy=False)
+    floats = matrix.astype(np.float64)
+    # Floats have no room for every whole number of 64 bits, nor for every number of the longest floats.
+    if matrix.dtype != np.float64 and not (floats.astype(matrix.dtype) == matrix).all():
+        return np.unique(matrix, return_inverse=True)[1].reshape(matrix.shape).astype(np.float64)
+    return floats
 
 
 def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -7,16 +7,17 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from crossatnet.evaluation.instances import InstanceScores, evaluate_instances
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.protocol import SEED, ZERO_SHOT, Task
-from crossatnet.evaluation.ranking import evaluate, evaluate_codes
+from crossatnet.evaluation.ranking import Classes, evaluate, evaluate_codes
 from crossatnet.model.interface import GUIDED
 from crossatnet.system.errors import UserError
 from crossatnet.system.files import write_whole
@@ -31,11 +32,46 @@ DEFINITIONS = {
     "mAP@k": "over the first k; divided by (hits) among them, (min(k, R)) or (R), R relevant items in the gallery",
     "hash codes": "Hamming distance; expectations over random orders within ties",
     "asymmetric": "a query's signed distances from the hyperplanes times a picture's bits as +1 and -1",
+    "ties": "similarities are compared exactly; expectations over random orders within ties, (VOC) takes ties whole",
     "guided": f"the first {GUIDED} hits of the cosine ranking, re-ordered by the mean of cosine and guided cosine",
     "interval": f"95% of mAP@all, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
     "with_duplicates": "the same metrics with copies of gallery pictures left in the gallery, behind all others",
     "seconds_per_query": f"one exact search for {TIMED_HITS} hits by numpy, median of up to {TIMED_QUERIES} queries",
 }
+
+INSTANCE_DEFINITIONS = {
+    "acc@k": "share of sketches whose own photo is among the first k photos of its class, cosine similarity",
+    "MRR": "mean reciprocal rank of the sketch's own photo among the photos of its class",
+    "(all)": "among the photos of all classes of the test",
+    "interval": f"95% of acc@1, percentile bootstrap over classes, {RESAMPLES} resamples, seed {SEED}",
+    **{name: DEFINITIONS[name] for name in ("hash codes", "ties", "seconds_per_query")},
+    "guided": f"photos re-ordered by the mean of cosine and guided cosine: all of a class of up to {GUIDED}, else the"
+    f" first {GUIDED}",
+}
+Level = Literal["class", "instance"]
+
+
+class PerQuery(BaseModel):
+    """The score of every query by the first metric, and the place of its class among the sorted names of classes.
+
+    Both are numbers in a line of text: as lists they would take a line each.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: str
+    classes: str
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], query_class: NDArray[np.generic]) -> "PerQuery":
+        """The scores (Q,) of queries of these classes (Q,), to seven decimals."""
+        number = np.unique(query_class.astype(str), return_inverse=True)[1]
+        written = " ".join(f"{score:.7f}".rstrip("0").rstrip(".") for score in scores.tolist())
+        return cls(scores=written, classes=" ".join(map(str, number.tolist())))
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scores (Q,) and numbers of classes (Q,)."""
+        return np.array(self.scores.split(), dtype=np.float64), np.array(self.classes.split(), dtype=np.int64)
 
 
 class Row(BaseModel):
@@ -52,6 +88,7 @@ class Row(BaseModel):
     with_duplicates: dict[str, float] | None = None  # None if the gallery has no copies
     seconds_per_query: float | None = None
     gallery_bytes: int | None = None
+    per_query: PerQuery | None = None  # in results since then
 
 
 class Results(BaseModel):
@@ -65,6 +102,7 @@ class Results(BaseModel):
     split: str
     direction: str = "sketch->photo"
     setting: str = ZERO_SHOT
+    level: Level = "class"  # of what is right: the query's class, or the very thing
     queries: int
     gallery: int
     classes: int
@@ -76,6 +114,11 @@ class Results(BaseModel):
     software: str = f"crossatnet {__version__}, torch {torch.__version__}"
     machine: str = ""
     date: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The metric that intervals and differences are of."""
+        return "acc@1" if self.level == "instance" else "mAP@all"
 
 
 WRITTEN: TypeAdapter[Results | list[Results]] = TypeAdapter(Results | Annotated[list[Results], Field(min_length=1)])
@@ -110,6 +153,36 @@ def score(
     return row.model_copy(update=measured), scores
 
 
+def score_instances_of(
+    model: str, dimension: int, query: NDArray[Any], gallery: NDArray[Any], lists: Sequence[Classes]
+) -> tuple[Row, InstanceScores]:
+    """As `score`, for fine-grained retrieval; `lists` are query_class, query_instance, gallery_class, gallery_instance.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.results import score_instances_of
+        >>> names = [["cat", "cat"], ["tom", "kit"]]
+        >>> score_instances_of("mine", 2, np.eye(2), np.eye(2), [*names, *names])[0].metrics["acc@1"]
+        1.0
+    """
+    scores = evaluate_instances(query, *lists[:2], gallery, *lists[2:])
+    row = as_instance_row(model, dimension, scores)
+    measured = {"seconds_per_query": seconds_per_query(query, gallery), "gallery_bytes": gallery.nbytes}
+    return row.model_copy(update=measured), scores
+
+
+def as_instance_row(model: str, dimension: int, scores: InstanceScores) -> Row:
+    """One line of a table of fine-grained results."""
+    return Row(
+        model=model,
+        dimension=dimension,
+        metrics=scores.means(),
+        per_class=scores.per_class(),
+        interval=class_interval(scores.values["acc@1"], scores.query_class),
+        per_query=PerQuery.of(scores.values["acc@1"], scores.query_class),
+    )
+
+
 def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:
     """One line of a results table."""
     metrics = scores.means()
@@ -120,6 +193,7 @@ def as_row(model: str, dimension: int, scores: RetrievalScores) -> Row:
         other_metrics={name: value for name, value in scores.all_means().items() if name not in metrics},
         per_class=scores.per_class(),
         interval=class_interval(scores.average_precision, scores.query_class),
+        per_query=PerQuery.of(scores.average_precision, scores.query_class),
     )
 
 
@@ -183,8 +257,18 @@ def load_results(path: Path) -> list[Results]:
     try:
         read = WRITTEN.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`; write them again") from error
+        raise UserError(
+            f"{path}: not results of `crossatnet evaluate CHECKPOINT -o FILE`, or of another version of them"
+            f" ({_first_fault(error)}); write them again"
+        ) from error
     return read if isinstance(read, list) else [read]
+
+
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong, and where in the file; of the two forms that a file may have, in that which it comes nearer to."""
+    fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
+    where = ".".join(str(part) for part in fault["loc"] if not str(part)[0].isupper() and "[" not in str(part))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
 
 
 def machine() -> str:

@@ -211,22 +211,40 @@ def embed_trials(network: CrossATNet, trials: Sequence[Trial], quiet: bool = Fal
 def guided_scores(
     network: CrossATNet, query: Embedded, gallery: Embedded, at: Sequence[int], quiet: bool = False
 ) -> RetrievalScores:
-    """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query.
+    """Scores after the sketch-guided attention has re-ordered the first `GUIDED` hits of every query."""
+    everything = [np.arange(len(gallery.items))] * len(query.items)
+    parts = [
+        evaluate_similarity(np.stack(similarity), query.classes[rows], gallery.classes, at)
+        for rows, similarity in guided_similarity(network, query, gallery, everything, quiet)
+    ]
+    return joined(parts)
+
+
+def guided_similarity(
+    network: CrossATNet,
+    query: Embedded,
+    gallery: Embedded,
+    searched: Sequence[NDArray[np.int64]],
+    quiet: bool = False,
+) -> Iterator[tuple[slice, list[NDArray[np.float64]]]]:
+    """Similarities of queries to the gallery rows that each searches, the first `GUIDED` re-ordered by the attention.
 
     The maps of all photos are kept in memory; the maps and similarities of sketches only for `EMBEDDED_AT_ONCE` queries
-    at a time.
+    at a time, which are what is yielded together.
     """
     photos = torch.cat([network.map(pixels, "photo") for pixels in _pixels(network, gallery.items, "photo", quiet)])
-    columns, parts = gallery.embeddings.T.astype(np.float64), []  # (N, C, h, w) photos, (D, N) columns
+    columns = gallery.embeddings.T.astype(np.float64)  # (N, C, h, w) photos, (D, N) columns
     for start, pixels in enumerate(_pixels(network, query.items, "sketch", quiet)):
         rows = slice(start * EMBEDDED_AT_ONCE, start * EMBEDDED_AT_ONCE + len(pixels))
-        similarity = query.embeddings[rows] @ columns  # (B, N)
-        for sketch, scores in zip(network.map(pixels, "sketch"), similarity, strict=True):
+        found = []
+        for row, sketch in zip(range(rows.start, rows.stop), network.map(pixels, "sketch"), strict=True):
+            scores = query.embeddings[row] @ columns[:, searched[row]]  # (n,)
             first = np.argsort(-scores, kind="stable")[:GUIDED]
-            guided = network.guide_maps(sketch[None], photos[torch.from_numpy(first)]).similarity
+            chosen = torch.from_numpy(searched[row][first])
+            guided = network.guide_maps(sketch[None], photos[chosen]).similarity
             scores[first] = (scores[first] + guided) / 2 + 2  # 2: above all hits that are not re-ranked
-        parts.append(evaluate_similarity(similarity, query.classes[rows], gallery.classes, at))
-    return joined(parts)
+            found.append(scores)
+        yield rows, found
 
 
 def embed_catalog(network: CrossATNet, catalog: Catalog, modality: Modality, quiet: bool = False) -> Embedded:

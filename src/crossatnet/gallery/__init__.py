@@ -1,9 +1,11 @@
 """Searchable collections of pictures on disk."""
 
 from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPicture
-from crossatnet.gallery.gallery import Gallery, Prepared, Query
+from crossatnet.gallery.gallery import Gallery
 from crossatnet.gallery.ingest.folder import IngestSummary
+from crossatnet.gallery.queries import Prepared, Query
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
+from crossatnet.gallery.towers import TwoTowers
 
 __all__ = [
     "Filter",
@@ -17,4 +19,5 @@ __all__ = [
     "Ranking",
     "SearchResult",
     "StoredPicture",
+    "TwoTowers",
 ]

@@ -11,7 +11,8 @@ from crossatnet.gallery.ingest.moved import is_gone
 from crossatnet.gallery.results import Hit
 
 ALIKE = 4  # bits of 64: of 9 million pairs of photos so near, all that we looked at were one photo, or two of one burst
-SAME_COSINE = 0.9  # what a near-duplicate's embedding has at least; flat pictures have equal looks by chance
+SAME_COSINE = 0.9  # what a near-duplicate's embedding has at least
+DETAIL = 16  # bits that are set in a look: 32 as a rule, and few where a flat picture has nothing to be recognised by
 
 Embedding = Callable[[int], NDArray[np.float32] | None]
 """The stored embedding (D,) of an item."""
@@ -21,7 +22,8 @@ def grouped(hits: Sequence[Hit], pictures: Mapping[int, StoredPicture], embeddin
     """Hits, best first, in groups that show the same picture; groups in the order of their best hits.
 
     A copy has the same bytes, or a look (see `crossatnet.data.looks`) that differs in `ALIKE` bits at most and an
-    embedding of nearly the same direction. Each hit is compared with the best of each group.
+    embedding of nearly the same direction; flat pictures, which look alike by chance, only the same bytes. Each hit is
+    compared with the best of each group.
     """
     groups: list[list[Hit]] = []
     by_content: dict[str, int] = {}  # content hash -> number of its group
@@ -31,14 +33,15 @@ def grouped(hits: Sequence[Hit], pictures: Mapping[int, StoredPicture], embeddin
     for hit in hits:
         facts = pictures[hit.id].facts
         number = by_content.get(facts.file.content_hash)
-        if number is None and facts.description is not None:
+        has_look = facts.description is not None and facts.description.look.bit_count() >= DETAIL
+        if number is None and facts.description is not None and has_look:
             look = np.uint64(facts.description.look)
             near = owners[:known][np.bitwise_count(looks[:known] ^ look) <= ALIKE]
             number = next((each for each in near.tolist() if _is_same(groups[each][0], hit, embedding)), None)
         if number is None:
             number = len(groups)
             groups.append([])
-            if facts.description is not None:
+            if facts.description is not None and has_look:
                 looks[known], owners[known] = facts.description.look, number
                 known += 1
         by_content.setdefault(facts.file.content_hash, number)

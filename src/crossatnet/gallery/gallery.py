@@ -10,8 +10,7 @@ cosine between embeddings orders it.
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -20,20 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.data.strokes import Drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
-from crossatnet.gallery.checkpoints import check_same_checkpoint, load_model
+from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import as_one
 from crossatnet.gallery.duplicates import grouped as in_groups
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.embedder import Embedder, check_same_model
 from crossatnet.gallery.ingest.folder import (
     Batch,
     IngestSummary,
     Progress,
     add_folder,
+    add_folders,
     embedded_picture,
     store_batch,
+)
+from crossatnet.gallery.ingest.listing import Choice
+from crossatnet.gallery.queries import (
+    Prepared,
+    Query,
+    as_picture,
+    best_of,
+    check_page,
+    checked_embeddings,
+    hits_of,
 )
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
@@ -42,15 +51,6 @@ from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """A query that is read already: its pixels (S, S, 3) as the network takes them, see `Gallery.prepare`."""
-
-    pixels: NDArray[np.uint8]
-
-
-Query = Picture | Drawing | Prepared
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
 
@@ -88,6 +88,8 @@ class Gallery:
         True
         >>> gallery.remove(["garden.png"]), len(gallery)
         (1, 1)
+        >>> gallery.add_folders(["photos"]).unchanged
+        1
         >>> gallery.close()
     """
 
@@ -109,7 +111,7 @@ class Gallery:
         store = open_backend(place)
         try:
             if model is not None:
-                check_same_checkpoint(store, model)
+                check_same_model(store.name, store.made_with, model)
         except UserError:
             store.close()
             raise
@@ -151,12 +153,28 @@ class Gallery:
                 self._model = load_model(self.store, self._runtime)
             return self._model
 
-    def add_folder(self, folder: str | Path, progress: Progress | None = None, verify: bool = False) -> IngestSummary:
+    def add_folder(
+        self,
+        folder: str | Path,
+        progress: Progress | None = None,
+        choice: Choice | None = None,
+        verify: bool = False,
+    ) -> IngestSummary:
         """Add, update and remove pictures until the gallery equals `folder`; see `crossatnet.gallery.ingest.folder`.
 
         With `verify` every file is read again, also where size and times say that it did not change.
         """
-        return add_folder(self.store, self.model, Path(folder), progress, verify)
+        return add_folder(self.store, self.model, Path(folder), progress, choice, verify)
+
+    def add_folders(
+        self,
+        folders: Sequence[str | Path],
+        progress: Progress | None = None,
+        choice: Choice | None = None,
+        verify: bool = False,
+    ) -> IngestSummary:
+        """The same for several folders; a folder within another one of them is part of that one."""
+        return add_folders(self.store, self.model, [Path(folder) for folder in folders], progress, choice, verify)
 
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
@@ -214,8 +232,9 @@ class Gallery:
     ) -> list[Hit]:
         """The `k` pictures nearest to a sketch or photo, best first; fewer if `filter` admits fewer.
 
-        A query is a picture or a drawing's strokes. A list of queries is one search: by the `average` of their
-        embeddings, for drawings of one thing; or as a `union`, where a picture's score is its best with any of them.
+        A query is a picture, a drawing's strokes, or `FILE.ndjson:N`, the Nth drawing of a file of strokes. A list of
+        queries is one search: by the `average` of their embeddings, for drawings of one thing; or as a `union`, where a
+        picture's score is its best with any of them.
 
         With `rerank="guided"` the first hits (`GUIDED` or k of them) are read again from their files and re-ordered by
         the sketch-guided attention. Raises `ImageError` if a query cannot be read, and `UserError` if k < 1 or if a
@@ -250,7 +269,7 @@ class Gallery:
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
         model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
         """
-        _check_page(k, offset)
+        check_page(k, offset)
         if ranking == "guided":
             self._check_guidable(query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
@@ -309,7 +328,7 @@ class Gallery:
         `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1, or if the embeddings
         have another shape or are not finite.
         """
-        _check_page(k)
+        check_page(k)
         return self._nearest(embeddings, k, filter, ranking)[0]
 
     def attention(self, drawing: Query, photo: Picture) -> NDArray[np.float32]:
@@ -343,8 +362,7 @@ class Gallery:
         """
         if isinstance(query, Prepared):
             return query
-        picture = render(query) if isinstance(query, tuple) else query
-        return Prepared(self.model.preprocess(picture, modality))
+        return Prepared(self.model.preprocess(as_picture(query), modality))
 
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
         """Queries as the network takes them, (Q, S, S, 3)."""
@@ -379,7 +397,7 @@ class Gallery:
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking
     ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
         """The `k` nearest pictures of each query (Q, D), and what is stored of them, by id."""
-        queries = unit_rows(self._checked(embeddings))  # (Q, D)
+        queries = unit_rows(checked_embeddings(embeddings, self.store))  # (Q, D)
         if not len(queries):
             return [], {}
         codes = self.model.hash(queries)  # (Q, B)
@@ -388,13 +406,13 @@ class Gallery:
         else:
             ids, scores = self.store.nearest(queries, codes, k, filter)
         pictures = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-        return [_hits(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
+        return [hits_of(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
 
     def _by_conditions(self, k: int, filter: Filter) -> Found:
         """The first `k` hits of the conditions alone, and what is stored of their pictures, by id."""
         ids, scores = self.store.by_words(filter, k)
         pictures = self.store.pictures(ids)
-        return _hits(ids, scores, pictures), pictures
+        return hits_of(ids, scores, pictures), pictures
 
     def _ranked(
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
@@ -407,31 +425,4 @@ class Gallery:
         found, pictures = self._nearest(embeddings, k, filter, ranking)
         if len(found) == 1:
             return found[0], pictures
-        best: dict[int, Hit] = {}
-        for hit in (hit for hits in found for hit in hits):
-            if hit.id not in best or hit.score > best[hit.id].score:
-                best[hit.id] = hit
-        return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k], pictures
-
-    def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self.store.made_with.dimension
-        embeddings = np.asarray(embeddings, dtype=np.float32)
-        if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
-            raise UserError(
-                f"{self.store.name}: query embeddings must have shape (queries, {dimension}), not {embeddings.shape}"
-            )
-        if not np.isfinite(embeddings).all():
-            raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
-        return embeddings
-
-
-def _hits(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
-    """Found ids as hits, without those that another process has removed since."""
-    return [Hit.of(pictures[key], score) for key, score in zip(ids, scores, strict=True) if key in pictures]
-
-
-def _check_page(k: int, offset: int = 0) -> None:
-    if k < 1:
-        raise UserError(f"k is {k}; ask for 1 hit or more")
-    if offset < 0:
-        raise UserError(f"offset is {offset}; skip 0 hits or more")
+        return best_of(found)[:k], pictures

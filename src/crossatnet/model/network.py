@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet.config import ModelConfig
+from crossatnet.config import OPINION, ModelConfig
 from crossatnet.data.images import Modality
 from crossatnet.model.attention import MeanPooler, Pooled, make_pooler
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
+from crossatnet.model.opinion import Opinion, joined
 from crossatnet.system.errors import UserError
 
 
 class CrossATNet(nn.Module, PictureModel):
-    """Backbone, attention, centring for each modality, projection, hash codes.
+    """Backbone, attention, centring for each modality, projection, the backbone's opinion, hash codes.
 
     With `shared_encoder` both modalities share one backbone and one projection; otherwise sketches have their own. With
     `sketch_statistics` sketches share the weights, but have batch-norm statistics of their own. Weights are random
@@ -47,7 +48,9 @@ class CrossATNet(nn.Module, PictureModel):
         for modality in MODALITIES:  # the training set's mean feature, which all sketches, or all photos, share
             self.register_buffer(f"{modality}_centre", torch.zeros(channels))
         self.dropout = nn.Dropout(config.dropout)
-        self.projection = nn.Linear(channels, config.dimension, bias=False)
+        self.opinion = Opinion() if config.opinion else None
+        learnt = config.dimension - (OPINION if self.opinion else 0)
+        self.projection = nn.Linear(channels, learnt, bias=False)
         self.sketch_backbone = None if config.shared_encoder else copy.deepcopy(self.backbone)
         if config.shared_encoder and config.sketch_statistics:
             self.sketch_backbone = copy.deepcopy(
@@ -64,7 +67,16 @@ class CrossATNet(nn.Module, PictureModel):
 
     def embed_map(self, feature_map: Tensor, modality: Modality) -> Tensor:
         """Backbone maps (B, C, h, w) -> embeddings (B, D), each picture seen alone."""
-        return self.embed_pooled(self.pool(feature_map, modality).feature, modality)
+        return self.embed_seen(self.pool(feature_map, modality).feature, feature_map, modality)
+
+    def embed_seen(self, feature: Tensor, feature_map: Tensor, modality: Modality) -> Tensor:
+        """Pooled features (B, C) and the maps (B, C, h, w) that they are of -> embeddings (B, D)."""
+        learnt = self.embed_pooled(feature, modality)
+        return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
+
+    def with_opinion(self, learnt: Tensor, opinion: Tensor) -> Tensor:
+        """What was learnt (B, D - E) and the backbone's opinion (B, E) -> embeddings (B, D)."""
+        return joined(learnt, opinion, self.config.opinion)
 
     def pool(self, feature_map: Tensor, modality: Modality, sketch: Tensor | None = None) -> Pooled:
         """Backbone maps (B, C, h, w) -> features (B, C) and attention maps (B, M, h, w).
@@ -78,7 +90,7 @@ class CrossATNet(nn.Module, PictureModel):
         return self.pooler.forward(feature_map, None if sketch is None else sketch - self.sketch_centre)
 
     def embed_pooled(self, feature: Tensor, modality: Modality) -> Tensor:
-        """Pooled features (B, C) -> embeddings (B, D), L2-normalised."""
+        """Pooled features (B, C) -> embeddings (B, D), L2-normalised; of a network with an opinion, what was learnt."""
         centred = self.dropout(feature - self.centre(modality))  # (B, C)
         return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
 
@@ -127,7 +139,8 @@ class CrossATNet(nn.Module, PictureModel):
     @property
     def fingerprint(self) -> str:
         """Hash of settings and weights: equal only for networks that give equal embeddings."""
-        return fingerprint_of(self, self.config.model_dump_json())
+        later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
+        return fingerprint_of(self, self.config.model_dump_json(exclude=later))
 
     @property
     def batch_size(self) -> int:
@@ -160,7 +173,9 @@ class CrossATNet(nn.Module, PictureModel):
         """As `guide`, for the backbone's maps of the sketch (1, C, h, w) and of the photos (B, C, h, w)."""
         feature = self.pool(sketch, "sketch").feature  # (1, C)
         pooled = self.pool(photos, "photo", feature)
-        similarity = self.embed_pooled(pooled.feature, "photo") @ self.embed_pooled(feature, "sketch")[0]  # (B,)
+        similarity = (
+            self.embed_seen(pooled.feature, photos, "photo") @ self.embed_seen(feature, sketch, "sketch")[0]
+        )  # (B,)
         return Guided(similarity.float().cpu().numpy(), pooled.attention.float().cpu().numpy())
 
     @torch.inference_mode()

@@ -20,8 +20,8 @@ from sklearn.manifold import TSNE
 from crossatnet.data.catalog import open_item
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.protocol import SEED
-from crossatnet.evaluation.ranking import DECIMALS
-from crossatnet.evaluation.results import Results, save_results
+from crossatnet.evaluation.results import Results, Row, save_results
+from crossatnet.evaluation.similarity import cosine, slices
 from crossatnet.evaluation.zero_shot import Embedded, Evaluated, ZeroShotTest, evaluate_trials
 from crossatnet.model.explain import overlays
 from crossatnet.model.network import CrossATNet
@@ -46,6 +46,14 @@ ATTENDED, LOOKED_AT = 4, 5  # queries whose attention is shown, and the photos o
 POINTS = 750  # of each modality in the map of the shared space
 BLOCK = 256  # queries ranked at once
 GRID_CAPTION = "Left: the drawing. Then the pictures found, best first; green and ticked: of the drawing's class."
+
+
+@dataclass(frozen=True)
+class Side:
+    """Queries or gallery of a map or a table of confusions: embeddings (N, D) and the class of each."""
+
+    embeddings: NDArray[Any]
+    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -109,23 +117,18 @@ def evaluation_figures(network: CrossATNet, evaluated: Evaluated) -> list[Figure
     lengths = sorted((name for name in evaluated.scores if name != "float"), key=lambda name: int(name.split()[0]))
     scores = {name: evaluated.scores[name] for name in ("float", *lengths)}
     hits = first_hits(query.embeddings, gallery.embeddings, max(FIRST, SHOWN, LOOKED_AT))  # (Q, K)
-    figures = [_curves(scores), _code_lengths(scores)]
+    figures = [curves_figure(scores), _code_lengths(scores)]
     if all(max(Counter(part.classes).values()) > 1 for part in (query, gallery)):
         row = evaluated.results.rows[0]
-        bars = Figure(
-            "Score of each class",
-            "mAP@all of the sketches of each class, by the float embedding.",
-            f"Bars of mAP@all: {', '.join(f'{name} {value:.2f}' for name, value in _sorted(row.per_class))}",
-            class_bars(row.per_class, row.metrics["mAP@all"]),
-        )
+        bars = class_figure(row, "sketches", ", by the float embedding")
         best, worst = extremes(scores["float"].average_precision, query.classes, EXTREMES)
         figures = [
             bars,
             *figures,
-            _shared_space(query, gallery),
+            space_figure(query, gallery),
             _examples("Best queries", best, scores["float"], query, gallery, hits),
             _examples("Worst queries", worst, scores["float"], query, gallery, hits),
-            _confusions(query, gallery, hits),
+            confusion_figure(query, gallery, hits),
         ]
     if network.has_attention:
         figures.append(_attention(network, query, gallery, hits))
@@ -135,12 +138,11 @@ def evaluation_figures(network: CrossATNet, evaluated: Evaluated) -> list[Figure
 def first_hits(query: NDArray[np.float32], gallery: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     """Gallery rows (Q, K) that queries (Q, D) find first in (N, D), best first; K is `number`, or N if that is fewer.
 
-    Equal similarities, to the decimals of `ranking.evaluate`, keep the gallery's order.
+    Equal similarities keep the gallery's order.
     """
-    columns = gallery.T.astype(np.float64)  # (D, N)
+    similarity = cosine(query, gallery)
     blocks = [
-        np.argsort(-np.round(query[start : start + BLOCK] @ columns, DECIMALS), axis=1, kind="stable")[:, :number]
-        for start in range(0, len(query), BLOCK)
+        np.argsort(-similarity(rows), axis=1, kind="stable")[:, :number] for rows in slices(slice(0, len(query)), BLOCK)
     ]
     return np.concatenate(blocks)
 
@@ -197,7 +199,18 @@ def write_report(
     write_whole(path, html)
 
 
-def _curves(scores: Mapping[str, RetrievalScores]) -> Figure:
+def class_figure(row: Row, queries: str = "queries", of: str = "") -> Figure:
+    """The score of each class as bars."""
+    return Figure(
+        "Score of each class",
+        f"mAP@all of the {queries} of each class{of}.",
+        f"Bars of mAP@all: {', '.join(f'{name} {value:.2f}' for name, value in _sorted(row.per_class))}",
+        class_bars(row.per_class, row.metrics["mAP@all"]),
+    )
+
+
+def curves_figure(scores: Mapping[str, RetrievalScores]) -> Figure:
+    """Precision by recall of embeddings and codes."""
     return Figure(
         "Precision and recall",
         "Interpolated precision at 101 levels of recall, the mean over all queries.",
@@ -217,21 +230,24 @@ def _code_lengths(scores: Mapping[str, RetrievalScores]) -> Figure:
     )
 
 
-def _shared_space(query: Embedded, gallery: Embedded) -> Figure:
-    """A t-SNE map (van der Maaten and Hinton 2008) of up to `POINTS` sketches and `POINTS` photos, drawn at random."""
+def space_figure(
+    query: Side | Embedded, gallery: Side | Embedded, names: tuple[str, str] = ("sketches", "photos")
+) -> Figure:
+    """A t-SNE map (van der Maaten and Hinton 2008) of up to `POINTS` queries and `POINTS` items, drawn at random."""
     generator = np.random.default_rng(SEED)
-    rows = [generator.permutation(len(part.items))[:POINTS] for part in (query, gallery)]
+    rows = [generator.permutation(len(part.classes))[:POINTS] for part in (query, gallery)]
     pairs = list(zip((query, gallery), rows, strict=True))
     embeddings = np.concatenate([part.embeddings[chosen] for part, chosen in pairs])
     classes = [part.classes[index] for part, chosen in pairs for index in chosen.tolist()]
     perplexity = min(30.0, (len(embeddings) - 1) / 3)
     points = TSNE(metric="cosine", perplexity=perplexity, random_state=SEED).fit_transform(embeddings)
+    crosses, dots = names
     return Figure(
         "The shared space",
-        f"t-SNE of {len(rows[0])} sketches (crosses) and {len(rows[1])} photos (dots) by cosine, one colour a class."
-        " Where both kinds of a class lie together, sketches find photos; distances between clusters mean little.",
+        f"t-SNE of {len(rows[0])} {crosses} (crosses) and {len(rows[1])} {dots} (dots) by cosine, one colour a class."
+        f" Where both kinds of a class lie together, {crosses} find {dots}; distances between clusters mean little.",
         f"Map of the embeddings of {len(set(classes))} classes",
-        class_map(points, classes, [True] * len(rows[0]) + [False] * len(rows[1])),
+        class_map(points, classes, [True] * len(rows[0]) + [False] * len(rows[1]), names),
         f"Perplexity {perplexity:.0f}, seed {SEED}.",
     )
 
@@ -262,7 +278,8 @@ def _examples(
     )
 
 
-def _confusions(query: Embedded, gallery: Embedded, hits: NDArray[np.int64]) -> Figure:
+def confusion_figure(query: Side | Embedded, gallery: Side | Embedded, hits: NDArray[np.int64]) -> Figure:
+    """Which classes are found for which, and the largest confusions in words."""
     names = sorted(set(gallery.classes))
     first = min(FIRST, *Counter(gallery.classes).values())  # so that every class can fill its first hits
     shares = confusion(query.classes, np.array(gallery.classes)[hits[:, :first]], names)
@@ -273,11 +290,11 @@ def _confusions(query: Embedded, gallery: Embedded, hits: NDArray[np.int64]) -> 
     return Figure(
         "Confusion between classes",
         f"Share of the first {first} hits by class; the diagonal is right.",
-        f"Heat map of the classes found for sketches of {len(names)} classes; the largest confusions are listed below",
+        f"Heat map of the classes found for queries of {len(names)} classes; the largest confusions are listed below",
         confusion_map(shares, names),
         "The largest confusions:",
         tuple(
-            f"sketches of {names[asked]}: {wrong[asked, found]:.0%} of the first {first} hits are {names[found]}"
+            f"{names[asked]}: {wrong[asked, found]:.0%} of the first {first} hits are {names[found]}"
             for asked, found in largest
             if wrong[asked, found] > 0
         ),

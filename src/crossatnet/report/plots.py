@@ -154,8 +154,13 @@ def code_length_curve(by_bits: Mapping[int, float], uncompressed: float) -> byte
     return _as_png(figure)
 
 
-def class_map(points: NDArray[np.float32], classes: Sequence[str], is_sketch: Sequence[bool]) -> bytes:
-    """Points (N, 2) coloured by class, crosses for sketches and dots for photos; each class is named once: a PNG.
+def class_map(
+    points: NDArray[np.float32],
+    classes: Sequence[str],
+    is_sketch: Sequence[bool],
+    kinds: tuple[str, str] = ("sketches", "photos"),
+) -> bytes:
+    """Points (N, 2) coloured by class, crosses for queries and dots for items; each class is named once: a PNG.
 
     The name stands at the point of the class that is nearest to the class's median, so that it lies within it, or as
     near to it as other names allow.
@@ -169,7 +174,7 @@ def class_map(points: NDArray[np.float32], classes: Sequence[str], is_sketch: Se
     axes.scatter(points[drawn, 0], points[drawn, 1], s=22, c=colours[drawn], marker="x", linewidths=1.1)
     shapes = [
         Line2D([], [], color=TEXT, marker=marker, linestyle="", label=label)
-        for marker, label in (("x", "sketch"), ("o", "photo"))
+        for marker, label in zip("xo", kinds, strict=True)
     ]
     axes.legend(handles=shapes, loc="upper left", bbox_to_anchor=(0, 1.06), ncols=2, frameon=False)
     axes.axis("off")

@@ -12,9 +12,11 @@ from crossatnet.data import decoders
 from crossatnet.gallery import Gallery
 from crossatnet.server.errors import add_handlers
 from crossatnet.server.galleries import Galleries
+from crossatnet.server.indexing import Indexing
 from crossatnet.server.limits import Gate
 from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.prometheus import Metrics, Watch
+from crossatnet.server.routes import files as routes_files
 from crossatnet.server.routes import items as routes_items
 from crossatnet.server.routes import search as routes_search
 from crossatnet.server.routes import system as routes_system
@@ -51,7 +53,8 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     """
     searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=compute_on_one_core)
     pictures, decoding = Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Gate(DECODING_AT_ONCE, DECODING_WAITING)
-    state = State(galleries, searches, pictures, decoding, Thumbnails(), Metrics())
+    gates, is_local = (searches, pictures, decoding), settings.host in LOOPBACK
+    state = State(galleries, *gates, Thumbnails(), Metrics(), Indexing(settings.folders), is_local)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,8 +65,9 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
         gc.freeze()
         yield
         gc.unfreeze()
+        state.indexing.stop()
         decoders.end_all()
-        for gate in (state.searches, state.pictures, state.decoding):
+        for gate in gates:
             gate.close()
         galleries.close()
 
@@ -79,10 +83,10 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
     token = Token(settings.token) if settings.token else None
     app.state.crossatnet, app.state.token = state, token
     add_handlers(app)
-    for router in (routes_search.router, routes_items.router, routes_system.router):
+    for router in (routes_search.router, routes_items.router, routes_files.router, routes_system.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
-    app.add_middleware(Guard, token=token, is_loopback=settings.host in LOOPBACK)
+    app.add_middleware(Guard, token=token, is_loopback=is_local)
     app.add_middleware(Watch, metrics=state.metrics)
     return app
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crossatnet.gallery import Gallery, StoredPicture
 from crossatnet.gallery.backend import LARGEST_ID
@@ -32,17 +33,19 @@ class Served:
                 return found[key]
         raise ApiError(404, f"no picture of that id in {self.name}; it may have been removed: search again")
 
-    def answer(self) -> GalleryAnswer:
-        """The gallery's entry in the list of galleries."""
-        return GalleryAnswer(**self._facts())
+    def answer(self, reveals: bool, indexes: bool) -> GalleryAnswer:
+        """The gallery's entry in the list of galleries; the server says whether it reveals files and adds folders."""
+        return GalleryAnswer(**self._facts(), reveals=reveals, indexes=indexes)
 
-    def statistics(self) -> GalleryStatistics:
+    def statistics(self, reveals: bool, indexes: bool) -> GalleryStatistics:
         """The gallery's entry with its statistics."""
         store = self.gallery.store
         files = [Path(store.name + suffix) for suffix in ("", "-wal", "-index")]
         sizes = [file.stat().st_size for file in files if file.is_file()]
         return GalleryStatistics(
             **self._facts(),
+            reveals=reveals,
+            indexes=indexes,
             dimension=store.made_with.dimension,
             fingerprint=store.made_with.fingerprint,
             thumbnail_side=store.thumbnail_side,
@@ -50,7 +53,7 @@ class Served:
             class_counts={name: count for name, count in store.classes().items() if name is not None},
         )
 
-    def _facts(self) -> dict[str, object]:
+    def _facts(self) -> dict[str, Any]:
         made_with = self.gallery.store.made_with
         return {
             "name": self.name,

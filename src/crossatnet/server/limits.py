@@ -65,7 +65,7 @@ class Gate:
 
 def largest_body(path: str) -> int:
     """How many bytes the body of a request to this path may have."""
-    if path.endswith("/strokes"):
+    if path.endswith(("/strokes", "/selection/archive", "/selection/paths")):
         return STROKES_BYTES
     if path.endswith(("/sketch", "/sketch/reading", "/photo", "/items")):
         return PICTURE_BYTES

@@ -67,9 +67,13 @@ def _type(field: dict[str, Any]) -> str:
     """A field's type in words, with its bounds if it is a number."""
     if "enum" in field:
         return " or ".join(json.dumps(value) for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(each) for each in field["anyOf"])
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
     if "prefixItems" in field:
         return "[" + ", ".join(each["type"] for each in field["prefixItems"]) + "]"
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
     bounds = f" {field['minimum']:,.0f} to {field['maximum']:,.0f}" if {"minimum", "maximum"} <= field.keys() else ""
-    return f"{field['type']}{bounds}"
+    return f"{field.get('format', field['type'])}{bounds}"

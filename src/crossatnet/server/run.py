@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from crossatnet.data import decoders
+from crossatnet.gallery.embedder import Embedder, load_embedder
 from crossatnet.runtime.load import load
 from crossatnet.server import uploads
 from crossatnet.server.galleries import Galleries, open_galleries
@@ -63,7 +64,9 @@ def open_at(settings: Settings) -> Galleries:
         settings.uploads.mkdir(parents=True, exist_ok=True)
         if not os.access(settings.uploads, os.W_OK | os.X_OK):
             raise UserError(f"{settings.uploads}: cannot be written; give a folder of yours with --uploads")
-    model = load(settings.checkpoint) if settings.checkpoint else None
+    model: Embedder | None = load(settings.checkpoint) if settings.checkpoint else None
+    if settings.embedder:
+        model = load_embedder(settings.embedder)
     galleries = open_galleries(settings.places, settings.uploads, model)
     for served in galleries:
         uploads.tidy(served)

@@ -1,5 +1,6 @@
 """The JSON of requests and answers. Numbers must be numbers: "24" is not 24."""
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,9 +10,12 @@ from crossatnet.server.settings import (
     DEEPEST_HIT,
     LARGEST_COORDINATE,
     MOST_CLASSES,
+    MOST_GALLERIES,
     MOST_HITS,
     MOST_POINTS,
+    MOST_SELECTED,
     MOST_STROKES,
+    MOST_TAGS,
 )
 
 Coordinate = Annotated[float, Field(strict=True, ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE, allow_inf_nan=False)]
@@ -25,6 +29,12 @@ HOUSE: list[list[tuple[float, float]]] = [
     [(12, 56), (50, 15), (88, 56)],
     [(44, 90), (44, 66), (58, 66), (58, 90)],
 ]
+
+
+WORDS = "Only with all these words in path, class, tags or caption, also as beginnings of words."
+FOLDER = "Only in a folder of this name, or of these names joined by slashes, wherever it is."
+GROUPED = "Pictures that show the same count as one hit, with the others as its `copies`."
+ALSO = "Search these galleries too, as if all were one; one checkpoint must have made them."
 
 
 class Input(BaseModel):
@@ -53,13 +63,25 @@ class Drawn(Input):
         return self
 
 
-class StrokesQuery(Drawn):
+class Conditions(BaseModel):
+    """What pictures may be found, and how copies of them are shown."""
+
+    class_names: Annotated[list[ClassName], Field(max_length=MOST_CLASSES, description="Only of these classes.")] = []
+    words: Annotated[str, Field(max_length=300, description=WORDS)] = ""
+    tags: Annotated[list[ClassName], Field(max_length=MOST_TAGS, description="Only with all these tags.")] = []
+    folder: Annotated[str, Field(max_length=1000, description=FOLDER)] = ""
+    taken_since: Annotated[date | None, Field(description="Only taken on this day or later.")] = None
+    taken_before: Annotated[date | None, Field(description="Only taken earlier than on this day.")] = None
+    grouped: Annotated[bool, Field(description=GROUPED)] = False
+    also: Annotated[list[ClassName], Field(max_length=MOST_GALLERIES, description=ALSO)] = []
+
+
+class StrokesQuery(Drawn, Conditions):
     """A search by strokes."""
 
     k: Count = 24
     offset: Offset = 0
     ranking: Ranking = "float"
-    class_names: Annotated[list[ClassName], Field(max_length=MOST_CLASSES, description="Only of these classes.")] = []
 
 
 class HitAnswer(BaseModel):
@@ -79,6 +101,10 @@ class HitAnswer(BaseModel):
     height: int
     thumbnail: Annotated[str, Field(examples=["/api/v1/galleries/birds/items/123/thumbnail?v=5f2e9c01"])]
     image: Annotated[str, Field(examples=["/api/v1/galleries/birds/items/123/image?v=5f2e9c01"])]
+    gallery: Annotated[str, Field(description="The gallery that holds it.", examples=["birds"])]
+    taken: Annotated[str | None, Field(description="By its camera's clock.", examples=["2019-07-14T10:22:33"])]
+    gone: Annotated[bool, Field(description="Its file is not where it was: index its folder again.")]
+    copies: Annotated[list["HitAnswer"], Field(description="Others that show the same; if `grouped`.")] = []
 
 
 class Milliseconds(BaseModel):
@@ -124,6 +150,8 @@ class GalleryAnswer(BaseModel):
     guided: bool
     code_bits: int
     uploads: bool
+    reveals: Annotated[bool, Field(description="The server can show a picture's file in this machine's file manager.")]
+    indexes: Annotated[bool, Field(description="Folders may be added to it.")]
     credits: str | None
 
 
@@ -141,6 +169,76 @@ class GalleryStatistics(GalleryAnswer):
     thumbnail_side: int
     bytes: int | None
     class_counts: dict[str, int]
+
+
+class PlaceAnswer(BaseModel):
+    """Where a picture's file lies on the server's machine, and what is known of the photo."""
+
+    path: str
+    gone: bool
+    taken: str | None
+    camera: str
+    has_place: Annotated[bool, Field(description="The file holds a position on Earth, which is not told.")]
+    tags: list[str]
+    caption: str
+    rating: int | None
+
+
+class SelectedItem(Input):
+    """A picture by its gallery and id."""
+
+    gallery: ClassName
+    id: Annotated[str, Field(max_length=19)]
+
+
+class Selection(Input):
+    """Some pictures, in order."""
+
+    items: Annotated[list[SelectedItem], Field(min_length=1, max_length=MOST_SELECTED)]
+
+
+class PathsAnswer(BaseModel):
+    """Where the files of some pictures lie, in order."""
+
+    paths: list[str]
+
+
+class FolderAnswer(BaseModel):
+    """A folder as `folder` takes it, below the one that all folders share, and the pictures in it and below."""
+
+    folder: str
+    pictures: int
+
+
+class FoldersAnswer(BaseModel):
+    """The folders of a gallery, in order."""
+
+    folders: list[FolderAnswer]
+
+
+class FolderToIndex(Input):
+    """A folder on the server's machine."""
+
+    path: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class IndexingAnswer(BaseModel):
+    """What becomes of the folder that is being added, or was added last; `path` null: none was."""
+
+    path: str | None = None
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    summary: Annotated[str | None, Field(description="What was done, once it is.")] = None
+    error: str | None = None
+
+
+class PlacesAnswer(BaseModel):
+    """A folder on the server's machine that may be added, or null for the first choice, and those directly in it."""
+
+    path: str | None
+    parent: str | None
+    folders: list[str]
 
 
 class Health(BaseModel):

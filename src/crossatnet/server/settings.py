@@ -8,7 +8,12 @@ from crossatnet.system.threads import cores
 # # Limits of one request
 MOST_HITS = 200  # on one page
 DEEPEST_HIT = 10_000  # offset and page together
-MOST_CLASSES = 100  # in one condition
+MOST_CLASSES, MOST_TAGS = 100, 20  # in one condition
+MOST_COPIES = 100  # named with one hit
+MOST_GALLERIES = 20  # searched as one
+MOST_SELECTED = 500  # pictures in one archive
+ARCHIVE_BYTES = 4_000_000_000  # of the pictures in it
+MOST_PLACES = 500  # folders listed at once
 MOST_STROKES, MOST_POINTS = 2_000, 20_000
 LARGEST_COORDINATE = 1e6
 STROKES_BYTES = 1_000_000
@@ -53,6 +58,8 @@ class Settings:
     token: str | None = None
     uploads: Path | None = None
     checkpoint: str | None = None
+    folders: tuple[Path, ...] = ()  # in and below these, folders may be added; resolved
+    embedder: str | None = None  # MODULE:OBJECT, which each worker imports
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True

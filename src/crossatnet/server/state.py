@@ -6,6 +6,7 @@ from typing import cast
 from fastapi import Request
 
 from crossatnet.server.galleries import Galleries
+from crossatnet.server.indexing import Indexing
 from crossatnet.server.limits import Gate
 from crossatnet.server.pictures import Thumbnails
 from crossatnet.server.prometheus import Metrics
@@ -13,7 +14,7 @@ from crossatnet.server.prometheus import Metrics
 
 @dataclass(frozen=True)
 class State:
-    """The galleries, the gates of searches, pictures and decoding, the thumbnails kept, and the counters."""
+    """The galleries, the gates, the thumbnails kept, the counters, and the folder that is added."""
 
     galleries: Galleries
     searches: Gate
@@ -21,6 +22,8 @@ class State:
     decoding: Gate
     thumbnails: Thumbnails
     metrics: Metrics
+    indexing: Indexing
+    is_local: bool  # whether only this machine can reach the server
 
 
 def state_of(request: Request) -> State:

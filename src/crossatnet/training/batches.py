@@ -25,6 +25,7 @@ class Pairs(NamedTuple):
     label: Tensor  # (B,)
     lone_sketch_label: Tensor = NONE  # (R,)
     lone_photo_label: Tensor = NONE  # (T,)
+    instance: Tensor = NONE  # (B,), the number of what both show, where pairs are of one instance
 
 
 class Source(Protocol):
@@ -49,6 +50,10 @@ class Source(Protocol):
     def origin(self) -> Tensor:
         """The number of the data set that each picture is from (N,)."""
 
+    @property
+    def instance(self) -> Tensor:
+        """The number of the very thing that each picture shows, -1 where that is not known (N,)."""
+
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         """Random versions of the pictures with these numbers (B,): maps (B, C, h, w)."""
 
@@ -72,6 +77,7 @@ class CachedViews(NamedTuple):
     maps: Tensor  # (N, V, C, h, w)
     label: Tensor  # (N,)
     origin: Tensor  # (N,)
+    instance: Tensor = NONE  # (N,)
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         views = torch.randint(self.maps.shape[1], picked.shape, generator=generator)
@@ -89,6 +95,9 @@ class BalancedPairs(IterableDataset[Pairs]):
     set that has it comes equally often; its pictures and their views are drawn at random with replacement. The order
     depends on `seed` and `epoch` alone, so a resumed run repeats it. There are `batches` of them, by default what shows
     as many pairs as the larger modality has pictures.
+
+    `by_instance`: a pair is a photo and a sketch that was drawn of it. The pairs of a class in a batch are of different
+    photos as far as it has enough; pictures without a counterpart are not drawn.
 
     Example:
         >>> import torch
@@ -109,11 +118,13 @@ class BalancedPairs(IterableDataset[Pairs]):
         seed: int,
         epoch: int,
         batches: int | None = None,
+        by_instance: bool = False,
     ) -> None:
         self.sketches, self.photos = sketches, photos
+        self.drawn_of = _drawn_of(sketches, photos) if by_instance else None
         self.members = [_members(modality) for modality in (sketches, photos)]
-        self.paired = sorted(self.members[0].keys() & self.members[1].keys())
-        self.lone = sorted(self.members[0].keys() ^ self.members[1].keys())
+        self.paired = sorted(self.drawn_of or self.members[0].keys() & self.members[1].keys())
+        self.lone = [] if by_instance else sorted(self.members[0].keys() ^ self.members[1].keys())
         self.classes_per_batch = min(classes_per_batch, len(self.paired))
         self.lone_per_batch = min(round(LONE_SHARE * self.classes_per_batch), len(self.lone))
         self.pairs_per_class = pairs_per_class
@@ -146,6 +157,8 @@ class BalancedPairs(IterableDataset[Pairs]):
             yield [classes[place] for place in chosen.tolist()]
 
     def _batch(self, paired: list[int], lone: list[int]) -> Pairs:
+        if self.drawn_of is not None:
+            return self._instances(self.drawn_of, paired)
         alone = [[number for number in lone if number in members] for members in self.members]
         label, *lone_labels = (
             torch.tensor(numbers, dtype=torch.long).repeat_interleave(self.pairs_per_class)
@@ -153,6 +166,22 @@ class BalancedPairs(IterableDataset[Pairs]):
         )  # (B,), (R,), (T,)
         sketch, photo = (self._draw(side, torch.cat([label, lone_labels[side]])) for side in (0, 1))
         return Pairs(sketch, photo, label, *lone_labels)
+
+    def _instances(self, drawn_of: dict[int, dict[int, Tensor]], classes: list[int]) -> Pairs:
+        rows: list[tuple[int, int, int]] = []  # class, photo, sketch
+        for number in classes:
+            photos = list(drawn_of[number])
+            order = torch.randperm(len(photos), generator=self.generator).tolist()
+            for place in range(self.pairs_per_class):
+                photo = photos[order[place % len(order)]]
+                drawings = drawn_of[number][photo]
+                rows.append((number, photo, int(drawings[self._below(len(drawings))])))
+        label, photo_rows, sketch_rows = (torch.tensor(column, dtype=torch.long) for column in zip(*rows, strict=True))
+        sketch, shown = (
+            source.draw(picked, self.generator)
+            for source, picked in ((self.sketches, sketch_rows), (self.photos, photo_rows))
+        )
+        return Pairs(sketch, shown, label, instance=self.photos.instance[photo_rows])
 
     def _draw(self, side: int, label: Tensor) -> Tensor:
         members = self.members[side]
@@ -165,6 +194,18 @@ class BalancedPairs(IterableDataset[Pairs]):
 
     def _below(self, end: int) -> int:
         return int(torch.randint(end, (), generator=self.generator))
+
+
+def _drawn_of(sketches: Source, photos: Source) -> dict[int, dict[int, Tensor]]:
+    """Of each class, the rows of photos that were drawn, each with the rows of its sketches."""
+    drawings: dict[tuple[int, int], list[int]] = {}
+    for row, thing in enumerate(zip(sketches.label.tolist(), sketches.instance.tolist(), strict=True)):
+        drawings.setdefault(thing, []).append(row)
+    found: dict[int, dict[int, Tensor]] = {}
+    for row, (number, instance) in enumerate(zip(photos.label.tolist(), photos.instance.tolist(), strict=True)):
+        if instance >= 0 and (number, instance) in drawings:
+            found.setdefault(number, {})[row] = torch.tensor(drawings[number, instance])
+    return found
 
 
 def _members(source: Source) -> dict[int, list[Tensor]]:

@@ -14,6 +14,7 @@ from crossatnet.config import Config
 from crossatnet.data.images import Modality
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.opinion import Opinion
 from crossatnet.training.batches import Source
 from crossatnet.training.start import best_device, passed_units
 
@@ -33,6 +34,21 @@ def training_embeddings(network: CrossATNet, config: Config, sources: Sources) -
     embeddings = [torch.from_numpy(embed(network, sources[m], m, passed, rows[m])) for m in MODALITIES]
     network.cpu()
     return torch.cat(embeddings), torch.cat([sources[modality].label[rows[modality]] for modality in MODALITIES])
+
+
+def training_opinions(network: CrossATNet, config: Config, sources: Sources) -> dict[Modality, Tensor]:
+    """Square roots of the probabilities (N, K) of ImageNet's classes, of the pictures of `training_embeddings`."""
+    opinion = Opinion().to(best_device())
+    opinion.classifier.load_imagenet_weights()
+    network.to(best_device())
+    passed = passed_units(network, config)
+    roots = {}
+    for modality in MODALITIES:
+        maps = plain_maps(network, sources[modality], modality, passed, spread(sources[modality]))
+        with torch.inference_mode():
+            roots[modality] = torch.cat([opinion.roots(plain).cpu() for plain in maps])
+    network.cpu()
+    return roots
 
 
 def spread(source: Source) -> Tensor:

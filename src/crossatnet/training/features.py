@@ -26,6 +26,7 @@ from crossatnet.data.prefetch import read_ahead
 from crossatnet.system.files import replacing
 from crossatnet.system.progress import track
 from crossatnet.system.threads import reading_threads
+from crossatnet.training.batches import NONE
 
 RECIPE = 4  # raise it whenever the same settings would give other features, so that stale caches are not used
 VIEWS_AT_ONCE = 32  # through the backbone
@@ -42,6 +43,7 @@ class ViewSettings:
     units: int  # of the backbone, its first ones, that make the map
     precision: str = "32-true"  # of the computation
     hands: float = 0.0  # share of the augmented versions that are drawn, or taken, in another way
+    mirror: bool = True  # half of the augmented versions
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LivePictures:
         image = open_item(item)
         if seed is None:
             return _prepared(image, image, item, self.settings)
-        view = vary(image, item.modality, np.random.default_rng(seed), self.settings.hands)
+        view = vary(image, item.modality, np.random.default_rng(seed), self.settings.hands, self.settings.mirror)
         return _prepared(view, image, item, self.settings)
 
 
@@ -75,6 +77,7 @@ class LiveViews(NamedTuple):
     pictures: LivePictures
     label: Tensor  # (N,)
     origin: Tensor  # (N,)
+    instance: Tensor = NONE  # (N,)
 
     def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         seeds = torch.randint(2**62, picked.shape, generator=generator)
@@ -127,7 +130,10 @@ class _Picture(NamedTuple):
 
 
 def _key(fingerprint: str, settings: ViewSettings) -> str:
-    facts = json.dumps([RECIPE, fingerprint, asdict(settings)])
+    known = asdict(settings)
+    if settings.mirror:  # as before there was a choice, so that caches of then are found
+        del known["mirror"]
+    facts = json.dumps([RECIPE, fingerprint, known])
     return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
@@ -138,7 +144,7 @@ def _views(picture: _Picture, settings: ViewSettings) -> NDArray[np.uint8]:
     views = [image]
     for view in range(1, settings.views):
         seed = hashlib.sha256(f"{view}/{content_hash}".encode()).digest()
-        views.append(vary(image, item.modality, np.random.default_rng(list(seed)), settings.hands))
+        views.append(vary(image, item.modality, np.random.default_rng(list(seed)), settings.hands, settings.mirror))
     return np.stack([_prepared(view, image, item, settings) for view in views])
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from crossatnet.config import Config
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
+from crossatnet.training.adapt import add_low_rank
 from crossatnet.training.embedding import pooled_mean
 from crossatnet.training.lightning_module import Training
 from crossatnet.training.start import (
@@ -46,6 +47,7 @@ def fit(
         network.encoder(modality).load_state_dict(features[modality].statistics, strict=False)
     if config.train.start:
         go_on_from(network, config.train.start, frozen_units(network, config))
+    add_low_rank(network, config, frozen_units(network, config))
     network.to(best_device())
     training = class_features(features, classes)
     validation = None

@@ -3,7 +3,6 @@
 Shapes: `C h w` a map between two units; of a batch, see `batches.Pairs`.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from crossatnet.config import Config
+from crossatnet.evaluation.instances import evaluate_instances
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
+from crossatnet.training.adapt import merged
 from crossatnet.training.batches import BalancedPairs, Pairs
 from crossatnet.training.embedding import Sources, embed
 from crossatnet.training.objective import Objective
@@ -37,7 +38,7 @@ class Training(lightning.LightningModule):
         self.validation_sources = validation
         self.passed_units = passed_units(network, config)
         self.objective = Objective(network, config, classes, self.passed_units)
-        self.start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.start = merged(network).state_dict()
         self.averaged = AveragedModel(network, avg_fn=self.average) if config.train.average else None
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -56,6 +57,7 @@ class Training(lightning.LightningModule):
             settings.seed,
             self.current_epoch,
             settings.epoch_batches,
+            by_instance=settings.pairs == "instance",
         )
         return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
 
@@ -99,9 +101,8 @@ class Training(lightning.LightningModule):
 
     def deliverable(self) -> CrossATNet:
         """A copy of the network as it would be delivered now: averaged, and interpolated with what it started from."""
-        network = copy.deepcopy(self.network).eval()
-        if self.averaged is not None:
-            network.load_state_dict(self.averaged.module.state_dict())
+        current: Any = self.network if self.averaged is None else self.averaged.module
+        network = merged(current).eval()
         share = self.settings.train.interpolation
         if share < 1:
             for name, tensor in network.distinct_state().items():
@@ -110,11 +111,17 @@ class Training(lightning.LightningModule):
         return network
 
     def validation_map(self, network: CrossATNet, sources: Sources) -> float:
-        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out."""
+        """Sketch -> photo mAP@all over the classes of these sources, seen ones that training left out.
+
+        With pairs of instances only the sketch's own photo is right, among the photos of its class.
+        """
         embeddings = {
             modality: embed(network, sources[modality], modality, self.passed_units) for modality in MODALITIES
         }
         labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
+        if self.settings.train.pairs == "instance":
+            lists = [part for m in MODALITIES for part in (embeddings[m], labels[m], sources[m].instance.numpy())]
+            return evaluate_instances(*lists).means()["MRR"]
         scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
         return scores.means()["mAP@all"]
 
@@ -144,7 +151,8 @@ class Training(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the history and the best epoch's weights; leave out what is frozen, which is there anyway."""
         checkpoint["history"], checkpoint["best"] = self.history, self.best
-        frozen = {f"network.{name}" for name, weight in self.network.named_parameters() if not weight.requires_grad}
+        named = self.state_dict(keep_vars=True)  # by its names: a backbone's are not those of its modules
+        frozen = {name for name, one in named.items() if isinstance(one, nn.Parameter) and not one.requires_grad}
         state = checkpoint["state_dict"]
         for name in [name for name in state if name in frozen or name.startswith("objective.teacher.")]:
             del state[name]

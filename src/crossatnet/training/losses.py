@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Mining = Literal["hard", "semi-hard", "all"]
+PATCHES = 2  # a side, of a map that is shuffled
 
 
 def classification(
@@ -118,6 +119,56 @@ def _all(similarity: Tensor, rival: Tensor, same: Tensor) -> Tensor:
     positive = similarity[anchor, counterpart]  # (N,)
     term = functional.relu(rival[anchor] - positive[:, None]).masked_fill(same[anchor], 0)  # (N, B)
     return term.sum() / term.count_nonzero().clamp(min=1)
+
+
+def instance_triplet(sketch: Tensor, photo: Tensor, label: Tensor, instance: Tensor, margin: float) -> Tensor:
+    r"""Two-way triplet loss within the class: a sketch and the photo it was drawn of, above other photos of its class.
+
+    $L = T(s, p) + T(p, s)$ with $T(a, b) = \frac{1}{B} \sum_i [m + \max_n a_i \cdot b_n - a_i \cdot b_i]_+$ over the
+    rows n of the same class and another instance; an anchor without one counts as 0. The triplet of fine-grained
+    retrieval (Yu et al. 2016), with the hardest negative of the batch; that it stands beside the class's is ours.
+
+    Args: sketch and photo (B, D), row i of both showing instance[i] of class label[i]; label and instance (B,); margin
+    m in cosine. Returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import instance_triplet
+        >>> sketch, photo = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> one_class, things = torch.tensor([0, 0]), torch.tensor([0, 1])
+        >>> instance_triplet(sketch, photo, one_class, things, margin=0.5)
+        tensor(0.2000)
+    """
+    similarity = sketch @ photo.T  # (B, B)
+    rival = (label[:, None] == label) & (instance[:, None] != instance)  # (B, B), symmetric
+    own = similarity.diagonal()  # (B,)
+    hardest = [side.masked_fill(~rival, -torch.inf).amax(1) for side in (similarity, similarity.T)]
+    return sum((functional.relu(margin + negative - own).mean() for negative in hardest), start=own.new_zeros(()))
+
+
+def shuffle_patches(maps: Tensor, order: Tensor) -> Tensor:
+    """Maps cut into `PATCHES` x `PATCHES` patches and put together in another order (the patch shuffling of CLIP-AT).
+
+    Sain et al. (2023) shuffle patches of the pictures; those of a map are ours. Rows and columns that do not fill a
+    patch, at the lower and right border, stay where they are.
+
+    Args: maps (B, C, h, w); order (PATCHES^2,), for every place the patch that comes there. Returns (B, C, h, w).
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.losses import shuffle_patches
+        >>> shuffle_patches(torch.arange(4.0).reshape(1, 1, 2, 2), torch.tensor([3, 2, 1, 0]))
+        tensor([[[[3., 2.],
+                  [1., 0.]]]])
+    """
+    height, width = (side // PATCHES for side in maps.shape[2:])
+    shuffled = maps.clone()
+    for place, patch in enumerate(order.tolist()):
+        (to_row, to_column), (row, column) = divmod(place, PATCHES), divmod(patch, PATCHES)
+        shuffled[..., to_row * height : (to_row + 1) * height, to_column * width : (to_column + 1) * width] = maps[
+            ..., row * height : (row + 1) * height, column * width : (column + 1) * width
+        ]
+    return shuffled
 
 
 def ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:

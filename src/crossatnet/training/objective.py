@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossatnet.config import Config
+from crossatnet.data.images import Modality
 from crossatnet.data.names import are_related
 from crossatnet.model.attention import Pooled
 from crossatnet.model.backbones.efficientnet import EfficientNetLite0, ImageNetClassifier
@@ -19,7 +20,7 @@ from crossatnet.semantics.graph import class_distance, class_graph
 from crossatnet.semantics.vectors import class_vectors
 from crossatnet.system.errors import UserError
 from crossatnet.training import losses
-from crossatnet.training.batches import Pairs
+from crossatnet.training.batches import NONE, Pairs
 from crossatnet.training.decoder import CrossDecoder
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
 
@@ -81,11 +82,16 @@ class Objective(nn.Module):
                 sketch, photo, batch.label, weights.margin, weights.mining, self.class_margin
             )
             terms["triplet"] = weights.triplet * value
+        if weights.instance:
+            value = losses.instance_triplet(sketch, photo, batch.label, batch.instance, weights.instance_margin)
+            terms["instance"] = weights.instance * value
+        if weights.shuffle:
+            terms["shuffle"] = weights.shuffle * self.shuffled(network, batch)
         if network.has_attention and (weights.guided or weights.agreement):
             guided_pooled = network.pool(photo_map, "photo", sketch_pooled.feature)
             if weights.guided:
                 guided = network.embed_pooled(guided_pooled.feature, "photo")  # (B, D)
-                rival = hardest_rival(sketch, photo, batch.label)  # (B,)
+                rival = hardest_rival(sketch, photo, batch.label, batch.instance)  # (B,)
                 seen = network.pool(photo_map[rival], "photo", sketch_pooled.feature).feature
                 guided_rival = network.embed_pooled(seen, "photo")  # (B, D)
                 terms["guided"] = weights.guided * (
@@ -107,6 +113,22 @@ class Objective(nn.Module):
                 batch.photo[:pairs], photo_map, sketch_map, weights.knowledge_temperature
             )
         return terms
+
+    def shuffled(self, network: CrossATNet, batch: Pairs) -> Tensor:
+        """The loss of pairs whose maps are cut into patches and put together in another order.
+
+        That of a sketch and its photo in one order is `together`, that of the sketch and its photo in another `apart`.
+        As the patches are those of the map that the trained units take, the order matters to them alone.
+        """
+        one, other = (torch.randperm(losses.PATCHES**2) for _ in range(2))
+
+        def embedded(maps: Tensor, modality: Modality, order: Tensor) -> Tensor:
+            late = network.encoder(modality).late(losses.shuffle_patches(maps, order), self.passed_units)
+            return network.embed_pooled(network.pool(late, modality).feature, modality)  # (B, D)
+
+        sketch = embedded(batch.sketch, "sketch", one)
+        together, apart = ((sketch * embedded(batch.photo, "photo", order)).sum(1) for order in (one, other))
+        return losses.ranking(together, apart, self.weights.instance_margin)
 
 
 def relatives(classes: Sequence[str]) -> Tensor:
@@ -143,12 +165,18 @@ class Teacher(nn.Module):
         )
 
 
-def hardest_rival(sketch: Tensor, photo: Tensor, label: Tensor) -> Tensor:
+def hardest_rival(sketch: Tensor, photo: Tensor, label: Tensor, instance: Tensor = NONE) -> Tensor:
     """For each sketch (B, D) the photo (B, D) of another class nearest to it: row numbers (B,).
 
-    In a batch of one class it is any photo.
+    In a batch of one class it is any photo. With instances (B,) of pairs it is the nearest photo of another thing of
+    the sketch's class, so that the attention learns from the very pair; for a thing alone in its class, of any.
     """
     similarity = sketch @ photo.T  # (B, B)
+    if len(instance):
+        other = instance[:, None] != instance
+        inside = other & (label[:, None] == label)
+        wrong = torch.where(inside.any(1, keepdim=True), inside, other)
+        return similarity.masked_fill(~wrong, -torch.inf).argmax(1)
     return similarity.masked_fill(label[:, None] == label, -torch.inf).argmax(1)
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.layouts import list_classes, read_catalog
 from crossatnet.data.names import are_related, canonical
 from crossatnet.data.splits import EVERYTHING, Split, load_split
+from crossatnet.model.interface import MODALITIES
 from crossatnet.system.errors import UserError
 
 
@@ -66,6 +69,27 @@ def seen_catalog(config: DataConfig, quiet: bool) -> tuple[Catalog, Split, tuple
     offer: Callable[[Catalog], Collection[str]] = Catalog.counts if config.one_sided else _with_both
     seen = (*split.seen, *(name for name in offer(catalog) if name not in split.seen_set | left_out.classes))
     return catalog.select(seen), split, seen
+
+
+def paired(catalog: Catalog, classes: Sequence[str]) -> tuple[Catalog, tuple[str, ...]]:
+    """The sketches whose very photo is known and these photos, whatever data sets they are from; and their classes.
+
+    Raises `UserError` if there are none.
+    """
+    shown = {
+        modality: {(item.class_name, item.instance) for item in catalog.items if item.modality == modality}
+        for modality in MODALITIES
+    }
+    both = shown["sketch"] & shown["photo"]
+    kept = [item.instance is not None and (item.class_name, item.instance) in both for item in catalog.items]
+    if not any(kept):
+        raise UserError(
+            "train.pairs is instance, but no sketch says of which photo it was drawn; that is for data such as Sketchy,"
+            " where sketch nX_N-K.png was drawn of photo nX_N.jpg"
+        )
+    items, hashes = (tuple(compress(column, kept)) for column in (catalog.items, catalog.hashes))
+    named = {item.class_name for item in items}
+    return replace(catalog, items=items, hashes=hashes), tuple(name for name in classes if name in named)
 
 
 def chosen(items: list[Item], root: Path, left_out: LeftOut, most: int | None) -> list[Item]:

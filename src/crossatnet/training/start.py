@@ -24,6 +24,7 @@ from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.threads import keep_torch_to_cores
+from crossatnet.training.adapt import freeze_the_rest
 from crossatnet.training.batches import CachedViews, Source
 from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
 
@@ -45,36 +46,47 @@ NamedFeatures = Mapping[Modality, NamedViews]
 
 
 def start_network(config: Config) -> CrossATNet:
-    """The network before training: pretrained backbone, everything else random; frozen units take no gradient.
+    """The network before training: pretrained backbone, everything else random; what is frozen takes no gradient.
+    Raises `UserError` for a backbone that has nothing of what `train.adapt` tunes.
+
     What trains it allocates the same memory at every step, so the process keeps what it frees from now on.
     """
     keep_freed_memory()
     keep_torch_to_cores()
+    model = config.model.model_copy(update={"opinion": 0.0})  # which is added to a trained network
     if config.model.backbone == EfficientNetLite0.name:
-        network = CrossATNet(config.model)
+        network = CrossATNet(model)
         pretrained: nn.Module = EfficientNetLite0().load_imagenet_weights()
     else:
         from crossatnet.model.backbones.transformers import TransformersBackbone
 
         loaded = TransformersBackbone.load(config.model.backbone)
         stored = {"backbone": Path(config.model.backbone).name, "backbone_config": loaded.config}
-        network, pretrained = CrossATNet(config.model.model_copy(update=stored)), loaded
+        network, pretrained = CrossATNet(model.model_copy(update=stored)), loaded
     for backbone in dict.fromkeys(network.encoder(modality) for modality in MODALITIES):
         backbone.load_state_dict(pretrained.state_dict())
-        for unit in backbone.chain()[: frozen_units(network, config)]:
+        frozen = frozen_units(network, config)
+        for unit in backbone.chain()[:frozen]:
             unit.requires_grad_(False)
+        freeze_the_rest(backbone.chain()[frozen:], config.train, config.model.backbone)
     return network
 
 
 def go_on_from(network: CrossATNet, source: str, frozen: int) -> None:
     """Give a network all that a checkpoint has but its `frozen` first units, which are as they were in both.
 
-    Raises `UserError` for a checkpoint of another network.
+    A checkpoint with an opinion has a reduced projection, which is learnt again. Raises `UserError` for a checkpoint of
+    another network.
     """
     units = [unit for modality in MODALITIES for unit in network.encoder(modality).chain()[:frozen]]
     kept = {id(tensor) for unit in units for tensor in (*unit.parameters(), *unit.buffers())}
     own = {name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if id(tensor) in kept}
-    state, given = network.distinct_state(), load_network(source).distinct_state()
+    before = load_network(source)
+    state, given = network.distinct_state(), before.distinct_state()
+    if before.opinion is not None:
+        kinds = ("opinion.", "projection.", "sketch_projection.", "hashing.")
+        given = {name: tensor for name, tensor in given.items() if not name.startswith(kinds)}
+        given |= {name: tensor for name, tensor in state.items() if name.startswith(kinds)}
     try:
         network.load_distinct_state({**given, **{name: state[name] for name in own & state.keys()}})
     except RuntimeError as error:
@@ -101,6 +113,7 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
         frozen_units(network, config),
         config.train.precision,
         config.train.hands,
+        config.train.mirror,
     )
     features = {}
     for modality in MODALITIES:
@@ -166,16 +179,19 @@ def own_statistics(backbone: Backbone, pictures: LivePictures, share: float) -> 
 def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Modality, Source]:
     """The part of the features with these classes, numbered in the order given."""
     number = {name: index for index, name in enumerate(classes)}
+    things: dict[tuple[str, str], int] = {}
     selected: dict[Modality, Source] = {}
-    for modality, (views, names, _, _, origin_of) in features.items():
+    for modality, (views, names, instances, _, origin_of) in features.items():
         rows = [row for row, name in enumerate(names) if name in number]
         labels = torch.tensor([number[names[row]] for row in rows])
         origin = torch.tensor([origin_of[row] if origin_of else 0 for row in rows])
-        chosen = views[rows]
+        shown = [(names[row], instances[row]) for row in rows]
+        numbers = [-1 if thing is None else things.setdefault((name, thing), len(things)) for name, thing in shown]
+        chosen, instance = views[rows], torch.tensor(numbers)
         if isinstance(chosen, LivePictures):
-            selected[modality] = LiveViews(chosen, labels, origin)
+            selected[modality] = LiveViews(chosen, labels, origin, instance)
         else:
-            selected[modality] = CachedViews(chosen, labels, origin)
+            selected[modality] = CachedViews(chosen, labels, origin, instance)
     return selected
 
 

@@ -8,7 +8,7 @@ Shapes: `N` items, `D` the shared space.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import save_checkpoint
 from crossatnet.system.errors import UserError
 from crossatnet.system.files import write_whole
-from crossatnet.training.embedding import training_embeddings
+from crossatnet.training.embedding import training_embeddings, training_opinions
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
-from crossatnet.training.seen_catalog import seen_catalog
+from crossatnet.training.opinion import add_opinion
+from crossatnet.training.seen_catalog import paired, seen_catalog
 from crossatnet.training.start import NamedFeatures, class_features, seen_features
 from crossatnet.training.whitening import whitening
 
@@ -78,7 +79,7 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     2. Train on the others, record mAP@all on the held-out ones after every epoch, and take the best epoch. Without
        classes held out, train on all of them and take the last epoch.
     3. With `train.refit` and classes held out, train again from the start on all seen classes, for that many epochs.
-    4. Whiten the space and fit the hash codes, both on the training embeddings.
+    4. Whiten the space, add the backbone's opinion and fit the hash codes, all on the training embeddings.
     5. Save the checkpoint, with a record of every picture and class that training had.
 
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
@@ -92,15 +93,17 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     trained = select_epoch(config, seen, output / RUN_FILES / "selection", quiet)  # 2
     if config.train.refit and seen.held_out:
         trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet)  # 3
-    finish(config, seen, trained)  # 4
+    trained = finish(config, seen, trained)  # 4
     save(config, seen, trained, output)  # 5
     shutil.rmtree(output / RUN_FILES)
     return output
 
 
 def read_seen(config: Config, quiet: bool) -> Seen:
-    """Step 1. Raises `UserError` as `seen_catalog` and `record_before` do."""
+    """Step 1. Raises `UserError` as `seen_catalog`, `paired` and `record_before` do."""
     catalog, split, classes = seen_catalog(config.data, quiet)
+    if config.train.pairs == "instance":
+        catalog, classes = paired(catalog, classes)
     before = record_before(config, split)
     _, held_out = split.hold_out(config.data.validation_classes, config.train.seed)
     features = seen_features(config, catalog, quiet)
@@ -122,12 +125,16 @@ def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bo
     return Trained(network, seen.classes, selected.epochs, selected.validation_map, history)
 
 
-def finish(config: Config, seen: Seen, trained: Trained) -> None:
-    """Step 4, in place: what is fitted to the embeddings of a trained network."""
-    sources = class_features(seen.features, trained.classes)
-    embeddings, labels = training_embeddings(trained.network, config, sources)
-    embeddings = whiten(trained.network, config, embeddings, labels)
-    fit_hash(trained.network, config, embeddings, labels)
+def finish(config: Config, seen: Seen, trained: Trained) -> Trained:
+    """Step 4: what is fitted to the embeddings of a trained network."""
+    sources, network = class_features(seen.features, trained.classes), trained.network
+    embeddings, labels = training_embeddings(network, config, sources)
+    embeddings = whiten(network, config, embeddings, labels)
+    if config.model.opinion:
+        roots = training_opinions(network, config, sources)
+        network, embeddings = add_opinion(network, config.model.opinion, embeddings, roots, labels)
+    fit_hash(network, config, embeddings, labels)
+    return replace(trained, network=network)
 
 
 def save(config: Config, seen: Seen, trained: Trained, output: Path) -> None:

@@ -96,6 +96,8 @@ def test_the_preview_of_a_raw_file_is_upright(flip: int, turned: int) -> None:
     expected = np.asarray(WHOLE.rotate(turned, expand=True)).astype(int)
     assert picture_size(content) == expected.shape[1::-1]
     assert np.abs(np.asarray(load_image(content)) - expected).mean() < 4
+    shown = Image.fromarray(expected.astype(np.uint8))
+    assert np.abs(read_photo(content, 48).astype(int) - read_photo(shown, 48)).mean() < 5
 
 
 def test_a_raw_file_without_a_preview_worth_its_name_is_developed() -> None:
@@ -108,9 +110,11 @@ def test_a_large_preview_of_a_raw_file_is_decoded_small_where_that_is_enough() -
 
 
 def test_a_photo_of_a_phone_is_read_by_its_own_smaller_version_where_that_is_enough() -> None:
-    content = encoded(patches(1600, 1200), "HEIF", thumbnails=[640], quality=90)
-    assert load_image(content, enough=448).size == (640, 480)
-    assert load_image(content, enough=500).size == (1600, 1200)
+    content = encoded(patches(1600, 1200), "HEIF", thumbnails=[400], quality=90)
+    assert load_image(content, enough=600).size == (400, 300)
+    assert load_image(content, enough=601).size == (1600, 1200)
+    ours, whole = (read_photo(each, 300).astype(int) for each in (content, encoded(patches(1600, 1200), "HEIF")))
+    assert np.abs(ours - whole).mean() < 5
     assert picture_size(content) == (1600, 1200)
 
 

@@ -1,5 +1,6 @@
 """Filling a gallery: what is taken, what is skipped, what a second run does, and kill -9 at any point."""
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,9 +151,9 @@ def test_bad_files_are_skipped_with_a_reason(gallery: Gallery, folder: Path, mon
     (folder / "heavy.png").write_bytes(bytes(10_000))
     monkeypatch.setattr(reading_module, "MAX_BYTES", 9_999)
     draw(folder / "gone.png")
-    listed = ingest_module.find_pictures(folder)
+    listed = ingest_module.list_pictures(folder)
     (folder / "gone.png").unlink()
-    monkeypatch.setattr(ingest_module, "find_pictures", lambda root: listed)
+    monkeypatch.setattr(ingest_module, "list_pictures", lambda folder, choice: listed)
 
     summary = gallery.add_folder(folder)
     reasons = {Path(path).name: reason for path, reason in summary.skipped}
@@ -186,18 +188,22 @@ def test_name_that_is_not_unicode_is_skipped(gallery: Gallery, folder: Path) -> 
 def test_a_file_in_a_folder_that_may_not_be_entered_is_skipped(
     gallery: Gallery, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = len(ingest_module.find_pictures(folder)[0])
+    expected = len(ingest_module.list_pictures(folder).files)
     locked = folder / "locked" / "a.png"
     locked.parent.mkdir()
     locked.write_bytes(b"")
-    is_symlink = Path.is_symlink
+    scandir = os.scandir
 
-    def may_look(path: Path) -> bool:  # as the system does to anyone but its administrator
-        if path == locked:
-            raise PermissionError(13, "Permission denied", str(path))
-        return is_symlink(path)
+    class Locked:  # an entry as the system shows it to anyone but its administrator
+        name, path = locked.name, str(locked)
 
-    monkeypatch.setattr(Path, "is_symlink", may_look)
+        def is_dir(self) -> bool:
+            raise PermissionError(13, "Permission denied", self.path)
+
+    def look(place: Path) -> contextlib.AbstractContextManager[Iterable[os.DirEntry[str] | Locked]]:
+        return contextlib.nullcontext([Locked()]) if Path(place) == locked.parent else scandir(place)
+
+    monkeypatch.setattr(os, "scandir", look)
     summary = gallery.add_folder(folder)
     assert summary.added == expected
     assert summary.skipped == ((str(locked), "Permission denied"),)

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "convnextv2": {**STAGES, "num_stages": 2},
     "dinov2_with_registers": {**TOKENS, "num_register_tokens": 3},
     "dinov3_vit": {**TOKENS, "num_register_tokens": 3},
+    "siglip2_vision_model": {**TOKENS, "num_patches": (SIDE // PATCH) ** 2},
 }
 OTHER_TOKENS = {"vit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 4, "dinov3_vit": 4, "clip_vision_model": 1}
 
@@ -65,9 +66,27 @@ def normalised(batch: Tensor, mean: list[float] = IMAGENET_MEAN, std: list[float
     return (batch / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 
+def as_patches(x: Tensor) -> dict[str, Tensor]:
+    """What SigLIP2's own image processor makes of a picture: its patches, row by row, colours last."""
+    rows, columns = x.shape[2] // PATCH, x.shape[3] // PATCH
+    patches = torch.stack(
+        [
+            x[:, :, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH].movedim(1, 3).flatten(1)
+            for row in range(rows)
+            for column in range(columns)
+        ],
+        dim=1,
+    )
+    mask, shapes = torch.ones(patches.shape[:2]), torch.tensor([[rows, columns]] * len(x))
+    return {"pixel_values": patches, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+
+
 def expected_map(network: nn.Module, x: Tensor, **options: bool) -> Tensor:
     """The library's output; of tokens only the patches, row by row."""
-    output = network(pixel_values=x, **options).last_hidden_state
+    inputs = {"pixel_values": x}
+    if network.config.model_type == "siglip2_vision_model":
+        inputs = as_patches(x)
+    output = network(**inputs, **options).last_hidden_state
     if output.ndim == 4:
         return output
     others = OTHER_TOKENS.get(network.config.model_type, 0)
@@ -158,12 +177,13 @@ def test_counts_as_one_unit(tmp_path: Path) -> None:
         backbone.early(pictures(), 2)
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "siglip2"])
 @torch.inference_mode()
 def test_takes_the_vision_tower_of_a_picture_and_text_model(name: str, tmp_path: Path) -> None:
     text = {key: value for key, value in TOKENS.items() if key not in ("image_size", "patch_size")}
     text |= {"vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    config = transformers.AutoConfig.for_model(name, text_config=text, vision_config=TOKENS)
+    vision = SMALL.get(f"{name}_vision_model", TOKENS)
+    config = transformers.AutoConfig.for_model(name, text_config=text, vision_config=vision)
     network = transformers.AutoModel.from_config(config).eval()
     backbone = TransformersBackbone.load(save(network, tmp_path))
     expected = expected_map(network.vision_model, normalised(pictures()))
@@ -272,7 +292,7 @@ def test_damaged_or_foreign_config(tmp_path: Path, text: str) -> None:
 
 def test_not_a_vision_model(tmp_path: Path) -> None:
     transformers.BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"'bert' is not a vision model that gives a map; known are resnet, .*siglip$"):
+    with pytest.raises(UserError, match=r"'bert' is not a vision model that gives a map; known are resnet, .*siglip2$"):
         TransformersBackbone.load(tmp_path)
 
 

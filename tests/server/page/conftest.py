@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.quickstart import build_quickstart
 from crossatnet.data.splits import load_split
+from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.app import create_app
 from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place, Settings
@@ -88,11 +89,14 @@ def address(galleries: tuple[Place, ...]) -> Iterator[str]:
 class serving:  # noqa: N801  # reads as the verb it is
     """A server in a thread of this process, at a free port of loopback."""
 
-    def __init__(self, places: tuple[Place, ...], token: str | None = None) -> None:
+    def __init__(
+        self, places: tuple[Place, ...], token: str | None = None, model: Embedder | None = None, **settings: Any
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        app = create_app(open_galleries(places), Settings(places, port=port, token=token))
+        chosen = Settings(places, port=port, token=token, **settings)
+        app = create_app(open_galleries(places, None, model), chosen)
         self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run)
         self._address = f"http://127.0.0.1:{port}"

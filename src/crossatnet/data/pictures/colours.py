@@ -22,6 +22,7 @@ VISIBLE = 2  # grey levels: a profile that changes no colour by more is sRGB its
 SAMPLES = 250_000  # pixels that give the range of a deep picture
 NO_DATA = (-9999.0, -99999.0, -32768.0, -32767.0)  # what maps and instruments write where they measured nothing
 FAR = 1000.0  # times the range of all other values: what lies so far outside is no measurement either
+WHITE_OF_16, USED = 65535.0, 0.25  # 16 bits are taken as they are if values reach above this share of them
 BLOCK = 4_000_000  # values that are scaled at a time
 BAND = 1_000_000  # pixels that are converted at a time
 
@@ -30,7 +31,7 @@ BAND = 1_000_000  # pixels that are converted at a time
 class Depth:
     """What a file says of values deeper than 8 bits. `no_data` is the value that means none."""
 
-    is_stretched: bool = False  # over their own range, as maps and instruments need it; else 16 bits are 0..65535
+    is_stretched: bool = False  # over their own range, as maps and instruments need it
     is_inverted: bool = False  # 0 is white
     no_data: float | None = None
 
@@ -137,7 +138,9 @@ def from_deep(values: NDArray[Any], depth: Depth) -> NDArray[np.uint8]:
         >>> from_deep(np.array([[0.5, 1.0, -3.4e38, np.nan, 1.5]]), Depth(is_stretched=True)).tolist()
         [[0, 128, 0, 0, 255]]
     """
-    low, high = plausible_range(values, depth.no_data) if depth.is_stretched else (0.0, 65535.0)
+    low, high = plausible_range(values, depth.no_data) if depth.is_stretched else (0.0, WHITE_OF_16)
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2 and high > USED * WHITE_OF_16:
+        low, high = 0.0, WHITE_OF_16
     scale = 255.0 / (high - low) if high > low else 0.0
     made = np.empty(values.shape, dtype=np.uint8)
     rows = max(1, BLOCK // max(1, values[0].size))

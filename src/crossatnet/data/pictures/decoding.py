@@ -14,6 +14,7 @@ UPRIGHT = {  # EXIF orientation -> what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PHONES_OWN = 2  # so many times smaller than `enough` may the smaller version be that a HEIF has of itself
 FRACTIONS = (2, 4, 8)  # of its sides, at which a JPEG can be decoded
 WHITE_IS_ZERO, PHOTOMETRIC, NO_DATA = 0, 262, 42113  # a value and tags of TIFF
 LARGEST_SAMPLE = {"L;2": 3, "L;4": 15}  # how a PNG's greys lie in the file -> the sample of white
@@ -22,14 +23,16 @@ LARGEST_SAMPLE = {"L;2": 3, "L;4": 15}  # how a PNG's greys lie in the file -> t
 def decoded(opened: Opened, name: str, max_pixels: int, enough: int = 0, is_sketch: bool = False) -> Image.Image:
     """The pixels of an opened picture as sRGB on paper, upright; of an animation the first frame.
 
-    With `enough` it may come at a fraction of its size, both sides still at least so many pixels, where its format can.
+    With `enough` it may come at a fraction of its size, both sides still at least so many pixels, where its format can;
+    a HEIF photo may come as the smaller version that it has of itself, both sides at least half so many.
     One of more than `max_pixels` comes at the fraction that fits, or raises `TooManyPixelsError`.
     """
     image = opened.image
     if image.width * image.height > max_pixels:
         _shrink(image, name, max_pixels)
-    if enough:
-        image.draft(None, (enough, enough))
+    if enough:  # a phone made the smaller version in its photo by averaging, so nothing needs to be left to average
+        least = -(-enough // PHONES_OWN) if opened.form == "HEIF" else enough
+        image.draft(None, (least, least))
     depth = _depth(image)
     _scale_transparency(image)
     image.load()

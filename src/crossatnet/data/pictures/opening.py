@@ -118,12 +118,16 @@ def opened(content: bytes, name: str, is_sent: bool = False) -> Iterator[Opened]
         with shown.image as image:
             yield Opened(image, form, shown.orientation)
     else:
-        with _opened_by_pillow(content) as image:
+        with opened_by_pillow(content) as image:
             format_name = str(image.format)
             yield Opened(image, MANY_PICTURES.get(format_name, format_name), has_late_exif=b"eXIf" in content)
 
 
-def _opened_by_pillow(content: bytes) -> Image.Image:
+def opened_by_pillow(content: bytes) -> Image.Image:
+    """The bytes of a picture file, opened by Pillow and the libraries that it reads further formats with.
+
+    Raises whatever these raise. Videos, and the previews in cameras' raw files, are for `opened`.
+    """
     _register_readers()
     has_deep = content.startswith(TIFF_MAGIC) and find_spec("tifffile") is not None
     try:
@@ -184,7 +188,7 @@ def plain_errors(name: str, max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(_no_picture(name)) from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
-        raise ImageError(f"{name}: damaged picture ({error})") from error
+        raise ImageError(f"{name}: damaged picture ({' '.join(str(error).split())})") from error
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int) -> None:

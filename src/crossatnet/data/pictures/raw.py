@@ -16,10 +16,14 @@ MOST_PIXELS = 200_000_000  # that are developed, at half their sides
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview that may not be decoded yet, and the EXIF orientation of the photo where it has none of its own."""
+    """A preview that may not be decoded yet, and the EXIF orientation of the photo where it has none of its own.
+
+    `jpeg` is the preview's file, empty where it is not one.
+    """
 
     image: Image.Image
     orientation: int
+    jpeg: bytes = b""
 
 
 def preview(content: bytes) -> Preview:
@@ -33,7 +37,7 @@ def preview(content: bytes) -> Preview:
         if thumb is not None:
             image = _image(thumb)
             if min(image.size) >= LEAST_SIDE:
-                return Preview(image, orientation)
+                return Preview(image, orientation, thumb.data if isinstance(thumb.data, bytes) else b"")
         if raw.sizes.width * raw.sizes.height > MOST_PIXELS:
             raise ImageError(f"a raw photo of more than {MOST_PIXELS:,} pixels without a preview; export it as JPEG")
         return Preview(Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True)), 1)

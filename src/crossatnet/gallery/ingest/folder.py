@@ -8,22 +8,22 @@ Decoding and, without a GPU, the network use the same cores. With readers that f
 other. So each worker takes a few files, reads, decodes and embeds them on one core, and takes the next.
 """
 
-import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.gallery.backend import Backend, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.ingest.listing import Choice, Listing, PassedOver, Reason, list_pictures, outermost
 from crossatnet.gallery.ingest.moved import Moves, is_gone
 from crossatnet.gallery.ingest.reading import Decoded, Moved, Reader, Reading, Skipped, Touched, is_up_to_date
 from crossatnet.system.errors import ImageError, UserError
@@ -38,10 +38,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What `add_folder` did. `skipped` holds (path, reason) for files that could not be used.
+    """What `add_folder` did. Together the numbers, but `removed` and `described`, are those of all files in the folder.
 
-    `moved` pictures were stored under another path and kept their ids. `described` ones are unchanged, but what is
-    known of them was not stored yet.
+    `skipped` holds (path, reason) for files that could not be used, `passed_over` how many of which kinds were not
+    read. `moved` pictures were stored under another path and kept their ids. `described` ones are unchanged, but what
+    is known of them was not stored yet.
     """
 
     added: int
@@ -50,36 +51,99 @@ class IngestSummary:
     skipped: tuple[tuple[str, str], ...]
     removed: int
     seconds: float
+    passed_over: tuple[PassedOver, ...] = ()
     moved: int = 0
     described: int = 0
 
+    @property
+    def files(self) -> int:
+        """How many files the folders have."""
+        passed_over = sum(passed.files for passed in self.passed_over)
+        return self.added + self.updated + self.unchanged + self.moved + len(self.skipped) + passed_over
+
+    def joined(self, other: "IngestSummary") -> "IngestSummary":
+        """What was done with two folders together."""
+        kinds: dict[Reason, Counter[str]] = {}
+        for passed in (*self.passed_over, *other.passed_over):
+            kinds.setdefault(passed.reason, Counter()).update(passed.kinds)
+        return IngestSummary(
+            self.added + other.added,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            (*self.skipped, *other.skipped),
+            self.removed + other.removed,
+            self.seconds + other.seconds,
+            tuple(PassedOver(reason, dict(counts)) for reason, counts in sorted(kinds.items())),
+            self.moved + other.moved,
+            self.described + other.described,
+        )
+
 
 def add_folder(
-    store: Backend, model: Embedder, folder: Path, progress: Progress | None = None, verify: bool = False
+    store: Backend,
+    model: Embedder,
+    folder: Path,
+    progress: Progress | None = None,
+    choice: Choice | None = None,
+    verify: bool = False,
 ) -> IngestSummary:
     """Make the gallery hold the pictures in `folder` and below as they are now.
 
     New pictures are embedded and added. A picture whose file changed is embedded again and keeps its id; if it can no
     longer be read, it is reported and its old entry stays. A new file with the bytes of an entry whose file is gone is
-    that entry, moved: it keeps its id, and is not embedded again. Other entries whose file is gone are removed. The
-    class name is that of the folder a picture lies in, or None directly in `folder`. With `verify` every file is read
-    and its hash compared, as if no time or size could be trusted.
+    that entry, moved: it keeps its id, and is not embedded again. Other entries whose file is gone, or left out by now,
+    are removed. The class name is that of the folder a picture lies in, or None directly in `folder`. With `verify`
+    every file is read and its hash compared, as if no time or size could be trusted.
 
-    Hidden files and folders, linked folders and links to files outside `folder` are left out. A file that cannot be
-    used is skipped and reported. Raises `UserError` if `folder` is missing, is not a folder or holds no picture (so
-    that a disk that is not mounted does not empty the gallery), or if the gallery cannot be written.
+    Hidden files and folders, linked folders, links to files outside `folder` and what programs made are left out unless
+    `choice` says otherwise; all that is left out is counted. A file that cannot be used is skipped and reported. Raises
+    `UserError` if `folder` is missing, is not a folder or holds no picture (so that a disk that is not mounted does not
+    empty the gallery), or if the gallery cannot be written.
     """
+    return add_listed(store, model, list_pictures(folder, choice), progress, verify)
+
+
+def add_folders(
+    store: Backend,
+    model: Embedder,
+    folders: Sequence[Path],
+    progress: Progress | None = None,
+    choice: Choice | None = None,
+    verify: bool = False,
+) -> IngestSummary:
+    """Do what `add_folder` does, with several folders; all of them are looked at before the first picture is read.
+
+    A folder within another one of them is part of that one.
+    """
+    listings = [list_pictures(folder, choice) for folder in outermost(folders)]
+    if not listings:
+        raise UserError("no folder; give at least one that holds pictures")
+    total, done, summaries = sum(len(listing.files) for listing in listings), 0, []
+
+    def report(files: int, _: int) -> None:
+        if progress is not None:
+            progress(done + files, total)
+
+    for listing in listings:
+        summaries.append(add_listed(store, model, listing, report, verify))
+        done += len(listing.files)
+    return reduce(IngestSummary.joined, summaries)
+
+
+def add_listed(
+    store: Backend, model: Embedder, listing: Listing, progress: Progress | None = None, verify: bool = False
+) -> IngestSummary:
+    """Do what `add_folder` does with a folder whose files are listed already."""
     started = time.monotonic()
-    root, files, skipped = list_pictures(folder)
     store.touch([])  # raises now if the gallery cannot be written, before anything is embedded
-    tally = Tally(skipped)
-    reader = Reader(root, model, store.thumbnail_side, Moves(store))
-    with closing(embed_batches(reader, _cut(files, store), reading_threads(), verify)) as batches:
+    tally = Tally(listing.skipped, listing.passed_over)
+    reader = Reader(listing.root, model, store.thumbnail_side, Moves(store))
+    with closing(embed_batches(reader, _cut(listing.files, store), reading_threads(), verify)) as batches:
         for batch in batches:
             tally.count(batch, store_batch(store, batch))
             if progress is not None:
-                progress(tally.done, len(files))
-    removed = remove_gone(store, root, files)
+                progress(tally.done, len(listing.files))
+    removed = remove_gone(store, listing)
     store.flush()
     return tally.summary(removed, time.monotonic() - started)
 
@@ -129,8 +193,9 @@ class Batch:
 class Tally:
     """Counts what was done."""
 
-    def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, skipped: Sequence[tuple[str, str]], passed_over: tuple[PassedOver, ...]) -> None:
         self.done = 0
+        self._passed_over = passed_over
         self._added = self._updated = self._unchanged = self._moved = self._described = 0
         self._skipped = [*skipped]
 
@@ -157,7 +222,7 @@ class Tally:
     def summary(self, removed: int, seconds: float) -> IngestSummary:
         """All counts, with those that only the caller knows."""
         counts = self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds
-        return IngestSummary(*counts, self._moved, self._described)
+        return IngestSummary(*counts, self._passed_over, self._moved, self._described)
 
 
 @dataclass(frozen=True)
@@ -267,77 +332,14 @@ def store_batch(store: Backend, batch: Batch) -> int:
     return new
 
 
-def remove_gone(store: Backend, root: Path, files: Sequence[str]) -> int:
-    """Remove stored paths below `root` that are not among `files` and whose file is gone. Returns how many."""
-    listed = set(files)
-    gone = [path for path in store.paths_under(root) if path not in listed and is_gone(path)]
+def remove_gone(store: Backend, listing: Listing) -> int:
+    """Remove stored paths below a folder whose file is gone, or that patterns leave out by now. Returns how many."""
+    listed = set(listing.files)
+    unlisted = (path for path in store.paths_under(listing.root) if path not in listed)
+    gone = [path for path in unlisted if listing.leaves_out(path) or is_gone(path)]
     if gone:
         store.remove(gone)
     return len(gone)
-
-
-def list_pictures(folder: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
-    """The folder's real path and what `find_pictures` finds there; `UserError` if it is missing or has no pictures."""
-    root = _existing_folder(folder)
-    files, skipped = find_pictures(root)
-    if not files:
-        raise UserError(
-            f"{folder}: no pictures there (looked for {', '.join(sorted(suffixes(picture_formats())))}); check the path"
-        )
-    return root, files, skipped
-
-
-def find_pictures(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """All picture files below `root`, sorted, and (path, reason) for what cannot be read or has no valid name.
-
-    `root` must be absolute and free of links.
-    """
-    files: list[str] = []
-    skipped: list[tuple[str, str]] = []
-
-    def report(error: OSError) -> None:
-        skipped.append((str(error.filename), error.strerror or "cannot be read"))
-
-    for folder, subfolders, names in os.walk(root, onerror=report):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in suffixes(picture_formats()):
-                continue
-            try:
-                if not _is_file_inside(path, root):
-                    continue
-            except OSError as error:  # in a folder that may be listed but not entered
-                skipped.append((str(path), error.strerror or "cannot be read"))
-                continue
-            if _is_unicode(str(path)):
-                files.append(str(path))
-            else:  # bytes that SQLite's text cannot hold
-                skipped.append((ascii(str(path)), "the name is not valid UTF-8; rename it"))
-    return sorted(files), skipped
-
-
-def _existing_folder(folder: Path) -> Path:
-    """`folder` made absolute and free of links, so that each picture has only one path."""
-    if not folder.exists():
-        raise UserError(f"{folder}: no such folder; check the path")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: not a folder; give the folder that holds the pictures")
-    return folder.resolve()
-
-
-def _is_file_inside(path: Path, root: Path) -> bool:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        return False
-    return path.is_file()  # no pipe, which would block the reader, and no broken link
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _cut(files: Sequence[str], store: Backend) -> Iterator[BatchFiles]:

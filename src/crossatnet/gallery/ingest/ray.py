@@ -29,10 +29,10 @@ from crossatnet.gallery.ingest.folder import (
     Progress,
     Tally,
     embed_batches,
-    list_pictures,
     remove_gone,
     store_batch,
 )
+from crossatnet.gallery.ingest.listing import Choice, Listing, list_pictures
 from crossatnet.gallery.ingest.reading import Reader, is_up_to_date
 from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.system.errors import UserError
@@ -54,7 +54,12 @@ class TaskSettings:
 
 
 def add_folder_by_ray(
-    store: Backend, place: str, model: Embedder, folder: Path, progress: Progress | None = None
+    store: Backend,
+    place: str,
+    model: Embedder,
+    folder: Path,
+    progress: Progress | None = None,
+    choice: Choice | None = None,
 ) -> IngestSummary:
     """Do what `add_folder` does, on the cluster that RAY_ADDRESS names, or else on the cores of this machine.
 
@@ -63,9 +68,10 @@ def add_folder_by_ray(
     `add_folder` does, and if a node does not see them.
     """
     started = time.monotonic()
-    root, files, skipped = read_list(folder) if folder.is_file() else list_pictures(folder)
+    listing = read_list(folder) if folder.is_file() else list_pictures(folder, choice)
+    root, files = listing.root, listing.files
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
-    tally = Tally(skipped)
+    tally = Tally(listing.skipped, listing.passed_over)
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
         shared_model = ray.put(model)  # so nodes need no checkpoint
@@ -76,12 +82,12 @@ def add_folder_by_ray(
                 tally.count(batch, store_batch(store, batch) if server is None else None)
                 if progress is not None:
                     progress(tally.done, len(files))
-    removed = remove_gone(store, root, files) if folder.is_dir() else 0
+    removed = remove_gone(store, listing) if folder.is_dir() else 0
     store.flush()
     return tally.summary(removed, time.monotonic() - started)
 
 
-def read_list(file: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
+def read_list(file: Path) -> Listing:
     """The folder of a list, and its paths in order, absolute, each once. Relative paths start at that folder."""
     root = file.resolve().parent
     try:
@@ -91,7 +97,7 @@ def read_list(file: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
     files = dict.fromkeys(os.path.normpath(root / line) for line in lines if line.strip())
     if not files:
         raise UserError(f"{file}: an empty list; write the path of a picture into each line")
-    return root, [*files], []
+    return Listing(root, [*files])
 
 
 class Worker:

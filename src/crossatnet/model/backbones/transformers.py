@@ -35,6 +35,7 @@ class Family(NamedTuple):
 
     unused: tuple[str, ...] = ()  # parts that the map does not need, such as pooling heads
     interpolates: bool = False  # fits its position embeddings to another picture size only with this option
+    patches: bool = False  # takes a picture as rows of its patches, and their number in height and width
 
 
 # # By the library's `model_type`. The first three give a map, the others tokens.
@@ -49,8 +50,11 @@ FAMILIES = {
     "dinov3_vit": Family(unused=("embeddings.mask_token",)),
     "clip_vision_model": Family(unused=("post_layernorm",), interpolates=True),
     "siglip_vision_model": Family(unused=("head",), interpolates=True),
+    "siglip2_vision_model": Family(unused=("head",), patches=True),
 }
-PICTURE_AND_TEXT = ("clip", "siglip")  # of these models only the vision tower is used
+# # Of these models only the vision tower is used. SigLIP2 of a fixed picture size is a "siglip" in the library;
+# "siglip2" is its form for pictures of any shape ("naflex").
+PICTURE_AND_TEXT = ("clip", "siglip", "siglip2")
 
 # # Settings that are not stored: names of classes, number formats, and all that could name code outside the library.
 NOT_STORED = {
@@ -69,6 +73,7 @@ class VisionNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.options = {"interpolate_pos_encoding": True} if family.interpolates else {}
+        self.takes_patches = family.patches
         for name, values in (("mean", mean), ("std", std)):  # per channel, of pictures in 0..255
             statistics = 255 * torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, statistics.view(3, 1, 1), persistent=False)  # stored in `config` instead
@@ -80,14 +85,29 @@ class VisionNetwork(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Pixels 0..255 (B, 3, H, W) -> the last map (B, C, h, w); a transformer's map consists of its patch tokens."""
         x = (pictures.to(self.mean.dtype) - self.mean) / self.std  # (B, 3, H, W)
-        output: Tensor = self.network(x, **self.options)[0]  # (B, C, h, w) or (B, T, C)
+        settings: Any = self.network.config
+        inputs = patch_rows(x, settings.patch_size) if self.takes_patches else {"pixel_values": x}
+        output: Tensor = self.network(**inputs, **self.options)[0]  # (B, C, h, w) or (B, T, C)
         if output.ndim == 4:
             return output
-        settings: Any = self.network.config
         patch = settings.patch_size
         height, width = x.shape[2] // patch, x.shape[3] // patch
         patches = output[:, output.shape[1] - height * width :]  # (B, h * w, C): class and register tokens come first
-        return patches.transpose(1, 2).reshape(len(x), -1, height, width)  # (B, C, h, w)
+        feature_map: Tensor = patches.transpose(1, 2).unflatten(2, (height, width))  # (B, C, h, w)
+        return feature_map
+
+
+def patch_rows(x: Tensor, patch: int) -> dict[str, Tensor | None]:
+    """Normalised pictures (B, 3, H, W) as SigLIP2 takes them: patches (B, h * w, patch * patch * 3), row by row.
+
+    Pixels that fill no whole patch are left out at the right and bottom, as other transformers do.
+    """
+    height, width = x.shape[2] // patch, x.shape[3] // patch
+    whole = x[:, :, : height * patch, : width * patch]
+    patches = whole.unflatten(3, (width, patch)).unflatten(2, (height, patch))  # (B, 3, h, patch, w, patch)
+    rows = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, h * w, patch * patch * 3)
+    shapes = torch.tensor([[height, width]])  # (1, 2), of all pictures: their position embeddings are the same
+    return {"pixel_values": rows, "pixel_attention_mask": None, "spatial_shapes": shapes}
 
 
 def names_in_files(network: nn.Module) -> dict[str, str]:
@@ -182,12 +202,19 @@ def build(settings: dict[str, Any]) -> nn.Module:
     return network
 
 
+class LeftOut(nn.Module):
+    """Stands for a part that was dropped: gives back the first of what it is called with."""
+
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        return x
+
+
 def leave_out(network: nn.Module, family: Family) -> None:
     """Drop the weights that the map does not need: they would never learn, and some files lack them."""
     for name in family.unused:
         owner, _, leaf = name.rpartition(".")
         part = network.get_submodule(owner)
-        setattr(part, leaf, nn.Identity() if isinstance(getattr(part, leaf), nn.Module) else None)
+        setattr(part, leaf, LeftOut() if isinstance(getattr(part, leaf), nn.Module) else None)
 
 
 def storable(settings: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossatnet.config import OPINION
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
 from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
+
+OUT = ".out"  # after an output's name, while the graph is made
 
 
 class Photo(nn.Module):
@@ -38,7 +41,10 @@ class Photo(nn.Module):
 
 
 class Sketch(nn.Module):
-    """Sketches (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and pooled features (B, C)."""
+    """Sketches (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and what guides, (B, C) or (B, C + E).
+
+    It is the pooled feature and, of a network that has one, the opinion.
+    """
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
@@ -48,25 +54,34 @@ class Sketch(nn.Module):
         pictures = pixels.permute(0, 3, 1, 2)  # (B, 3, S, S)
         if self.network.config.mirror_sketches:
             pictures = torch.cat([pictures, pictures.flip(3)])  # (2 B, 3, S, S)
-        feature = self.network.pool(self.network.encoder("sketch")(pictures), "sketch").feature  # (2 B or B, C)
-        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D)
+        feature_map = self.network.encoder("sketch")(pictures)  # (2 B or B, C, h, w)
+        feature = self.network.pool(feature_map, "sketch").feature  # (2 B or B, C)
+        embedding = self.network.embed_pooled(feature, "sketch")  # (2 B or B, D or D - E)
+        if self.network.opinion is not None:
+            opinion = self.network.opinion(feature_map, "sketch")  # (2 B or B, E)
+            embedding = self.network.with_opinion(embedding, opinion)  # (2 B or B, D)
+            feature = torch.cat([feature, opinion], dim=1)  # (2 B or B, C + E)
         if self.network.config.mirror_sketches:
-            feature = feature.unflatten(0, (2, -1))[0]  # (B, C)
+            feature = feature.unflatten(0, (2, -1))[0]  # (B, C or C + E)
             embedding = functional.normalize(embedding.unflatten(0, (2, -1)).sum(0), dim=1)  # (B, D)
         return embedding, packed_code(self.network, embedding), feature
 
 
 class GuidedPhoto(nn.Module):
-    """A sketch's feature (1, C) and photos' maps (B, C, h, w) -> similarities (B,) and attention (B, M, h, w)."""
+    """What guides of a sketch (1, C or C + E), and maps (B, C, h, w) -> similarities (B,), attention (B, M, h, w)."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, feature: Tensor, photo_map: Tensor) -> tuple[Tensor, Tensor]:
+        channels = self.network.backbone.channels
+        feature, opinion = feature[:, :channels], feature[:, channels:]  # (1, C), (1, E)
         pooled = self.network.pool(photo_map, "photo", feature)
-        sketch = self.network.embed_pooled(feature, "sketch")  # (1, D)
-        similarity = self.network.embed_pooled(pooled.feature, "photo") @ sketch[0]  # (B,)
+        sketch = self.network.embed_pooled(feature, "sketch")  # (1, D or D - E)
+        if self.network.opinion is not None:
+            sketch = self.network.with_opinion(sketch, opinion)  # (1, D)
+        similarity = self.network.embed_seen(pooled.feature, photo_map, "photo") @ sketch[0]  # (B,)
         return similarity, pooled.attention
 
 
@@ -92,7 +107,8 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     if part == "guided":
         side = side_of(network.config, "photo")
         photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
-        example = (torch.randn(1, network.backbone.channels), torch.randn(photo_map.shape))
+        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
+        example = (torch.randn(1, guiding), torch.randn(photo_map.shape))
         inputs = {"feature": False, "map": True}
         return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
@@ -118,14 +134,26 @@ def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:
                 opset_version=OPSET,
                 dynamic_shapes=axes,
                 input_names=[*described.inputs],
-                output_names=[*described.outputs],
+                output_names=[f"{name}{OUT}" for name in described.outputs],
             )
     except Exception as error:  # the exporter may not know some part of a backbone
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{network.name}: its {part} part cannot be written as ONNX ({reason})") from error
     if program is None:
         raise UserError(f"{network.name}: its {part} part cannot be written as ONNX")
-    return tidied(program.model_proto)
+    return tidied(named(program.model_proto, described.outputs))
+
+
+def named(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """The graph with its outputs under their names; a value inside that a backbone has named so gets another name."""
+    names = {name: f"{name}.inside" for name in outputs} | {f"{name}{OUT}": name for name in outputs}
+    graph = model.graph
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return model
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -134,11 +162,13 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     ONNX Runtime merges a convolution with the ReLU6 after it only if the bounds are constants, not casts of constants.
     """
     graph, nodes = model.graph, []
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
+    types |= {initialiser.name: initialiser.data_type for initialiser in graph.initializer}
     constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
     pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
     for node in graph.node:
-        if node.op_type == "CastLike" and node.input[0] in constants:
-            node = helper.make_node("Cast", [node.input[0]], [*node.output], to=TensorProto.FLOAT)
+        if node.op_type == "CastLike" and node.input[0] in constants and types.get(node.input[1]):
+            node = helper.make_node("Cast", [node.input[0]], [*node.output], to=types[node.input[1]])
         if node.op_type == "Conv" and node.input[0] in pads:
             node = with_padding(node, pads[node.input[0]], constants)
         node.doc_string, node.name = "", ""

@@ -2,7 +2,8 @@
 
 Convolutions run in 8 bits, with weights rounded separately for each output channel; so do the sums of residual blocks.
 Parts that would lose accuracy stay in floating point: the first convolutions, whose input is almost the picture itself,
-and everything after the map (attention, centring, projection, codes). EfficientNet-Lite0 has no squeeze-and-excitation.
+and everything after the map (attention, centring, projection, opinion, codes). EfficientNet-Lite0 has no
+squeeze-and-excitation.
 
 The rounded weights are not stored: the graph rounds those of the checkpoint when it is loaded.
 """
@@ -60,7 +61,9 @@ class Plan:
 
     def __init__(self, model: onnx.ModelProto, float_convolutions: int) -> None:
         nodes = model.graph.node
-        self.convolutions = [node for node in nodes if node.op_type == "Conv"][float_convolutions:]
+        given = {output.name for output in model.graph.output}  # the map is among them
+        convolutions = [node for node in nodes if node.op_type == "Conv" and node.input[0] not in given]
+        self.convolutions = convolutions[float_convolutions:]
         made_by = {name: node for node in nodes for name in node.output}
         quantised = {node.output[0] for node in self.convolutions}
         activations = dict.fromkeys(node.input[0] for node in self.convolutions)

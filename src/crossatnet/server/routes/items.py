@@ -28,14 +28,18 @@ NewClass = Annotated[str | None, Query(min_length=1, max_length=100, description
 async def list_galleries(request: Request) -> GalleriesAnswer:
     """All galleries that are served; the first is the default."""
     state = state_of(request)
-    return GalleriesAnswer(galleries=await state.pictures.run(lambda: [served.answer() for served in state.galleries]))
+    may = state.is_local, state.indexing.is_allowed
+    return GalleriesAnswer(
+        galleries=await state.pictures.run(lambda: [served.answer(*may) for served in state.galleries])
+    )
 
 
 @router.get("/{gallery}", responses=documented(404))
 async def get_gallery(request: Request, gallery: str) -> GalleryStatistics:
     """A gallery with its statistics."""
     state = state_of(request)
-    return await state.pictures.run(state.galleries.named(gallery).statistics)
+    served, may = state.galleries.named(gallery), (state.is_local, state.indexing.is_allowed)
+    return await state.pictures.run(lambda: served.statistics(*may))
 
 
 @router.get("/{gallery}/items/{item_id}", responses=documented(404))

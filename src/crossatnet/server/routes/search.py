@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,22 +13,36 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from crossatnet.data.images import Modality
-from crossatnet.gallery import Filter, Ranking, SearchResult
 from crossatnet.gallery import Query as GalleryQuery
+from crossatnet.gallery import Ranking, SearchResult
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
-from crossatnet.server.schemas import ClassName, Drawn, SearchAnswer, StrokesQuery
+from crossatnet.server.schemas import (
+    ALSO,
+    FOLDER,
+    GROUPED,
+    WORDS,
+    ClassName,
+    Conditions,
+    Drawn,
+    SearchAnswer,
+    StrokesQuery,
+)
 from crossatnet.server.searching import (
+    Found,
     Page,
     answer,
     drawing_of,
+    page_of,
     prepared,
+    search_all,
+    search_conditions,
     search_drawing,
     search_prepared,
     search_similar,
 )
-from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_HITS
+from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_GALLERIES, MOST_HITS, MOST_TAGS
 from crossatnet.server.state import State, state_of
 
 _JSON = re.compile(r"application/(.+\+)?json")  # like FastAPI, which treats any other body as text
@@ -68,14 +84,35 @@ RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and r
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
-async def asked(  # async, as a plain function would run in a thread of its own
-    k: HowMany = 24,
-    offset: After = 0,
-    ranking: RankedBy = "float",
+async def conditions(  # async, as a plain function would run in a thread of its own
     class_names: OfClasses = [],  # noqa: B006  # FastAPI copies it
-) -> Page:
+    words: Annotated[str, Query(max_length=300, description=WORDS)] = "",
+    tags: Annotated[list[ClassName], Query(max_length=MOST_TAGS, description="Only with all these tags.")] = [],  # noqa: B006
+    folder: Annotated[str, Query(max_length=1000, description=FOLDER)] = "",
+    taken_since: Annotated[date | None, Query(description="Only taken on this day or later.")] = None,
+    taken_before: Annotated[date | None, Query(description="Only taken earlier than on this day.")] = None,
+    grouped: Annotated[bool, Query(description=GROUPED)] = False,
+    also: Annotated[list[ClassName], Query(max_length=MOST_GALLERIES, description=ALSO)] = [],  # noqa: B006
+) -> Conditions:
+    """The conditions that the address names."""
+    return Conditions(
+        class_names=class_names,
+        words=words,
+        tags=tags,
+        folder=folder,
+        taken_since=taken_since,
+        taken_before=taken_before,
+        grouped=grouped,
+        also=also,
+    )
+
+
+Meeting = Annotated[Conditions, Depends(conditions)]
+
+
+async def asked(conditions: Meeting, k: HowMany = 24, offset: After = 0, ranking: RankedBy = "float") -> Page:
     """The page of hits that the address asks for."""
-    return Page(k, offset, ranking, Filter(tuple(class_names)))
+    return page_of(k, offset, ranking, conditions)
 
 
 Asked = Annotated[Page, Depends(asked)]
@@ -84,8 +121,16 @@ Asked = Annotated[Page, Depends(asked)]
 @router.post("/search/strokes", responses=documented(404, 408, 413, 415, 422))
 async def search_by_strokes(request: Request, gallery: str, query: StrokesQuery) -> SearchAnswer:
     """Search by a drawing's strokes, which are scaled, centred and drawn with the server's own pen."""
-    page = Page(query.k, query.offset, query.ranking, Filter(tuple(query.class_names)))
-    return await _search(request, gallery, page, lambda served: search_drawing(served, query.strokes, page))
+    page = page_of(query.k, query.offset, query.ranking, query)
+    return await _search(request, gallery, page, lambda served, page: search_drawing(served, query.strokes, page))
+
+
+@router.get("/search/words", responses=documented(404, 422))
+async def search_by_words(
+    request: Request, gallery: str, conditions: Meeting, k: HowMany = 24, offset: After = 0
+) -> SearchAnswer:
+    """Pictures that meet the conditions, without a drawing: by words, the best matches first, else the latest."""
+    return await _search(request, gallery, page_of(k, offset, "float", conditions), search_conditions)
 
 
 @router.post("/search/sketch", responses=documented(*OF_PICTURE), openapi_extra=PICTURE_BODY)
@@ -113,11 +158,15 @@ async def read_sketch(request: Request, gallery: str) -> Response:
 
 @router.get("/items/{item_id}/similar", responses=documented(404, 422))
 async def search_similar_pictures(
-    request: Request, gallery: str, item_id: str, k: HowMany = 24, offset: After = 0
+    request: Request, gallery: str, item_id: str, conditions: Meeting, k: HowMany = 24, offset: After = 0
 ) -> SearchAnswer:
     """More pictures like a stored one, without that picture."""
-    page = Page(k, offset)
-    return await _search(request, gallery, page, lambda served: search_similar(served, served.stored(item_id), page))
+    page = replace(page_of(k, offset, "float", conditions), also=())  # other galleries may have another checkpoint
+
+    def similar(served: Served, page: Page) -> SearchResult:
+        return search_similar(served, served.stored(item_id), page)
+
+    return await _search(request, gallery, page, similar)
 
 
 @router.post(
@@ -171,28 +220,42 @@ async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
     state = state_of(request)
-    served = state.galleries.named(gallery)  # a wrong name is reported before the picture is read
+    asked = _asked(state, gallery, page)  # a wrong name is reported before the picture is read
     content = await picture_body(request)
     started = time.perf_counter()
-    query = await state.decoding.run(partial(prepared, served, content, modality))  # however long that takes
-    find = partial(search_prepared, query=query, modality=modality, page=page)
+    queries = await state.decoding.run(  # however long that takes
+        lambda: {served.name: prepared(served, content, modality) for served in asked}
+    )
+
+    def find(served: Served, page: Page) -> SearchResult:
+        return search_prepared(served, queries[served.name], modality, page)
+
     return await _search(request, gallery, page, find, started)
 
 
+def _asked(state: State, gallery: str, page: Page) -> list[Served]:
+    """The galleries that a search is for."""
+    return [state.galleries.named(name) for name in dict.fromkeys((gallery, *page.also))]
+
+
 async def _search(
-    request: Request, gallery: str, page: Page, search: Callable[[Served], SearchResult], started: float | None = None
+    request: Request,
+    gallery: str,
+    page: Page,
+    search: Callable[[Served, Page], SearchResult],
+    started: float | None = None,
 ) -> SearchAnswer:
     """Run a search by the gate and answer it; its time counts from here, or from `started`."""
     started = time.perf_counter() if started is None else started
     state: State = state_of(request)
-    served = state.galleries.named(gallery)
+    served = _asked(state, gallery, page)
     found, answered = await state.searches.run(partial(_searched, served, page, search, started))
     state.metrics.searched(found.network_seconds, found.search_seconds)
     return answered
 
 
 def _searched(
-    served: Served, page: Page, search: Callable[[Served], SearchResult], started: float
-) -> tuple[SearchResult, SearchAnswer]:
-    found = search(served)
-    return found, answer(served, found, page, started)
+    served: list[Served], page: Page, search: Callable[[Served, Page], SearchResult], started: float
+) -> tuple[Found, SearchAnswer]:
+    found = search_all(served, page, search)
+    return found, answer(found, page, started)

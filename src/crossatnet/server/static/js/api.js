@@ -2,16 +2,23 @@
 
 /**
  * @import { Point } from "/static/js/geometry.js"
+ * @import { Conditions } from "/static/js/conditions.js"
  * @import { Gallery } from "/static/js/order.js"
  *
  * @typedef {{id: string, score: number, class_name: string | null, file_name: string, width: number, height: number,
- *   thumbnail: string, image: string}} Hit
+ *   thumbnail: string, image: string, gallery: string, taken: string | null, gone: boolean, copies: Hit[]}} Hit
  *
  * A query.
  * @typedef {{kind: "strokes", strokes: Point[][]} | {kind: "sketch" | "photo", file: Blob}
- *   | {kind: "similar", hit: Hit}} Query
+ *   | {kind: "similar", hit: Hit} | {kind: "words"}} Query
  *
  * @typedef {{hits: Hit[], pictures: number, next_offset: number | null, milliseconds: {total: number}}} Answer
+ *
+ * @typedef {{path: string, gone: boolean, taken: string | null, camera: string, has_place: boolean, tags: string[],
+ *   caption: string, rating: number | null}} Place
+ *
+ * @typedef {{path: string | null, running: boolean, done: number, total: number, summary: string | null,
+ *   error: string | null}} Indexing
  */
 
 const BASE = "/api/v1";
@@ -48,23 +55,27 @@ export async function galleries(signal) {
  * One page of hits.
  * @param {string} gallery
  * @param {Query} query
- * @param {{k: number, offset: number, ranking: string}} order
+ * @param {{k: number, offset: number, ranking: string, conditions: Conditions}} order
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  */
-export async function search(gallery, query, { k, offset, ranking }, signal) {
+export async function search(gallery, query, { k, offset, ranking, conditions }, signal) {
   const path = `/galleries/${encodeURIComponent(gallery)}`;
   if (query.kind === "similar") {
-    const address = `${path}/items/${encodeURIComponent(query.hit.id)}/similar?${new URLSearchParams({ k, offset })}`;
-    return (await call(address, { signal })).json();
+    const { gallery: own, id } = query.hit;
+    const address = `/galleries/${encodeURIComponent(own)}/items/${encodeURIComponent(id)}/similar`;
+    return (await call(`${address}?${parameters({ k, offset, ...conditions, also: [] })}`, { signal })).json();
+  }
+  if (query.kind === "words") {
+    return (await call(`${path}/search/words?${parameters({ k, offset, ...conditions })}`, { signal })).json();
   }
   if (query.kind === "strokes") {
-    const body = { strokes: query.strokes, k, offset, ranking };
+    const body = { strokes: query.strokes, k, offset, ranking, ...conditions };
     return (await call(`${path}/search/strokes`, { ...json(body), signal })).json();
   }
   // A drawing guides where the network looks; a photo cannot.
   const order = query.kind === "photo" && ranking === "guided" ? "float" : ranking;
-  const address = `${path}/search/${query.kind}?${new URLSearchParams({ k, offset, ranking: order })}`;
+  const address = `${path}/search/${query.kind}?${parameters({ k, offset, ranking: order, ...conditions })}`;
   return (await call(address, { ...picture(query.file), signal })).json();
 }
 
@@ -95,6 +106,100 @@ export async function explanation(gallery, hit, query, signal) {
 export async function reading(gallery, file, signal) {
   const path = `/galleries/${encodeURIComponent(gallery)}/search/sketch/reading`;
   return (await call(path, { ...picture(file), signal })).blob();
+}
+
+/**
+ * Where a hit's file lies, and what is known of it.
+ * @param {Hit} hit
+ * @returns {Promise<Place>}
+ */
+export async function place(hit) {
+  return (await call(`${item(hit)}/place`, {})).json();
+}
+
+/**
+ * Show a hit's file in the file manager of this machine.
+ * @param {Hit} hit
+ */
+export async function reveal(hit) {
+  await call(`${item(hit)}/reveal`, { method: "POST" });
+}
+
+/**
+ * The files of several pictures as a ZIP file.
+ * @param {{gallery: string, id: string}[]} items
+ * @returns {Promise<Blob>}
+ */
+export async function archive(items) {
+  return (await call("/selection/archive", json({ items }))).blob();
+}
+
+/**
+ * The paths of several pictures' files.
+ * @param {{gallery: string, id: string}[]} items
+ * @returns {Promise<string[]>}
+ */
+export async function paths(items) {
+  return (await (await call("/selection/paths", json({ items }))).json()).paths;
+}
+
+/**
+ * The folders of a gallery's pictures.
+ * @param {string} gallery
+ * @returns {Promise<{folder: string, pictures: number}[]>}
+ */
+export async function folders(gallery) {
+  return (await (await call(`/galleries/${encodeURIComponent(gallery)}/folders`, {})).json()).folders;
+}
+
+/**
+ * Folders of the server's machine that may be added; with null those to begin with.
+ * @param {string | null} below
+ * @returns {Promise<{path: string | null, parent: string | null, folders: string[]}>}
+ */
+export async function places(below) {
+  return (await call(`/places${below === null ? "" : `?${parameters({ below })}`}`, {})).json();
+}
+
+/**
+ * Begin to add a folder.
+ * @param {string} gallery
+ * @param {string} path
+ * @returns {Promise<Indexing>}
+ */
+export async function addFolder(gallery, path) {
+  return (await call(`/galleries/${encodeURIComponent(gallery)}/indexing`, json({ path }))).json();
+}
+
+/**
+ * @param {string} gallery
+ * @returns {Promise<Indexing>}
+ */
+export async function indexing(gallery) {
+  return (await call(`/galleries/${encodeURIComponent(gallery)}/indexing`, {})).json();
+}
+
+/**
+ * @param {string} gallery
+ * @returns {Promise<Indexing>}
+ */
+export async function stopIndexing(gallery) {
+  return (await call(`/galleries/${encodeURIComponent(gallery)}/indexing`, { method: "DELETE" })).json();
+}
+
+/** @param {Hit} hit */
+function item({ gallery, id }) {
+  return `/galleries/${encodeURIComponent(gallery)}/items/${encodeURIComponent(id)}`;
+}
+
+/**
+ * Values as an address has them; of a list each.
+ * @param {Record<string, any>} values
+ */
+function parameters(values) {
+  return new URLSearchParams(
+    Object.entries(values).flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)])),
+  );
 }
 
 /**

@@ -5,30 +5,35 @@ import { Searcher } from "/static/js/searcher.js";
 
 /**
  * @import { Answer, Query } from "/static/js/api.js"
+ * @import { Conditions, Filters } from "/static/js/conditions.js"
  * @import { Gallery, Order } from "/static/js/order.js"
  * @import { State } from "/static/js/state.js"
  * @import { Troubles } from "/static/js/troubles.js"
  *
  * A search to make. Without a query it is for the drawing at the time when the search is sent.
- * @typedef {{gallery: Gallery, query: Query | null, offset: number, k: number, ranking: string}} Job
+ * @typedef {{gallery: Gallery, query: Query | null, offset: number, k: number, ranking: string,
+ *   conditions: Conditions}} Job
  */
 
-/** Emits "start" whenever a search is sent, and "end" when its answer has come or will not come. */
+/** Emits "start" whenever a search is sent, "end" when its answer has come or will not come, and "fail" if it will not. */
 export class Finder extends EventTarget {
   #state;
   #order;
+  #filters;
   #troubles;
   #searcher;
 
   /**
    * @param {State} state
    * @param {Order} order
+   * @param {Filters} filters
    * @param {Troubles} troubles
    */
-  constructor(state, order, troubles) {
+  constructor(state, order, filters, troubles) {
     super();
     this.#state = state;
     this.#order = order;
+    this.#filters = filters;
     this.#troubles = troubles;
     this.#searcher = new Searcher((job, signal) => this.#send(job, signal), {
       started: () => this.dispatchEvent(new Event("start")),
@@ -46,7 +51,7 @@ export class Finder extends EventTarget {
   refresh({ live = false } = {}) {
     if (!this.#order.gallery) return; // the search is made once the galleries are there
     this.#troubles.forgive();
-    if (this.#state.isEmpty) {
+    if (this.#state.isEmpty && this.#filters.isEmpty) {
       this.#searcher.stop();
       this.#troubles.over();
       this.#state.showNothing();
@@ -72,7 +77,8 @@ export class Finder extends EventTarget {
    */
   #job(more = {}) {
     const { gallery, count: k, ranking } = this.#order;
-    return { gallery, query: null, offset: 0, k, ranking, ...more };
+    const conditions = { ...this.#filters.value, also: gallery.also };
+    return { gallery, query: null, offset: 0, k, ranking, conditions, ...more };
   }
 
   /**
@@ -80,9 +86,9 @@ export class Finder extends EventTarget {
    * @param {AbortSignal} signal
    * @returns {Promise<Answer & {query: Query}>}
    */
-  async #send({ gallery, query, offset, k, ranking }, signal) {
+  async #send({ gallery, query, offset, k, ranking, conditions }, signal) {
     const asked = query ?? (await this.#state.question());
-    return { query: asked, ...(await search(gallery.name, asked, { k, offset, ranking }, signal)) };
+    return { query: asked, ...(await search(gallery.name, asked, { k, offset, ranking, conditions }, signal)) };
   }
 
   /**
@@ -98,6 +104,7 @@ export class Finder extends EventTarget {
   /** @param {Error & {passing?: boolean}} error */
   #failed(error) {
     this.dispatchEvent(new Event("end"));
+    this.dispatchEvent(new Event("fail"));
     this.#troubles.tell(error, error.passing ? () => this.again() : null);
   }
 }

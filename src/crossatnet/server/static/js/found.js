@@ -16,7 +16,7 @@ export class Found {
   #waiting = 0; // the timer of PATIENCE
 
   /**
-   * @param {Record<"found" | "facts" | "empty" | "nothing" | "more" | "origin" | "originName", any>} parts
+   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "more" | "origin" | "originName", any>} parts
    * @param {Results} results
    */
   constructor(parts, results) {
@@ -59,20 +59,22 @@ export class Found {
    * @param {number} added
    */
   show(shown, added) {
-    const { empty, nothing, more, facts } = this.#parts;
+    const { empty, nothing, none, more, facts } = this.#parts;
     empty.hidden = shown.query !== null;
     nothing.hidden = shown.query === null || shown.pictures > 0;
+    none.hidden = shown.query === null || !shown.pictures || shown.hits.length > 0;
     more.hidden = shown.next === null;
     facts.textContent = shown.query ? `${counted(shown)}, ${Math.max(1, Math.round(shown.milliseconds))} ms` : "";
     if (!shown.query) this.#results.clear();
-    else this.#results.show(shown.hits);
+    else this.#results.show(shown.hits, shown.query.kind !== "words");
     if (added) this.#results.focus(added);
   }
 
-  /** Remove the hits, as others will follow. */
+  /** Remove the hits, as others will follow, or as a search failed. */
   clear() {
     this.#results.clear();
-    this.#parts.more.hidden = true;
+    this.#parts.more.hidden = this.#parts.none.hidden = true;
+    this.#parts.facts.textContent = "";
   }
 
   /**
@@ -93,7 +95,8 @@ export function summary(shown) {
   const [best] = shown.hits;
   if (!best) return "";
   const name = readable(best.class_name ?? best.file_name);
-  return `${shown.hits.length} of ${counted(shown)} shown. Best: ${name}, score ${best.score.toFixed(2)}.`;
+  const score = shown.query.kind === "words" ? "" : `, score ${best.score.toFixed(2)}`;
+  return `${shown.hits.length} of ${counted(shown)} shown. Best: ${name}${score}.`;
 }
 
 /** @param {Shown} shown */

@@ -4,10 +4,14 @@ import { recall, store } from "/static/js/storage.js";
 
 /**
  * A gallery's facts from the server.
- * @typedef {{name: string, title: string, guided: boolean, credits: string | null}} Gallery
+ * @typedef {{name: string, title: string, checkpoint: string, guided: boolean, reveals: boolean, indexes: boolean,
+ *   credits: string | null, also: string[]}} Gallery
+ *
+ * `also` names further galleries that are searched with it, as if all were one.
  */
 
 const STORED = "gallery";
+const ALL = "*"; // no gallery has this name
 
 /** Emits "change" with detail {gallery}: whether the gallery changed. `parts` are the nodes of the choices. */
 export class Order extends EventTarget {
@@ -45,7 +49,8 @@ export class Order extends EventTarget {
 
   /** The gallery that is searched, or undefined before the galleries are known. */
   get gallery() {
-    return this.#galleries.find(({ name }) => name === this.#parts.gallery.value);
+    const chosen = this.#galleries.find(({ name }) => name === this.#parts.gallery.value);
+    return chosen?.name === ALL ? { ...chosen, name: this.#galleries[0].name } : chosen;
   }
 
   get ranking() {
@@ -62,9 +67,9 @@ export class Order extends EventTarget {
    */
   offer(galleries) {
     const { gallery, galleryChoice } = this.#parts;
-    this.#galleries = galleries;
-    gallery.replaceChildren(...galleries.map(({ name, title }) => new Option(title, name)));
-    if (galleries.some(({ name }) => name === recall(STORED))) gallery.value = recall(STORED);
+    this.#galleries = [...galleries.map((each) => ({ ...each, also: [] })), ...together(galleries)];
+    gallery.replaceChildren(...this.#galleries.map(({ name, title }) => new Option(title, name)));
+    if (this.#galleries.some(({ name }) => name === recall(STORED))) gallery.value = recall(STORED);
     galleryChoice.hidden = galleries.length < 2;
     this.#showGallery();
   }
@@ -87,4 +92,16 @@ export class Order extends EventTarget {
   #changed(gallery) {
     this.dispatchEvent(new CustomEvent("change", { detail: { gallery } }));
   }
+}
+
+/**
+ * All galleries as one, if there are several and their scores can be compared.
+ * @param {Gallery[]} galleries
+ * @returns {Gallery[]}
+ */
+function together(galleries) {
+  const [first, ...others] = galleries;
+  if (!others.length || others.some(({ checkpoint }) => checkpoint !== first.checkpoint)) return [];
+  const credits = [...new Set(galleries.map((each) => each.credits).filter(Boolean))].join(" ") || null;
+  return [{ ...first, name: ALL, title: "All of them", credits, also: others.map(({ name }) => name) }];
 }

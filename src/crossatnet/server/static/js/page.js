@@ -2,6 +2,8 @@
 
 import * as api from "/static/js/api.js";
 import { Hand, exampleButton, loadExamples } from "/static/js/examples.js";
+import { Adder } from "/static/js/adder.js";
+import { Filters } from "/static/js/conditions.js";
 import { Finder } from "/static/js/finder.js";
 import { Found, summary } from "/static/js/found.js";
 import { Intake } from "/static/js/intake.js";
@@ -14,6 +16,7 @@ import { readPicture } from "/static/js/picture.js";
 import { Reading } from "/static/js/reading.js";
 import { Results } from "/static/js/results.js";
 import { listen } from "/static/js/shortcuts.js";
+import { Selection } from "/static/js/selection.js";
 import { State } from "/static/js/state.js";
 import { Tools } from "/static/js/tools.js";
 import { Troubles } from "/static/js/troubles.js";
@@ -44,8 +47,11 @@ const intake = new Intake($("file"));
 const tools = new Tools(nodes("canvas", "pen", "eraser", "width", "undo", "redo", "clear"), paper);
 const underlay = new Underlay(nodes("paper", "under", "undecoded", "hint", "picture-bar", "remove-picture"));
 const reading = new Reading($("reading"));
-const results = new Results($("results"), $("hit"));
-const found = new Found(nodes("found", "facts", "empty", "nothing", "more", "origin", "origin-name"), results);
+const selection = new Selection(
+  nodes("selected", "selected-count", "save-zip", "save-list", "deselect", "results"),
+);
+const results = new Results($("results"), $("hit"), selection);
+const found = new Found(nodes("found", "facts", "empty", "nothing", "none", "more", "origin", "origin-name"), results);
 const viewer = new Viewer($("viewer"));
 const notices = new Notices(nodes("toast", "trouble", "trouble-text", "retry", "spoken"));
 const troubles = new Troubles(notices);
@@ -58,7 +64,16 @@ const order = new Order({
   count: $("count"),
   credits: $("credits"),
 });
-const finder = new Finder(state, order, troubles);
+const filters = new Filters(
+  nodes("words", "filter", "filters", "folder", "year", "since", "until", "grouped", "reset"),
+);
+const adder = new Adder(
+  nodes(
+    ...["adder", "adder-up", "adder-path", "adder-folders", "adder-start", "adder-stop", "adder-bar", "adder-text"],
+    "adder-choice",
+  ),
+);
+const finder = new Finder(state, order, filters, troubles);
 
 /**
  * Undo, redo and clear do nothing while somebody is drawing.
@@ -99,9 +114,13 @@ async function loadGalleries() {
     return;
   }
   troubles.over();
+  $("add").hidden = !order.gallery.indexes;
   if (drawing.isEmpty) restore();
   else finder.refresh();
 }
+
+/** @param {Event & {detail?: any}} event */
+const tell = ({ detail: { error } }) => troubles.tell(error, null);
 
 async function showExamples() {
   for (const example of await loadExamples()) {
@@ -132,6 +151,10 @@ function wireState() {
   });
   finder.addEventListener("start", () => found.wait(order.count));
   finder.addEventListener("end", () => found.arrive(finder.busy));
+  finder.addEventListener("fail", () => {
+    state.forget();
+    found.clear();
+  });
 }
 
 function wireDrawing() {
@@ -155,11 +178,12 @@ function wireDrawing() {
 
 function wireResults() {
   results.addEventListener("open", ({ detail: { index } }) => {
-    const { name, guided } = order.gallery;
+    const { guided, reveals } = order.gallery;
     const { query, hits } = state.shown;
-    const seeing = guided && ["strokes", "sketch"].includes(query.kind);
-    viewer.open(hits, index, seeing ? { gallery: name, query } : null);
+    const drawing = guided && ["strokes", "sketch"].includes(query.kind) ? query : null;
+    viewer.open(hits, index, { drawing, likeness: query.kind !== "words", reveals });
   });
+  viewer.addEventListener("copied", () => notices.toast("Path copied."));
   viewer.addEventListener("left", ({ detail: { index } }) => results.focus(index));
   viewer.addEventListener("similar", ({ detail: { hit } }) => {
     state.seek(hit);
@@ -174,11 +198,25 @@ function wireResults() {
     finder.more();
   });
   order.addEventListener("change", ({ detail: { gallery } }) => {
-    if (gallery) found.clear();
-    if (gallery) state.leaveGallery();
-    else finder.refresh();
+    if (!gallery) return finder.refresh();
+    found.clear();
+    filters.clear();
+    if (filters.isOpen) filters.offer(order.gallery.name);
+    state.leaveGallery();
   });
   addEventListener("online", () => finder.again());
+}
+
+function wireConditions() {
+  filters.addEventListener("change", () => finder.refresh());
+  filters.addEventListener("open", () => filters.offer(order.gallery.name));
+  filters.addEventListener("trouble", tell);
+  selection.addEventListener("trouble", tell);
+  $("add").addEventListener("click", () => adder.open(order.gallery.name));
+  adder.addEventListener("added", () => {
+    filters.offer(order.gallery.name, true);
+    finder.refresh();
+  });
 }
 
 function wireKeys() {
@@ -190,6 +228,7 @@ function wireKeys() {
     ...{ p: () => tools.take("pen"), e: () => tools.take("eraser") },
     ...{ "[": () => tools.widen(-4), "]": () => tools.widen(4) },
     ...{ o: () => intake.choose(), d: () => $("canvas").focus({ focusVisible: true }), r: () => results.focus(0) },
+    "/": () => $("words").focus(),
   };
   listen(actions, $("letters"));
 }
@@ -197,6 +236,7 @@ function wireKeys() {
 wireState();
 wireDrawing();
 wireResults();
+wireConditions();
 wireKeys();
 showDrawing();
 loadGalleries();

@@ -1,6 +1,12 @@
 /** The list of hits. Hits keep their nodes and glide to their new places, to show which pictures rise. */
 
-/** @import { Hit } from "/static/js/api.js" */
+import { dragOut } from "/static/js/original.js";
+import { keyOf } from "/static/js/selection.js";
+
+/**
+ * @import { Hit } from "/static/js/api.js"
+ * @import { Selection } from "/static/js/selection.js"
+ */
 
 const GLIDE = { duration: 340, easing: "cubic-bezier(.2, .7, .2, 1)" };
 const APPEAR = { duration: 220, easing: "ease-out" };
@@ -11,19 +17,25 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 export class Results extends EventTarget {
   /** @type {Hit[]} */
   #hits = [];
+  #likeness = true;
   #list;
   #template;
+  #selection;
   /** @type {Map<string, HTMLElement>} */
-  #nodes = new Map(); // id of a hit -> its <li>, in the order of their last use
+  #nodes = new Map(); // key of a hit -> its <li>, in the order of their last use
 
   /**
    * @param {HTMLElement} list
    * @param {HTMLTemplateElement} template of a hit
+   * @param {Selection} selection
    */
-  constructor(list, template) {
+  constructor(list, template, selection) {
     super();
     this.#list = list;
     this.#template = template;
+    this.#selection = selection;
+    list.addEventListener("change", ({ target }) => selection.choose(this.#hitOf(target), target.checked));
+    list.addEventListener("dragstart", (event) => dragOut(event.dataTransfer, this.#hitOf(event.target)));
     list.addEventListener("click", (event) => this.#open(event.target.closest("button")));
     list.addEventListener("keydown", (event) => this.#walk(event));
     list.addEventListener("focusin", (event) => this.#makeTabStop(event.target.closest("button")));
@@ -34,10 +46,12 @@ export class Results extends EventTarget {
   }
 
   /**
-   * Show these hits and no others.
+   * Show these hits and no others; `likeness`: whether their scores say how like a query they are.
    * @param {Hit[]} hits
+   * @param {boolean} likeness
    */
-  show(hits) {
+  show(hits, likeness) {
+    this.#likeness = likeness;
     const places = this.#places();
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
     this.#hits = hits;
@@ -89,14 +103,26 @@ export class Results extends EventTarget {
    * @param {number} index
    */
   #node(hit, index) {
-    const node = this.#nodes.get(hit.id) ?? this.#made(hit);
-    this.#nodes.delete(hit.id); // and set it again: the map is in the order of the last use
-    this.#nodes.set(hit.id, node);
+    const node = this.#nodes.get(keyOf(hit)) ?? this.#made(hit);
+    this.#nodes.delete(keyOf(hit)); // and set it again: the map is in the order of the last use
+    this.#nodes.set(keyOf(hit), node);
     if (this.#nodes.size > KEPT + this.#hits.length) this.#nodes.delete(this.#nodes.keys().next().value);
     const name = hit.class_name ?? hit.file_name;
     node.querySelector(".name").textContent = readable(name);
-    node.querySelector(".score").textContent = hit.score.toFixed(2);
-    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}, score ${hit.score.toFixed(2)}`;
+    const score = this.#likeness ? hit.score.toFixed(2) : (hit.taken?.slice(0, 10) ?? "");
+    node.querySelector(".score").textContent = score;
+    node.classList.toggle("gone", hit.gone);
+    const copies = node.querySelector(".copies");
+    copies.hidden = !hit.copies.length;
+    copies.textContent = `+${hit.copies.length}`;
+    copies.title = `and ${hit.copies.length} more like it`;
+    const box = node.querySelector(".choose");
+    box.checked = this.#selection.has(hit);
+    box.ariaLabel = `Select ${readable(name)}`;
+    const more = hit.copies.length ? `, and ${hit.copies.length} more like it` : "";
+    const gone = hit.gone ? ", its file is gone" : "";
+    const facts = this.#likeness ? `, score ${score}` : score && `, taken ${score}`;
+    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}${facts}${more}${gone}`;
     return node;
   }
 
@@ -104,6 +130,7 @@ export class Results extends EventTarget {
   #made(hit) {
     const node = this.#template.content.firstElementChild.cloneNode(true);
     node.dataset.id = hit.id;
+    node.dataset.key = keyOf(hit);
     node.querySelector("button").tabIndex = -1;
     const image = node.querySelector("img");
     image.addEventListener("load", () => image.classList.add("loaded"), { once: true });
@@ -132,6 +159,12 @@ export class Results extends EventTarget {
     });
   }
 
+  /** @param {HTMLElement} node within a hit */
+  #hitOf(node) {
+    const { key } = node.closest("li").dataset;
+    return this.#hits.find((hit) => keyOf(hit) === key);
+  }
+
   #buttons() {
     return [...this.#list.querySelectorAll("button")];
   }
@@ -148,6 +181,10 @@ export class Results extends EventTarget {
 
   #walk(event) {
     const buttons = this.#buttons();
+    if (event.key === "s" && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      event.target.closest("li").querySelector(".choose").click();
+      return;
+    }
     const here = buttons.indexOf(event.target.closest("button"));
     const columns = getComputedStyle(this.#list).gridTemplateColumns.split(" ").length;
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };

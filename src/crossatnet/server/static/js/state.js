@@ -2,6 +2,7 @@
 
 import { Drawing, outline } from "/static/js/drawing.js";
 import { composed } from "/static/js/picture.js";
+import { keyOf } from "/static/js/selection.js";
 
 /**
  * @import { Answer, Hit, Query } from "/static/js/api.js"
@@ -44,14 +45,14 @@ export class State extends EventTarget {
     return this.#shown;
   }
 
-  /** Whether there is no query. */
+  /** Whether nothing is drawn or searched for; there may be conditions. */
   get isEmpty() {
     return this.drawing.isEmpty && !this.#similar;
   }
 
   /**
-   * The present query.
-   * @returns {Promise<Query | null>}
+   * The present query: without a drawing the conditions alone say what is found.
+   * @returns {Promise<Query>}
    */
   async question() {
     if (this.#similar) return { kind: "similar", hit: this.#similar };
@@ -59,7 +60,7 @@ export class State extends EventTarget {
     if (picture?.kind === "photo") return { kind: "photo", file: picture.file };
     if (picture && strokes.length && picture.image) return { kind: "sketch", file: await composed(picture, strokes) };
     if (picture) return { kind: "sketch", file: picture.file };
-    return strokes.length ? { kind: "strokes", strokes: outline(strokes) } : null;
+    return strokes.length ? { kind: "strokes", strokes: outline(strokes) } : { kind: "words" };
   }
 
   /**
@@ -86,11 +87,16 @@ export class State extends EventTarget {
    */
   show(query, answer, offset) {
     const before = offset ? this.#shown.hits : [];
-    const known = new Set(before.map(({ id }) => id));
-    const hits = [...before, ...answer.hits.filter(({ id }) => !known.has(id))];
+    const known = new Set(before.map(keyOf));
+    const hits = [...before, ...answer.hits.filter((hit) => !known.has(keyOf(hit)))];
     const next = answer.hits.length ? answer.next_offset : null;
     this.#shown = { query, hits, pictures: answer.pictures, next, milliseconds: answer.milliseconds.total };
     this.#changed("shown", { added: before.length });
+  }
+
+  /** A search failed: the hits are not what was asked for. */
+  forget() {
+    this.#shown = NOTHING;
   }
 
   showNothing() {

@@ -1,11 +1,14 @@
 /** Shows one hit large, with the drawing's attention, its neighbours in the list, and "more like this". */
 
 import { explanation } from "/static/js/api.js";
+import { Original } from "/static/js/original.js";
 import { readable } from "/static/js/results.js";
 
 /** @import { Hit, Query } from "/static/js/api.js" */
 
-/** Emits "similar" with detail {hit}, and "left" with detail {index} when it is closed. */
+/**
+ * Emits "similar" with detail {hit}, "left" with detail {index} when it is closed, and "copied" when a path was copied.
+ */
 export class Viewer extends EventTarget {
   #dialog;
   /** @type {Record<string, HTMLElement>} */
@@ -13,8 +16,13 @@ export class Viewer extends EventTarget {
   /** @type {Hit[]} */
   #hits = [];
   #index = 0;
-  /** @type {{gallery: string, query: Query} | null} */
+  #index0 = 0; // of the hit in the list of results whose copies are shown
+  #copies = false; // whether the hits are the copies of one
+  /** @type {Query | null} */
   #drawing = null; // the drawing whose attention can be shown
+  #likeness = true;
+  #reveals = false;
+  #original;
   /** @type {AbortController | null} */
   #loading = null; // the AbortController of the explanation being fetched
   #overlay = ""; // the blob URL shown
@@ -24,7 +32,11 @@ export class Viewer extends EventTarget {
     super();
     this.#dialog = dialog;
     for (const node of dialog.querySelectorAll("[data-part]")) this.#parts[node.dataset.part] = node;
-    const { close, previous, next, similar, attention } = this.#parts;
+    const { close, previous, next, similar, attention, copies } = this.#parts;
+    this.#original = new Original(this.#parts);
+    this.#original.addEventListener("copied", () => this.dispatchEvent(new Event("copied")));
+    this.#original.addEventListener("trouble", ({ detail: { error } }) => this.#showError(error.message));
+    copies.addEventListener("click", () => this.#showCopies());
     close.addEventListener("click", () => dialog.close());
     previous.addEventListener("click", () => this.#go(-1));
     next.addEventListener("click", () => this.#go(1));
@@ -38,19 +50,23 @@ export class Viewer extends EventTarget {
     dialog.addEventListener("keydown", (event) => this.#key(event));
     dialog.addEventListener("close", () => {
       this.#hideOverlay();
-      this.dispatchEvent(new CustomEvent("left", { detail: { index: this.#index } }));
+      this.dispatchEvent(new CustomEvent("left", { detail: { index: this.#copies ? this.#index0 : this.#index } }));
     });
   }
 
   /**
-   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given.
+   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given; `likeness`: whether
+   * scores say how like a query hits are; `reveals`: whether files can be shown in the file manager.
    * @param {Hit[]} hits
    * @param {number} index
-   * @param {{gallery: string, query: Query} | null} drawing
+   * @param {{drawing: Query | null, likeness: boolean, reveals: boolean}} options
    */
-  open(hits, index, drawing) {
+  open(hits, index, { drawing, likeness, reveals }) {
     this.#hits = hits;
+    this.#copies = false;
     this.#drawing = drawing;
+    this.#likeness = likeness;
+    this.#reveals = reveals;
     this.#parts.explain.hidden = !drawing;
     this.#dialog.showModal();
     this.#show(index);
@@ -58,6 +74,15 @@ export class Viewer extends EventTarget {
 
   get #attending() {
     return this.#parts.attention.getAttribute("aria-checked") === "true";
+  }
+
+  /** Show a hit and its copies instead of all hits. */
+  #showCopies() {
+    const hit = this.#hits[this.#index];
+    [this.#index0, this.#copies] = [this.#index, true];
+    this.#hits = [{ ...hit, copies: [] }, ...hit.copies];
+    this.#show(1);
+    this.#parts.next.focus();
   }
 
   #go(steps) {
@@ -71,9 +96,12 @@ export class Viewer extends EventTarget {
     const name = readable(hit.class_name ?? hit.file_name);
     parts.title.textContent = name;
     parts.rank.textContent = `${index + 1} of ${this.#hits.length}`;
+    parts.likeness.hidden = !this.#likeness;
     parts.score.textContent = hit.score.toFixed(3);
     parts.bar.value = Math.max(0, hit.score);
-    parts.file.textContent = hit.file_name;
+    parts.copies.hidden = !hit.copies.length;
+    parts.copies.textContent = `And ${hit.copies.length} more like it`;
+    this.#original.show(hit, this.#reveals);
     parts.size.textContent = hit.width && hit.height ? `${hit.width} × ${hit.height} pixels` : "unknown";
     parts.previous.disabled = index === 0;
     parts.next.disabled = index === this.#hits.length - 1;
@@ -103,11 +131,11 @@ export class Viewer extends EventTarget {
 
   async #explain() {
     if (!this.#drawing) return;
-    const { gallery, query } = this.#drawing;
+    const hit = this.#hits[this.#index];
     const loading = (this.#loading = new AbortController());
     this.#parts.attention.ariaBusy = "true";
     try {
-      const picture = await explanation(gallery, this.#hits[this.#index], query, loading.signal);
+      const picture = await explanation(hit.gallery, hit, this.#drawing, loading.signal);
       if (loading.signal.aborted) return;
       this.#overlay = URL.createObjectURL(picture);
       this.#parts.overlay.src = this.#overlay;
