@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.drawing.read import WORKING_SIDE
-from crossatnet.data.images import Modality, Picture, load_image, prepare
+from crossatnet.data.images import Modality, Picture, prepare, read_sketch
 from crossatnet.data.photos import read_photo
 from crossatnet.model.confidence import Confidence
 from crossatnet.system.errors import ImageError, UserError
@@ -111,7 +110,7 @@ class PictureModel(ABC):
         check_modality(modality)
         if modality == "photo":
             return read_photo(picture, side_of(self.config, modality))
-        return self.shape(load_image(picture, enough=WORKING_SIDE, modality=modality), modality)
+        return read_sketch(picture, side_of(self.config, modality), self.config.fit_strokes)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""

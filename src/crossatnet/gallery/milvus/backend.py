@@ -34,6 +34,7 @@ from crossatnet.gallery.backend import (
     MadeWith,
     Nearest,
     StoredPicture,
+    check_finite,
 )
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.gallery.milvus.collections import (
@@ -137,8 +138,9 @@ class MilvusBackend:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
-    ) -> None:
+    ) -> int:
         """Store a batch: its embeddings, then the rows that point to them; `thumbnails` are not kept."""
+        check_finite(embeddings, self.name)
         known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
         now = int(datetime.now(UTC).timestamp())
         halves = embeddings.astype(STORED_FLOAT)
@@ -155,6 +157,7 @@ class MilvusBackend:
         self._upsert(self._codes, [*rows.values()])
         replaced = {row["embedding_id"] for row in known.values()} - {row["embedding_id"] for row in rows.values()}
         self._delete(self._embeddings, [*replaced])
+        return len({facts.path for facts in pictures} - known.keys())
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update size and time of stored paths."""
