@@ -265,7 +265,7 @@ def _embedded(model: Embedder, readings: list[Reading]) -> Embedded:
     if not pixels:
         return Embedded(readings, np.empty((0, model.dimension), np.float32))
     embeddings = model.embed(np.stack(pixels), "photo")  # (N, D)
-    is_finite: NDArray[np.bool_] = np.isfinite(embeddings).all(axis=1)  # (N,)
+    is_finite = np.asarray(np.isfinite(embeddings).all(axis=1))  # (N,)
     if is_finite.all():
         return Embedded(readings, embeddings)
     finite = iter(is_finite.tolist())
