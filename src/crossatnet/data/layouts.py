@@ -14,7 +14,7 @@ from crossatnet.data.images import Modality
 from crossatnet.data.names import canonical
 from crossatnet.data.pictures.formats import picture_formats, suffixes
 from crossatnet.data.quickstart import build_quickstart
-from crossatnet.data.strokes import StrokeFile, is_stroke_file, word_of
+from crossatnet.data.strokes import StrokeFile, is_stroke_file
 from crossatnet.system.errors import UserError, did_you_mean
 
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
@@ -65,7 +65,8 @@ def tuberlin(root: Path) -> Iterator[Item]:
 def quickdraw(root: Path) -> Iterator[Item]:
     """QuickDraw-extended: `sketches/CLASS/ID.png` or Google's strokes, and `photos/CLASS/*`.
 
-    Files of strokes, `.ndjson` or packed `.ndjson.gz`, say by the `word` of their first row what they show.
+    A file of strokes, `.ndjson` or packed `.ndjson.gz`, shows what its name says. Its rows say it too (`word`), but a
+    file is opened only once its class is known to be a seen one.
 
     Example:
         >>> from crossatnet.data.layouts import quickdraw
@@ -78,7 +79,7 @@ def quickdraw(root: Path) -> Iterator[Item]:
     for folder in [root, *_existing(root, "sketches")]:
         for path in sorted(folder.iterdir()):
             if is_stroke_file(path) and not path.name.startswith("."):
-                yield Item(path, word_of(path) or path.name.partition(".ndjson")[0], "sketch")
+                yield Item(path, path.name.partition(".ndjson")[0], "sketch")
     for folder in _existing(root, "sketches"):
         yield from _class_folders(folder, "sketch")
 

@@ -6,7 +6,7 @@ Shapes: `P` the points of one stroke, each (x, y) with y growing downwards, in t
 import gzip
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
@@ -113,21 +113,6 @@ def is_stroke_file(path: str | Path) -> bool:
         (True, False)
     """
     return str(path).endswith((SUFFIX, PACKED))
-
-
-def word_of(path: Path) -> str | None:
-    """What the drawings of a file show, as its first row says; None where there is none that can be read.
-
-    Example:
-        >>> from crossatnet.data.strokes import word_of
-        >>> _ = (tmp_path / "a.ndjson").write_text('{"word": "owl", "key_id": "1", "recognized": true, "drawing": []}')
-        >>> word_of(tmp_path / "a.ndjson")
-        'owl'
-    """
-    with suppress(ImageError), closing(_lines(path)) as lines:
-        for number, line in lines:
-            return _parse(line, f"{path}, line {number}").word or None
-    return None
 
 
 def named_drawing(name: str) -> Drawing | None:
