@@ -10,7 +10,7 @@ cosine between embeddings orders it.
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -23,13 +23,12 @@ from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.checkpoints import load_model
-from crossatnet.gallery.duplicates import as_one
-from crossatnet.gallery.duplicates import grouped as in_groups
+from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
 from crossatnet.gallery.embedder import Embedder, check_same_model
 from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_folders, add_picture
 from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.rerank import rerank
-from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
+from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult, hits_of
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
@@ -38,11 +37,6 @@ from crossatnet.system.errors import UserError
 Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
-
-Found = tuple[list[Hit], dict[int, StoredPicture]]
-"""Hits, best first, and what is stored of their pictures, by id."""
-
-DEEPER = 3  # so many times more hits are looked at where copies fill the page
 
 
 class Gallery:
@@ -242,6 +236,7 @@ class Gallery:
         if ranking == "guided":
             self._check_guidable(query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
+        embedding = self.store.embedding if grouped else None
         pixels, embeddings = self._embedded(query, modality)  # (Q, S, S, 3), (Q, D)
         embedded = time.perf_counter()
 
@@ -257,32 +252,17 @@ class Gallery:
             return hits, pictures
 
         if ranking == "guided":
-            found = best(reranked or max(depth, GUIDED))
-            groups, pictures = self._in_groups(found, grouped), found[1]
+            hits, pictures = best(reranked or max(depth, GUIDED))
+            groups = in_groups(hits, pictures, embedding)
         else:
             own = query.id if isinstance(query, StoredPicture) else NO_ITEM
-            groups, pictures = self._deep_enough(best, depth, grouped, own)
+            groups, pictures = deep_enough(best, depth, own, embedding)
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
         known = [pictures[hit.id] for hit in shown]
         return SearchResult(
             shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
         )
-
-    def _deep_enough(
-        self, best: Callable[[int], Found], depth: int, grouped: bool, own: int
-    ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
-        """More than `depth` groups of hits, or all there are, without the query's `own` picture; `best` gives hits."""
-        wanted = depth + 1 + (own != NO_ITEM)  # one more shows whether another page follows
-        while True:
-            hits, pictures = best(wanted)
-            groups = self._in_groups(([hit for hit in hits if hit.id != own], pictures), grouped)
-            if len(groups) > depth or len(hits) < wanted:
-                return groups, pictures
-            wanted *= DEEPER  # many of the hits are copies
-
-    def _in_groups(self, found: Found, grouped: bool) -> list[list[Hit]]:
-        return in_groups(*found, self.store.embedding) if grouped else [[hit] for hit in found[0]]
 
     def search_embeddings(
         self,
@@ -366,13 +346,13 @@ class Gallery:
         else:
             ids, scores = self.store.nearest(queries, codes, k, filter)
         pictures = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-        return [_hits(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
+        return [hits_of(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
 
     def _by_conditions(self, k: int, filter: Filter) -> Found:
         """The first `k` hits of the conditions alone, and what is stored of their pictures, by id."""
         ids, scores = self.store.by_words(filter, k)
         pictures = self.store.pictures(ids)
-        return _hits(ids, scores, pictures), pictures
+        return hits_of(ids, scores, pictures), pictures
 
     def _ranked(
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
@@ -409,11 +389,6 @@ def _picture(query: Query) -> Picture:
     if named is not None:
         return render(named)
     return render(query) if isinstance(query, tuple) else query
-
-
-def _hits(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
-    """Found ids as hits, without those that another process has removed since."""
-    return [Hit.of(pictures[key], score) for key, score in zip(ids, scores, strict=True) if key in pictures]
 
 
 def _check_page(k: int, offset: int = 0) -> None:

@@ -1,5 +1,6 @@
 """What a search returns: hits, and a page of hits with what is stored of their pictures."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,19 +30,6 @@ class Hit:
     gone: bool = False
     copies: tuple["Hit", ...] = ()
 
-    @staticmethod
-    def of(stored: StoredPicture, score: float) -> "Hit":
-        """A stored picture as a hit.
-
-        Example:
-            >>> from crossatnet.gallery import Hit, StoredPicture
-            >>> from crossatnet.gallery.backend import Facts, FileState
-            >>> facts = Facts("/photos/owl.jpg", "owl", FileState(100, 1, "a" * 64), 640, 480)
-            >>> Hit.of(StoredPicture(7, facts, "2026-11-28T12:00:00+00:00"), 0.5).class_name
-            'owl'
-        """
-        return Hit(stored.id, stored.facts.path, score, stored.facts.class_name)
-
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -69,3 +57,15 @@ class SearchResult:
 
 class PictureGoneError(UserError):
     """The stored picture that is the query is no longer stored."""
+
+
+def hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
+    """Found ids as hits, in order, without those that another process has removed since they were found.
+
+    Example:
+        >>> from crossatnet.gallery.results import hits_of
+        >>> hits_of([7], [0.5], {})
+        []
+    """
+    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
+    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]
