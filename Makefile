@@ -2,7 +2,9 @@
 # make test: set-up, then lint, types, imports, the docs site, the examples in docstrings, and tests; those of the page
 # need Chromium, which is installed where that may be.
 # make docs: the docs site, in build/docs; `python -m http.server -d build/docs` shows it.
+# make test-attack: servers, galleries and readers under attack; make fuzz: random bytes for the readers.
 # make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
+# make wheel: a wheel in dist/, checked in a fresh environment without the repository.
 # Works with GNU make and the one macOS ships. PYTHON names the interpreter that makes .venv.
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
 export NO_MKDOCS_2_WARNING = 1 # the theme's notice about another program, before every build
 
-.PHONY: setup demo browser test test-scale docs format clean
+.PHONY: setup demo browser test test-scale test-attack fuzz docs wheel format clean
 
 setup: .venv/ready
 
@@ -43,8 +45,20 @@ test: setup browser
 test-scale: setup
 	$(BIN)/python -m pytest -m scale
 
+# ATTACK_MINUTES=60 for as many random rounds as take an hour; without it a few of each, in under five minutes.
+test-attack: setup
+	$(BIN)/python -m pytest tests/attack -m "attack or not attack" -n 2 --dist loadfile
+
+fuzz: setup
+	$(BIN)/python tests/attack/fuzz.py --minutes $(or $(ATTACK_MINUTES),10)
+
 docs: setup
 	$(BIN)/mkdocs build --strict
+
+wheel: setup
+	rm -f dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(BIN)/python tools/check_wheel.py dist/*.whl
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from crossatnet.system.documents import parse_yaml
 from crossatnet.system.errors import UserError, did_you_mean
 
 
@@ -250,7 +251,7 @@ def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> 
     """
     path = _find(source)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-45
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(raw, dict):

@@ -157,7 +157,6 @@ def test_what_cannot_be_used_is_refused_as_by_pillow(tmp_path: Path, monkeypatch
 
 def test_a_file_larger_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(picture(300, 200)))
-    monkeypatch.setattr(photos, "MAX_BYTES", 1000)
     monkeypatch.setattr("crossatnet.data.pictures.opening.MAX_BYTES", 1000)
     with pytest.raises(ImageError, match="larger than"):
         read_photo(tmp_path / "a.jpg", SIDE)

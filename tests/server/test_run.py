@@ -183,7 +183,7 @@ def test_one_process_serves_and_stops(pets: Path, servers: Callable[..., Server]
     server = servers(pets)
     assert server.search() == 200
     assert [*server.workers()] == [server.process.pid]
-    assert server.stop(signal.SIGINT) == 0
+    assert server.stop(signal.SIGINT) == 130
 
 
 def test_a_killed_worker_is_replaced(pets: Path, servers: Callable[..., Server]) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crossatnet.gallery import Gallery
+from crossatnet.server import uploads
+from picture_files import encoded, multi_picture, patches
 from server.serving import BASE, PICTURES, PNG, ask, assert_refused, picture
 
 PLACES = (
@@ -26,7 +28,7 @@ PLACES = (
 
 
 def files(tmp_path: Path) -> list[Path]:
-    return [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()]
+    return [path for path in (tmp_path / "uploads").rglob("*") if path.is_file() and path.name != uploads.LOCK]
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -214,12 +216,12 @@ def test_an_upload_that_cannot_be_stored_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Gallery, "add_picture", full)
+        patched.setattr(Gallery, "store_picture", full)
         answer = client.post(f"{BASE}/items", content=picture(700), headers=PNG)
-    assert_refused(answer, 500, "internal")
+    assert_refused(answer, 507, "disk_full")
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
-        assert_refused(client.post(f"{BASE}/items", content=picture(700), headers=PNG), 500, "internal")
+        assert_refused(client.post(f"{BASE}/items", content=picture(700), headers=PNG), 507, "disk_full")
     assert files(tmp_path) == []
     assert len(gallery) == PICTURES
 
@@ -239,3 +241,15 @@ def test_without_a_folder_nothing_is_taken(serve: object) -> None:
     client: TestClient = serve()  # type: ignore[operator]
     assert_refused(client.post(f"{BASE}/items", content=picture(1), headers=PNG), 403, "forbidden", "--uploads")
     assert_refused(client.delete(f"{BASE}/items/1"), 403, "forbidden", "--uploads")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("two pictures", ".jpg"), ("HEIF", ".heic"), ("AVIF", ".avif"), ("JXL", ".jxl")]
+)
+def test_photos_of_phones_are_kept_by_their_format(client: TestClient, tmp_path: Path, kind: str, suffix: str) -> None:
+    content = multi_picture(patches(), patches(seed=1)) if kind == "two pictures" else encoded(patches(), kind)
+    answer = client.post(f"{BASE}/items", params={"file_name": "phone"}, content=content, headers=PNG)
+    assert answer.status_code == 201, answer.text
+    (kept,) = files(tmp_path)
+    assert kept.suffix == suffix
+    assert kept.read_bytes() == content

@@ -1,6 +1,5 @@
 """The main job, from nothing to a report: data, training, zero-shot evaluation, a gallery, three searches."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.report.page import GRID_CAPTION, Figure, write_report
 from crossatnet.report.plots import Cell, GridRow, retrieval_grid
+from crossatnet.system.documents import parse_json
 from crossatnet.system.progress import console, gallery_progress
 from crossatnet.training.train import train
 
@@ -78,7 +78,7 @@ def run_demo(output: Path, quiet: bool = False) -> tuple[Results, dict[str, floa
     with steps.step("Searching and writing the report"), gallery:
         figures = [searches(gallery, catalog), examples(network, catalog, split)]
         (output / "retrieval.png").write_bytes(figures[0].png)
-        history = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
+        history = parse_json((checkpoint / HISTORY).read_text(encoding="utf-8"))
         write_report(
             output / "report.html",
             "CrossATNet quickstart: draw a thing, find its pictures",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from crossatnet.cli.defaults import defaults_file
 from crossatnet.config import cache_directory, packaged_configs
 from crossatnet.data.splits import split_names
 from crossatnet.model.checkpoint import packaged_checkpoints
@@ -54,6 +55,8 @@ def examine() -> list[Finding]:
     cache = cache_directory()
     free = shutil.disk_usage(next(parent for parent in (cache, *cache.parents) if parent.exists())).free
     findings.append(Finding("cache", f"{cache} ({_size(cache)}; {free / 1e9:.0f} GB free on that disk)"))
+    own = defaults_file()
+    findings.append(Finding("your defaults", f"{own} ({'read' if own.exists() else 'not there: none'})"))
     findings.append(_data())
     findings.append(Finding("checkpoints", ", ".join(packaged_checkpoints()) or "none packaged"))
     findings.append(Finding("configs", ", ".join(packaged_configs())))

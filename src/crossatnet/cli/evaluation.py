@@ -147,8 +147,8 @@ def compare(
                 table.add_row(name, f"{change.first:.3f}", f"{change.second:.3f}", f"{change.difference:+.3f}")
             screen.print(table)
             if (chance := pair.chance) is not None:
-                parts = ((chance.classes, chance.classes_p, "classes"), (chance.queries, chance.queries_p, "queries"))
-                found = [f"{low:+.3f} to {high:+.3f} over {of} (p {p:.3f})" for (low, high), p, of in parts]
+                tests = ((chance.classes, chance.classes_p, "classes"), (chance.queries, chance.queries_p, "queries"))
+                found = [f"{low:+.3f} to {high:+.3f} over {of} (p {p:.3f})" for (low, high), p, of in tests]
                 print(f"  {next(iter(pair.metrics))}: {chance.mean:+.3f}, {', '.join(found)}")
 
 

@@ -1,7 +1,11 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` and mistakes answer at once."""
 
+import io
 import json
+import os
+import signal
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from crossatnet.cli.defaults import read_defaults
 from crossatnet.cli.evaluation import audit, compare, evaluate, print_results, report
 from crossatnet.cli.gallery import compact, index, info, remove
 from crossatnet.cli.options import (
@@ -25,6 +30,7 @@ from crossatnet.cli.options import (
 )
 from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
+from crossatnet.cli.upkeep import backup, replace
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
@@ -32,8 +38,19 @@ from crossatnet.system.version import __version__
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
 
+GUIDE = """\
+Draw a thing, find its pictures.
+
+  1. crossatnet index ~/Pictures -o my.gallery      look through your folder; again later: only what changed
+  2. crossatnet serve my.gallery --open             draw in the browser ...
+     crossatnet search my.gallery drawing.png       ... or search by a drawing that you have
+
+crossatnet doctor     what is installed, and where things are
+crossatnet --help     all commands; each has its own --help"""
+STOP_SECONDS = 8.0
+STOPPED = 130  # the exit code after Ctrl-C, as shells have it
+
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -42,8 +59,12 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on the error stream and exit code 2."""
+    """Entry point: a user's mistake is one line on the error stream and exit code 2; after Ctrl-C it is 130."""
     silence_libraries()
+    for stream in (sys.stdout, sys.stderr):  # names of files may have letters that the locale has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    _end_in_time()
     try:
         app()
     except UserError as error:
@@ -54,17 +75,51 @@ def main() -> None:
         if error.name not in EXTRA_OF_MODULE:
             raise
         sys.exit(_report_error(f"this needs {error.name}, which is not installed: {how_to_install(error.name)}"))
+    except MemoryError:
+        sys.exit(_report_error("not enough memory; give it more, or smaller files, and run the same command again"))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_report_stop())
+    except SystemExit as stop:
+        if stop.code == STOPPED:  # typer's answer to Ctrl-C
+            _report_stop()
+        raise
+
+
+def _report_stop() -> int:
+    print("stopped; the same command goes on where it was", file=sys.stderr)
+    return STOPPED
+
+
+def _end_in_time() -> None:
+    """After Ctrl-C, `STOP_SECONDS` are left: what is being decoded or computed is given up then, or by a second one."""
+    is_stopping = False
+
+    def stopped(number: int, frame: object) -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            os._exit(STOPPED)
+        is_stopping = True
+        timer = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stopped)
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def options(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     """Draw a thing, find its pictures: zero-shot sketch-based image retrieval."""
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(GUIDE)
+        raise typer.Exit
+    context.default_map = read_defaults(vars(context.command)["commands"])
 
 
 @app.command()
@@ -174,7 +229,20 @@ def _further_set(entry: str) -> dict[str, str]:
     return {"layout": layout, "root": str(Path(folder).resolve())}
 
 
-for command_elsewhere in (evaluate, report, compare, audit, index, search, remove, compact, info, serve):
+for command_elsewhere in (
+    evaluate,
+    report,
+    compare,
+    audit,
+    index,
+    search,
+    remove,
+    compact,
+    info,
+    backup,
+    replace,
+    serve,
+):
     app.command()(command_elsewhere)
 
 

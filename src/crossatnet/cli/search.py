@@ -99,6 +99,7 @@ def search(
         sys.stdout.flush()
     elif drawings:
         _print_hits(hits, [f"{hit.score:6.3f}" for hit in hits])
+        _report_doubt(hits)
     else:  # there is no likeness to show
         _print_hits(hits, [_day(results[number].pictures[place]) for number, place in places])
     _report_gone(gallery, sum(result.gone for result in results))
@@ -113,6 +114,17 @@ def _print_hits(hits: "list[Hit]", left: list[str]) -> None:
     for rank, (hit, score, class_name) in enumerate(zip(hits, left, classes, strict=True), 1):
         copies = f"  (and {len(hit.copies)} more like it)" if hit.copies else ""
         print(f"{rank:3d}  {score}  {class_name}{shown(hit.path)}{'  (gone)' if hit.gone else ''}{copies}")
+
+
+def _report_doubt(hits: "list[Hit]") -> None:
+    """Say where the sure hits end, if the checkpoint knows."""
+    if not hits or hits[0].sure is None:
+        return
+    sure = sum(bool(hit.sure) for hit in hits)
+    if not sure:
+        print("nothing here looks much like this; these are the nearest", file=sys.stderr)
+    elif sure < len(hits):
+        print(f"sure of the first {sure}; the others are less like it", file=sys.stderr)
 
 
 def _day(stored: "StoredPicture") -> str:

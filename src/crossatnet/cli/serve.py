@@ -33,6 +33,9 @@ def serve(
         int, typer.Option(help="Searches at once in each worker; 0 for its share of the cores.", min=0, max=64)
     ] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="If the one that made the galleries has moved.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Believe X-Forwarded-For and -Proto of a proxy on this machine.")
+    ] = False,
     embedder: EmbedderPlace = None,
     quiet: Quiet = False,
 ) -> None:
@@ -65,5 +68,6 @@ def serve(
         workers=workers,
         searches=searches,
         access_log=not quiet,
+        behind_proxy=behind_proxy,
     )
     serve(settings, lambda address: print(f"{address} (Ctrl-C stops)", flush=True), open_browser)

@@ -3,6 +3,7 @@
 Shapes: `H W` a picture, `S` the side of the network's square input.
 """
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.drawing.read import read_drawing
+from crossatnet.data.decoders import decoders, is_read_here
+from crossatnet.data.drawing.read import WORKING_SIDE, read_drawing
 from crossatnet.data.pictures.decoding import decoded
 from crossatnet.data.pictures.opening import (
     Opened,
@@ -49,11 +51,17 @@ def check_picture(content: bytes, max_pixels: int) -> str:
             return picture.form
 
     with plain_errors(UPLOADED, max_pixels):
+        if not is_read_here(content):
+            return str(decoders().ask("check", content, max_pixels=max_pixels)[0])
         return in_spite_of_metadata(content, look)
 
 
 def load_image(
-    source: Picture, max_pixels: int = MAX_PIXELS, enough: int = 0, modality: Modality = "photo"
+    source: Picture,
+    max_pixels: int = MAX_PIXELS,
+    enough: int = 0,
+    modality: Modality = "photo",
+    name: str = "",
 ) -> Image.Image:
     """Read one picture as upright RGB on paper.
 
@@ -65,7 +73,9 @@ def load_image(
 
     With `enough` a large JPEG may come at a half, a quarter or an eighth of its size, both sides still at least so
     many pixels, or a HEIF photo as its own smaller version, at least half so large: that is many times faster to
-    decode. A JPEG of more than `max_pixels` comes smaller too.
+    decode. A JPEG of more than `max_pixels` comes smaller too. `name` is what messages call the bytes of a file.
+
+    What is not plain by its outline is read in another process, whose time and memory are bounded; see `decoders`.
 
     Example:
         >>> import numpy as np
@@ -77,7 +87,7 @@ def load_image(
     if isinstance(source, np.ndarray):
         return _from_array(source)
     is_sketch = modality == "sketch"
-    name = UPLOADED if isinstance(source, bytes | Image.Image) else str(source)
+    name = name or (UPLOADED if isinstance(source, bytes | Image.Image) else str(source))
 
     def read(content: bytes) -> Image.Image:
         with opened(content, name) as picture:
@@ -87,7 +97,50 @@ def load_image(
         if isinstance(source, Image.Image):
             check_size(source, name, max_pixels)
             return decoded(Opened(source, str(source.format)), name, max_pixels, 0, is_sketch)
-        return in_spite_of_metadata(read_bytes(source, name), read)
+        content = read_bytes(source, name)
+        if is_read_here(content):
+            return in_spite_of_metadata(content, read)
+        settings = {"max_pixels": max_pixels, "enough": enough, "modality": modality, "name": name}
+        size, pixels = decoders().ask("image", content, **settings)
+        return Image.frombytes("RGB", (size[0], size[1]), pixels)
+
+
+def small_jpeg(content: bytes, side: int, quality: int) -> bytes:
+    """A JPEG of the picture in a file's bytes, its longer side not above `side` pixels. Raises `ImageError`.
+
+    Example:
+        >>> from crossatnet.data.images import load_image, small_jpeg
+        >>> photo.save("photo.png")
+        >>> load_image(small_jpeg((tmp_path / "photo.png").read_bytes(), 60, 80)).size
+        (60, 45)
+    """
+    if not is_read_here(content):
+        return decoders().ask("jpeg", content, side=side, quality=quality)[1]
+    image = load_image(content, enough=side)
+    image.thumbnail((side, side))
+    made = io.BytesIO()
+    image.save(made, "JPEG", quality=quality)
+    return made.getvalue()
+
+
+def read_sketch(source: Picture, size: int, fit_strokes: bool = False, name: str = "") -> NDArray[np.uint8]:
+    """A picture of a drawing as `prepare` shapes it, (S, S, 3). Raises as that and `load_image` do.
+
+    Example:
+        >>> from crossatnet.data.images import read_sketch
+        >>> read_sketch(sketch, size=64).shape
+        (64, 64, 3)
+    """
+    if isinstance(source, bytes | str | Path):
+        name = name or (UPLOADED if isinstance(source, bytes) else str(source))
+        with plain_errors(name, MAX_PIXELS):
+            source = read_bytes(source, name)
+            if not is_read_here(source):
+                settings = {"name": name, "size": size, "fit_strokes": fit_strokes}
+                pixels = decoders().ask("sketch", source, **settings)[1]
+                return np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
+    image = load_image(source, enough=WORKING_SIDE, modality="sketch", name=name)
+    return prepare(image, "sketch", size, fit_strokes)
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
@@ -106,6 +159,9 @@ def picture_size(content: bytes) -> tuple[int, int]:
         with opened(content, UPLOADED) as picture:
             return picture.size
 
+    if not is_read_here(content):
+        width, height = decoders().ask("size", content)[0]
+        return width, height
     return in_spite_of_metadata(content, look)
 
 

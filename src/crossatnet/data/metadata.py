@@ -12,8 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
+from PIL.ImageFile import ImageFile
 
+from crossatnet.data.decoders import decoders, is_read_here
 from crossatnet.data.pictures.opening import opened_by_pillow
+from crossatnet.system.errors import ImageError
 
 READER = 1  # raise it when more is read, so that galleries fill in what older versions did not
 MOST_TAGS, LONGEST_TAG, LONGEST_CAPTION = 200, 200, 4_000  # letters
@@ -57,6 +60,12 @@ def read_metadata(content: bytes, name: str = "") -> Metadata:
         >>> read_metadata((tmp_path / "photo.jpg").read_bytes(), "IMG_20190714_102233.jpg").taken
         '2019-07-14T10:22:33'
     """
+    try:
+        if not is_read_here(content):
+            found = decoders().ask("metadata", content, name=name)[0]
+            return Metadata(**{**found, "tags": tuple(found["tags"])})
+    except ImageError:
+        return Metadata(taken=_date_in(name))
     sources = _sources(content)
     texts = [text for source in sources for text in source.captions if text]
     ratings = (source.rating for source in sources)
@@ -131,7 +140,9 @@ def _exif(image: Image.Image) -> _Source:
 
 
 def _iptc(image: Image.Image) -> _Source:
-    found: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}
+    found: dict[tuple[int, int], Any] = (
+        IptcImagePlugin.getiptcinfo(image) if isinstance(image, ImageFile) else {}
+    ) or {}
 
     def texts(key: tuple[int, int]) -> tuple[str, ...]:
         values = found.get(key, ())

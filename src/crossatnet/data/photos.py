@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, Picture, load_image, prepare
+from crossatnet.data.decoders import decoders, is_read_here
+from crossatnet.data.images import MAX_PIXELS, REDUCING_GAP, UPLOADED, Picture, load_image, prepare
 from crossatnet.data.pictures.colours import srgb_transform
 from crossatnet.data.pictures.formats import RAW, format_of
-from crossatnet.data.pictures.opening import MAX_BYTES, NO_ORIENTATION, Opened
+from crossatnet.data.pictures.opening import NO_ORIENTATION, Opened, plain_errors, read_bytes
 
 START_OF_JPEG = b"\xff\xd8"
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
@@ -37,7 +38,7 @@ TURNED: dict[
 }
 
 
-def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
+def read_photo(source: Picture, size: int, name: str = "") -> NDArray[np.uint8]:
     """A picture of any kind as `prepare(load_image(...), "photo", size)` shapes it: (S, S, 3), `uint8`.
 
     A JPEG may differ from that by a grey level or two. A large one is decoded at a fraction of its size, both sides
@@ -49,21 +50,27 @@ def read_photo(source: Picture, size: int) -> NDArray[np.uint8]:
         >>> read_photo("photo.jpg", size=32).shape
         (32, 32, 3)
     """
-    square = _read_jpeg(source, size)
+    if isinstance(source, bytes | str | Path):
+        name = name or (UPLOADED if isinstance(source, bytes) else str(source))
+        with plain_errors(name, MAX_PIXELS):
+            source = read_bytes(source, name)
+            if not is_read_here(source):
+                pixels = decoders().ask("photo", source, name=name, size=size)[1]
+                return np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
+    square = _read_jpeg(source, size) if isinstance(source, bytes) else None
     if square is None:
-        square = prepare(load_image(source, enough=round(REDUCING_GAP * size)), "photo", size)
+        square = prepare(load_image(source, enough=round(REDUCING_GAP * size), name=name), "photo", size)
     return square
 
 
-def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
-    """The same for a plain JPEG file; None for all else, damaged ones included: `load_image` says what is wrong."""
+def _read_jpeg(content: bytes, size: int) -> NDArray[np.uint8] | None:
+    """The same for the bytes of a plain JPEG file; None for all else, and for damaged ones: `load_image` says why."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
-    if torch is None or not isinstance(source, bytes | str | Path):
+    if torch is None:
         return None
     import simplejpeg
 
     try:
-        content = source if isinstance(source, bytes) else _content(Path(source))
         turned = NO_ORIENTATION
         if format_of(content) == RAW.name:
             from crossatnet.data.pictures.raw import preview
@@ -91,12 +98,3 @@ def _read_jpeg(source: Picture, size: int) -> NDArray[np.uint8] | None:
     if transform is not None:
         pixels = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), transform))  # (S, S, 3)
     return np.ascontiguousarray(upright(pixels))
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a JPEG file; nothing where it is none or too large."""
-    with path.open("rb") as file:
-        if file.read(len(START_OF_JPEG)) != START_OF_JPEG or path.stat().st_size > MAX_BYTES:
-            return b""
-        file.seek(0)
-        return file.read(MAX_BYTES + 1)

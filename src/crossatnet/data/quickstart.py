@@ -28,6 +28,7 @@ from xml.etree import ElementTree
 
 from crossatnet.data.names import canonical
 from crossatnet.data.splits import load_split
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 from crossatnet.system.files import write_whole
 from crossatnet.system.progress import track
@@ -258,7 +259,7 @@ def _is_complete(destination: Path, identity: dict[str, object]) -> bool:
         return False
     for name in (DONE, UNFINISHED):
         try:
-            state = json.loads((destination / name).read_text(encoding="utf-8"))
+            state = parse_json((destination / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(state, dict) and "recipe" in state:

@@ -4,7 +4,6 @@ Shapes: `P` the points of one stroke, each (x, y) with y growing downwards, in t
 """
 
 import gzip
-import json
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from crossatnet.data.pictures.colours import PAPER
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import ImageError
 
 Drawing = tuple[NDArray[np.float32], ...]  # strokes (P, 2), in the order drawn
@@ -242,8 +242,8 @@ def _plain_errors(path: Path) -> Iterator[None]:
 
 def _parse(line: bytes, where: str) -> QuickDrawRow:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        row = parse_json(line)
+    except ValueError as error:  # not JSON, or not UTF-8
         raise ImageError(f"{where}: not JSON ({error}); download the file again or delete the line") from error
     if not isinstance(row, dict):
         raise ImageError(f"{where}: not a JSON object; is this a Quick, Draw! file?")

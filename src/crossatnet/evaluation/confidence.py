@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.model.confidence import features
+from crossatnet.model.confidence import OTHERS, features
 from crossatnet.system.errors import UserError
 
 HITS = 12  # of each query: what a page shows at first
-OTHERS = 256  # pictures of the gallery whose scores show its spread
 RIGHT_AMONG_SURE = 0.85  # on the classes of the fit, so that .80 is left on others
 FEWEST_SURE = 30  # hits that the bound must hold for: fewer prove nothing
 RIDGE = 1e-3  # of the coefficients, for standardised features: keeps a fit finite where a score tells all

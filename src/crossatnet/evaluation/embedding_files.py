@@ -200,9 +200,9 @@ def _needed(path: Path, found: Mapping[str, object]) -> list[str]:
 
 def _check_claim(path: Path, name: str, file: IO[bytes], size: int) -> None:
     """Raise `UserError` if an array's header claims more than its file, of so many bytes, holds."""
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)  # type: ignore[no-untyped-call]
+    shape, _, kind = read(file)
     if kind.hasobject:
         raise UserError(f"{path}: {name} cannot be read (it holds objects); save numbers or strings, not objects")
     claimed = kind.itemsize

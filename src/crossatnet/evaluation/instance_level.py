@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.catalog import Catalog, Item
 from crossatnet.data.splits import Split
-from crossatnet.evaluation.instances import InstanceScores, InstanceTask, score_instances
+from crossatnet.evaluation.instances import InstanceScores, InstanceTask, Judge, score_instances
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.protocol import ZERO_SHOT, Trial, make_trial, refuse_seen
 from crossatnet.evaluation.ranking import evaluate_similarity
@@ -46,11 +47,13 @@ def evaluate_instance_level(
     rows = []
     for position, (name, network) in enumerate(networks.items()):
         query, gallery = sides(trial, embed_trials(network, [trial], quiet))
-        scored = [(name, network.dimension, query.embeddings, gallery.embeddings)]
+        scored: list[tuple[str, int, NDArray[Any], NDArray[Any]]] = [
+            (name, network.dimension, query.embeddings, gallery.embeddings)
+        ]
         if position == 0:
             for bits in network.config.code_lengths:
-                codes = [network.hash(part.embeddings, bits) for part in (query, gallery)]
-                scored.append((f"{name}, {bits} bits", bits, *codes))
+                asked, searched = (network.hash(part.embeddings, bits) for part in (query, gallery))
+                scored.append((f"{name}, {bits} bits", bits, asked, searched))
         rows += [score_instances_of(*one, lists)[0] for one in scored]
         if position == 0 and guided and network.has_attention:
             scores = guided_instance_scores(network, query, gallery, InstanceTask.of(*lists), quiet)
@@ -96,7 +99,7 @@ def guided_instance_scores(
     of_class = {name: np.flatnonzero(task.gallery_class == name) for name in np.unique(task.gallery_class)}
     inside = [of_class[name] for name in task.query_class]
 
-    def judge(searched: Sequence[NDArray[np.int64]]) -> object:
+    def judge(searched: Sequence[NDArray[np.int64]]) -> Judge:
         parts = guided_similarity(network, query, gallery, searched, quiet)
         similarity = [one for _, found in parts for one in found]
 
@@ -107,7 +110,7 @@ def guided_instance_scores(
 
         return judged
 
-    return score_instances(task, judge(inside), judge(whole))  # type: ignore[arg-type]
+    return score_instances(task, judge(inside), judge(whole))
 
 
 def _named(item: Item) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Shapes: `Q` queries, `N` gallery items, `q n` those of one ranking.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +99,10 @@ class InstanceScores:
 
 
 def evaluate_instances(
-    query: NDArray[np.generic],
+    query: NDArray[Any],
     query_class: Classes,
     query_instance: Classes,
-    gallery: NDArray[np.generic],
+    gallery: NDArray[Any],
     gallery_class: Classes,
     gallery_instance: Classes,
     at: Sequence[int] = AT,

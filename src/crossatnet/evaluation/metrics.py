@@ -292,7 +292,7 @@ def _envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _needed(relevant: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many of R (Q,) relevant items are a recall of 0, 0.01, ..., 1, rounded up, at least one: (Q, LEVELS)."""
-    return np.maximum(-(-np.arange(LEVELS) * relevant[:, None] // (LEVELS - 1)), 1)
+    return np.maximum(-(-np.arange(LEVELS) * relevant[:, None] // (LEVELS - 1)), 1)  # type: ignore[no-any-return]
 
 
 def check_k(k: int | NDArray[np.int64]) -> None:

@@ -165,7 +165,8 @@ def score_instances_of(
         >>> score_instances_of("mine", 2, np.eye(2), np.eye(2), [*names, *names])[0].metrics["acc@1"]
         1.0
     """
-    scores = evaluate_instances(query, *lists[:2], gallery, *lists[2:])
+    query_class, query_instance, gallery_class, gallery_instance = lists
+    scores = evaluate_instances(query, query_class, query_instance, gallery, gallery_class, gallery_instance)
     row = as_instance_row(model, dimension, scores)
     measured = {"seconds_per_query": seconds_per_query(query, gallery), "gallery_bytes": gallery.nbytes}
     return row.model_copy(update=measured), scores

@@ -123,7 +123,7 @@ def nearness(query: Floats, gallery: Floats) -> Similarity:
         unit = np.ldexp(1.0, -int(np.frexp(np.median(extent) or extent.max() or 1.0)[1]))
 
         def centred(rows: Floats) -> NDArray[np.float64]:
-            return (rows.astype(np.float64) - middle) * unit
+            return (rows.astype(np.float64) - middle) * unit  # type: ignore[no-any-return]
 
         parts = slices(slice(0, len(gallery)), ROWS)
         half = np.concatenate(on_cores(lambda part: _squares(centred(gallery[part])) / 2, parts, THREADS))

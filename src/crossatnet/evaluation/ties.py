@@ -1,13 +1,13 @@
 r"""Retrieval metrics of rankings with ties: scores from how many items, and how many relevant ones, each tie has.
 
-Shapes: `Q` queries, `T` ties, the best first. A tie may have no relevant item, or no item at all. Let $n_t$ be the
-`items` of tie t, $r_t$ its `hits`, the relevant ones among them, $N_t$ the items and $R_t$ the hits of all better
-ties, and $R$ all hits.
+Shapes: `Q` queries, `R` relevant items of a query, `T` ties, the best first. A tie may have no relevant item, or no
+item at all. Let $n_t$ be the `items` of tie t, $r_t$ its `hits`, the relevant ones among them, $N_t$ the items and
+$R_t$ the hits of all better ties, and $R$ all hits.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +152,7 @@ def expected_precision_at(items: Counts, hits: Counts, k: int | Counts) -> NDArr
     share = np.clip(
         (np.reshape(k, (-1, 1)) - _before(items)) / np.maximum(items, 1), 0, 1
     )  # the share of each tie that is within the first k
-    return _total(share * hits) / k  # type: ignore[no-any-return]
+    return _total(share * hits) / k
 
 
 class Ties(NamedTuple):
@@ -208,7 +208,8 @@ def score_places(ranks: NDArray[np.float64], ties: Ties, at: Sequence[int]) -> t
 def _are_split(ties: Ties, relevant: Counts, at: Sequence[int]) -> NDArray[np.bool_]:
     """Which queries (Q,) have a tie that begins within the first k items and ends beyond them, k of `at` or R."""
     is_split = np.zeros(len(relevant), dtype=np.bool_)
-    for k in (*at, relevant[ties.query]):
+    ends: list[int | Counts] = [*at, relevant[ties.query]]
+    for k in ends:
         is_split[ties.query[(ties.before < k) & (ties.before + ties.items > k)]] = True
     return is_split
 
@@ -305,7 +306,7 @@ def _precisions(
     harmonic = _harmonic(int((before + taken).max(initial=0)))
     reciprocals = harmonic[before + taken] - harmonic[before]  # the sum of 1 / (N + i)
     steps = taken - (before + 1) * reciprocals  # the sum of (i - 1) / (N + i)
-    return (hits_before + 1) * reciprocals + rise * steps
+    return (hits_before + 1) * reciprocals + rise * steps  # type: ignore[no-any-return]
 
 
 def _hypergeometric(items: Counts, hits: Counts, taken: Counts) -> tuple[Counts, NDArray[np.float64]]:
@@ -328,10 +329,13 @@ def _hypergeometric(items: Counts, hits: Counts, taken: Counts) -> tuple[Counts,
 
 
 def _ranks(items: Counts, hits: Counts) -> NDArray[np.float64]:
-    """The ranks (Q, R) of hits that are alone in their ties."""
-    found = hits.sum(1)
+    """The ranks (Q, R) of all hits, those of a tie its first ones."""
+    found, place = hits.sum(1), hits > 0
+    size = hits[place]
+    first = np.repeat((_before(items) + 1)[place], size)
+    offset = np.arange(len(first)) - np.repeat(np.cumsum(size) - size, size)
     ranks = np.full((len(hits), int(found.max(initial=1))), np.inf)
-    ranks[np.arange(ranks.shape[1]) < found[:, None]] = (_before(items) + 1)[hits > 0]
+    ranks[np.arange(ranks.shape[1]) < found[:, None]] = first + offset
     return ranks
 
 
@@ -340,7 +344,7 @@ def _precision_at_ends(items: Counts, hits: Counts) -> NDArray[np.float64]:
     return np.cumsum(hits, axis=1) / np.maximum(np.cumsum(items, axis=1), 1)
 
 
-def _total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _total(values: NDArray[Any]) -> NDArray[np.float64]:
     """Sums over ties, (Q, T) -> (Q,), one after another: ties without hits between the others change no bit."""
     return np.cumsum(values, axis=1)[:, -1]
 

@@ -1,8 +1,9 @@
 """Searchable collections of pictures on disk."""
 
 from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPicture
-from crossatnet.gallery.gallery import Gallery, Query
+from crossatnet.gallery.gallery import Gallery
 from crossatnet.gallery.ingest.folder import IngestSummary
+from crossatnet.gallery.queries import Prepared, Query
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.towers import TwoTowers
 
@@ -13,6 +14,7 @@ __all__ = [
     "Hit",
     "IngestSummary",
     "PictureGoneError",
+    "Prepared",
     "Query",
     "Ranking",
     "SearchResult",

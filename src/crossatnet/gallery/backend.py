@@ -30,6 +30,10 @@ class GalleryMissingError(UserError):
     """There is no gallery at this place (yet)."""
 
 
+class GalleryReplacedError(UserError):
+    """Another gallery was put in the place of one that is open."""
+
+
 @dataclass(frozen=True)
 class MadeWith:
     """The model a gallery was made with; embeddings of another model cannot be compared with its own."""
@@ -119,6 +123,12 @@ class Filter:
 EVERYTHING = Filter()
 
 
+def check_finite(embeddings: NDArray[np.float32], name: str) -> None:
+    """Raise `UserError` if an embedding (N, D) that is to be stored in the gallery `name` is NaN or infinite."""
+    if not np.isfinite(embeddings).all():
+        raise UserError(f"{name}: an embedding is NaN or infinite, so nothing was stored; check the model that made it")
+
+
 def path_range(prefix: str) -> tuple[str, str]:
     """`(first, end)` such that a path begins with `prefix` exactly if first <= path < end, letter by letter.
 
@@ -165,8 +175,8 @@ class Backend(Protocol):
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
-    ) -> None:
-        """Store a batch: all of it, or on failure nothing that counts as stored.
+    ) -> int:
+        """Store a batch: all of it, or on failure nothing that counts as stored. Returns how many paths were new.
 
         `packed` (N, B) and `embeddings` (N, D), L2-normalised, belong to `pictures`. A path stored before keeps its id
         and time of adding, and everything else is replaced; so the same batch put twice is stored once.
@@ -210,6 +220,9 @@ class Backend(Protocol):
 
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
         """The stored embedding (D,) of an item, if there is one; half precision has changed its length a little."""
+
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items from all over the gallery, which show how its pictures differ."""
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING

@@ -221,6 +221,11 @@ def check_same_model(gallery: str, made_with: MadeWith, model: Embedder) -> None
         Traceback (most recent call last):
         crossatnet.system.errors.UserError: my.gallery: made with checkpoint towers (f00), but the model given is ...
     """
+    if model.fingerprint != made_with.fingerprint and model.source == made_with.source != "":
+        raise UserError(
+            f"{gallery}: made with an older {made_with.name} ({made_with.fingerprint[:12]}); this version has"
+            f" {model.fingerprint[:12]}. Index the pictures into a new gallery, or install the version that made it"
+        )
     if model.fingerprint != made_with.fingerprint:
         raise UserError(
             f"{gallery}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"

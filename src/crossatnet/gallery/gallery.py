@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -19,22 +20,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
 from crossatnet.gallery.embedder import Embedder, check_same_model
-from crossatnet.gallery.ingest.folder import IngestSummary, Progress, add_folder, add_folders, add_picture
+from crossatnet.gallery.ingest.folder import (
+    Batch,
+    IngestSummary,
+    Progress,
+    add_folder,
+    add_folders,
+    embedded_picture,
+    store_batch,
+)
 from crossatnet.gallery.ingest.listing import Choice
+from crossatnet.gallery.queries import (
+    Prepared,
+    Query,
+    as_picture,
+    best_of,
+    check_page,
+    checked_embeddings,
+    hits_of,
+)
 from crossatnet.gallery.rerank import rerank
-from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult, hits_of
+from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.shortlist import unit_rows
+from crossatnet.model.confidence import OTHERS, Confidence
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
-Query = Picture | Drawing
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
 
@@ -160,9 +177,25 @@ class Gallery:
 
         Raises `ImageError` if it cannot be used, and `UserError` if the gallery cannot be written.
         """
-        add_picture(self.store, self.model, path, class_name)
-        key = self.store.ids([str(path)])[str(path)]
-        return self.store.pictures([key])[key]
+        return self.store_picture(self.embed_picture(path, class_name))
+
+    def embed_picture(self, path: Path, class_name: str | None = None, content: bytes | None = None) -> Batch:
+        """One picture as it would be stored, without storing it; its file need not be there if `content` is given.
+
+        Raises `ImageError` if it cannot be used.
+        """
+        return embedded_picture(self.store, self.model, path, class_name, content)
+
+    def store_picture(self, picture: Batch) -> StoredPicture:
+        """Store what `embed_picture` returned.
+
+        Raises `PictureGoneError` if another process removed it at once, `UserError` if the gallery cannot be written.
+        """
+        store_batch(self.store, picture)
+        path = picture.facts[0].path
+        for stored in self.store.pictures([*self.store.ids([path]).values()]).values():
+            return stored
+        raise PictureGoneError(f"{path}: was removed again by another process; add it again")
 
     def remove(self, paths: Sequence[str | Path]) -> int:
         """Remove pictures, or all pictures below a folder; the files stay. Returns how many were removed.
@@ -232,7 +265,7 @@ class Gallery:
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
         model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
         """
-        _check_page(k, offset)
+        check_page(k, offset)
         if ranking == "guided":
             self._check_guidable(query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
@@ -259,10 +292,25 @@ class Gallery:
             groups, pictures = deep_enough(best, depth, own, embedding)
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
+        if ranking == "float" and modality == "sketch" and len(embeddings) and not isinstance(query, StoredPicture):
+            shown = self._judged(shown, embeddings, combine)
         known = [pictures[hit.id] for hit in shown]
         return SearchResult(
             shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
         )
+
+    def _judged(self, hits: list[Hit], embeddings: NDArray[np.float32], combine: Combine) -> list[Hit]:
+        """Hits with their chance, if the model has a fit and one drawing, or several of one thing, were asked."""
+        confidence: Confidence | None = getattr(self.model, "confidence", None)  # which a model of one's own may lack
+        if confidence is None or not hits or (combine == "union" and len(embeddings) > 1):
+            return hits
+        others = self.store.sample(OTHERS)  # (S, D)
+        query = unit_rows(embeddings.mean(axis=0, keepdims=True))[0]  # (D,)
+        chances = confidence.chances(np.array([hit.score for hit in hits]), others @ query)
+        return [
+            replace(hit, chance=chance, sure=chance >= confidence.sure)
+            for hit, chance in zip(hits, chances.tolist(), strict=True)
+        ]
 
     def search_embeddings(
         self,
@@ -277,7 +325,7 @@ class Gallery:
         `ranking="code"`, by the Hamming distance of hash codes alone. Raises `UserError` if k < 1, or if the embeddings
         have another shape or are not finite.
         """
-        _check_page(k)
+        check_page(k)
         return self._nearest(embeddings, k, filter, ranking)[0]
 
     def attention(self, drawing: Query, photo: Picture) -> NDArray[np.float32]:
@@ -304,12 +352,21 @@ class Gallery:
         """
         return self._pixels(drawing, "sketch")
 
+    def prepare(self, query: Query, modality: Modality) -> Prepared:
+        """A query, read and shaped but not embedded: only here strokes are drawn and pictures read.
+
+        Raises `ImageError` if it cannot be read.
+        """
+        if isinstance(query, Prepared):
+            return query
+        return Prepared(self.model.preprocess(as_picture(query), modality))
+
     def _pixels(self, query: Query | list[Query], modality: Modality) -> NDArray[np.uint8]:
-        """Queries as the network takes them, (Q, S, S, 3): only here strokes are drawn and pictures read."""
+        """Queries as the network takes them, (Q, S, S, 3)."""
         queries = query if isinstance(query, list) else [query]
         if not queries:
             raise UserError("no query: give a drawing, a photo, or several in a list")
-        return np.stack([self.model.preprocess(_picture(each), modality) for each in queries])
+        return np.stack([self.prepare(each, modality).pixels for each in queries])
 
     def _embedded(
         self, query: Query | list[Query] | StoredPicture | None, modality: Modality
@@ -337,7 +394,7 @@ class Gallery:
         self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking
     ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
         """The `k` nearest pictures of each query (Q, D), and what is stored of them, by id."""
-        queries = unit_rows(self._checked(embeddings))  # (Q, D)
+        queries = unit_rows(checked_embeddings(embeddings, self.store))  # (Q, D)
         if not len(queries):
             return [], {}
         codes = self.model.hash(queries)  # (Q, B)
@@ -365,34 +422,4 @@ class Gallery:
         found, pictures = self._nearest(embeddings, k, filter, ranking)
         if len(found) == 1:
             return found[0], pictures
-        best: dict[int, Hit] = {}
-        for hit in (hit for hits in found for hit in hits):
-            if hit.id not in best or hit.score > best[hit.id].score:
-                best[hit.id] = hit
-        return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k], pictures
-
-    def _checked(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self.store.made_with.dimension
-        embeddings = np.asarray(embeddings, dtype=np.float32)
-        if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
-            raise UserError(
-                f"{self.store.name}: query embeddings must have shape (queries, {dimension}), not {embeddings.shape}"
-            )
-        if not np.isfinite(embeddings).all():
-            raise UserError(f"{self.store.name}: query embeddings must be finite numbers, some are NaN or infinite")
-        return embeddings
-
-
-def _picture(query: Query) -> Picture:
-    """A query as a picture: strokes, or a name that means the Nth drawing of a file of strokes, are drawn."""
-    named = named_drawing(str(query)) if isinstance(query, str | Path) else None
-    if named is not None:
-        return render(named)
-    return render(query) if isinstance(query, tuple) else query
-
-
-def _check_page(k: int, offset: int = 0) -> None:
-    if k < 1:
-        raise UserError(f"k is {k}; ask for 1 hit or more")
-    if offset < 0:
-        raise UserError(f"offset is {offset}; skip 0 hits or more")
+        return best_of(found)[:k], pictures

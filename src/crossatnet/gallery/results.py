@@ -1,6 +1,5 @@
 """What a search returns: hits, and a page of hits with what is stored of their pictures."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +20,9 @@ class Hit:
 
     `gone` tells that nothing is at `path` any more. `copies` are the other hits that show the same picture, best first,
     if the search was asked to group them.
+
+    `chance` is how likely it shows the thing drawn, 0..1, and `sure` whether that is enough to say so; both None where
+    nobody knows: for photos as queries, other rankings, and models without a fit (`crossatnet.model.confidence`).
     """
 
     id: int
@@ -29,6 +31,8 @@ class Hit:
     class_name: str | None
     gone: bool = False
     copies: tuple["Hit", ...] = ()
+    chance: float | None = None
+    sure: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,3 @@ class SearchResult:
 
 class PictureGoneError(UserError):
     """The stored picture that is the query is no longer stored."""
-
-
-def hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
-    """Found ids as hits, in order, without those that another process has removed since they were found.
-
-    Example:
-        >>> from crossatnet.gallery.results import hits_of
-        >>> hits_of([7], [0.5], {})
-        []
-    """
-    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
-    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]

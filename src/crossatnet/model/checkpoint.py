@@ -14,6 +14,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.hashes import short_hash
 from crossatnet.data.looks import ClassPictures
 from crossatnet.data.splits import EVERYTHING
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError, did_you_mean, how_to_install
 from crossatnet.system.version import __version__
 
@@ -188,7 +189,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     """
     path = folder / CONFIG
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
         if isinstance(raw, dict) and raw.get("format", FORMAT) < FORMAT:
@@ -210,7 +211,7 @@ def read_record(folder: Path) -> TrainingRecord | None:
     """
     path = folder / RECORD
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", RECORD_FORMAT) > RECORD_FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
         return TrainingRecord.model_validate(raw)
@@ -274,10 +275,22 @@ def locate(source: str | Path) -> Path:
         return packaged[str(source)]
     if Path(source).is_dir():
         return Path(source)
-    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+    if names_hub(source):
         return _from_hub(str(source))
     nearest = did_you_mean(str(source), packaged)
     raise UserError(f"no checkpoint '{source}': not a folder here, and not a packaged one; {nearest}")
+
+
+def names_hub(source: str | Path) -> bool:
+    """Whether a checkpoint's source is the id of one on the hub (`owner/name`), and none of this machine.
+
+    Example:
+        >>> from crossatnet.model.checkpoint import names_hub
+        >>> names_hub("crossatnet-open"), names_hub("somebody/something"), names_hub("/models/mine")
+        (False, True, False)
+    """
+    is_local = str(source) in packaged_checkpoints() or Path(source).is_dir()
+    return not is_local and str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
 
 
 def _from_hub(repository: str) -> Path:

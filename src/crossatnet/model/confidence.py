@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crossatnet.model.checkpoint import weights_hash
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError
 
 CONFIDENCE = "confidence.json"
 FORMAT = 1
+OTHERS = 256  # pictures of a gallery whose scores show its spread
 SMALLEST_SPREAD = 1e-6
 
 
@@ -72,7 +74,7 @@ def read_confidence(folder: Path) -> Confidence | None:
     """
     path = folder / CONFIDENCE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: format {raw['format']} is newer than this version reads; upgrade crossatnet")
         found = Confidence.model_validate(raw)

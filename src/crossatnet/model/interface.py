@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.drawing.read import WORKING_SIDE
-from crossatnet.data.images import Modality, Picture, load_image, prepare
+from crossatnet.data.images import Modality, Picture, prepare, read_sketch
 from crossatnet.data.photos import read_photo
+from crossatnet.model.confidence import Confidence
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -58,6 +58,7 @@ class PictureModel(ABC):
     config: ModelConfig
     source: str  # where it was loaded from: a packaged name or a folder
     name: str
+    confidence: Confidence | None = None  # how sure a hit is, by the fit beside the weights, if there is one
 
     # # Implemented by each runtime
 
@@ -109,7 +110,7 @@ class PictureModel(ABC):
         check_modality(modality)
         if modality == "photo":
             return read_photo(picture, side_of(self.config, modality))
-        return self.shape(load_image(picture, enough=WORKING_SIDE, modality=modality), modality)
+        return read_sketch(picture, side_of(self.config, modality), self.config.fit_strokes)
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -68,7 +69,12 @@ def load_network(source: str | Path) -> CrossATNet:
     keep_torch_to_cores()
     network = CrossATNet(config.model)
     try:
-        network.load_distinct_state(load_file(folder / WEIGHTS))  # copies into float32
+        weights = load_file(folder / WEIGHTS)
+        if not all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point()):
+            raise UserError(
+                f"{folder / WEIGHTS}: some weights are NaN or infinite; copy the checkpoint again, or train it"
+            )
+        network.load_distinct_state(weights)  # copies into float32
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS}: damaged or missing ({error}); copy the checkpoint again") from error
     except RuntimeError as error:

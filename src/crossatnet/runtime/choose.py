@@ -15,6 +15,7 @@ from PIL import Image
 from crossatnet.config import cache_directory
 from crossatnet.model.interface import side_of
 from crossatnet.runtime.onnx_files import PhotoPart
+from crossatnet.system.documents import parse_json
 from crossatnet.system.files import write_whole
 from crossatnet.system.threads import computing_threads
 
@@ -93,7 +94,7 @@ def remember(key: str, result: dict[str, float]) -> None:
 
 def _choices() -> dict[str, dict[str, Any]]:
     try:
-        raw = json.loads((cache_directory() / CHOICES).read_text(encoding="utf-8"))
+        raw = parse_json((cache_directory() / CHOICES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     entries = raw.items() if isinstance(raw, dict) else ()

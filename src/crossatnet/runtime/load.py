@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from crossatnet.model.checkpoint import locate, source_of
+from crossatnet.model.confidence import read_confidence
 from crossatnet.model.interface import PictureModel
 from crossatnet.runtime.names import Runtime
 from crossatnet.runtime.onnx_files import has_form
@@ -61,14 +62,18 @@ def load(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
     found = source_of(source, folder)  # so that the hub is asked only once
     if runtime == "auto" and not has_form(folder):
         runtime = "torch"
-    if runtime.startswith("torch"):
-        return _torch_model(found, runtime)
+    model = _torch_model(found, runtime) if runtime.startswith("torch") else _onnx_model(found, runtime)
+    model.confidence = read_confidence(folder)
+    return model
+
+
+def _onnx_model(source: str, runtime: Runtime) -> PictureModel:
     from crossatnet.runtime.choose import faster_photo_part
     from crossatnet.runtime.onnx_model import OnnxModel
 
     if runtime == "auto":
-        return OnnxModel(found, faster_photo_part)
-    return OnnxModel(found, "photo-int8" if runtime == "onnx-int8" else "photo")
+        return OnnxModel(source, faster_photo_part)
+    return OnnxModel(source, "photo-int8" if runtime == "onnx-int8" else "photo")
 
 
 def _torch_model(source: str, runtime: Runtime) -> PictureModel:

@@ -13,7 +13,7 @@ fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of 
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,31 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.hashes import content_hash
 from crossatnet.model.checkpoint import FORM, WEIGHTS
 from crossatnet.runtime.onnx_wire import Declared, WireError, declared
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError
 
 FORM_FORMAT = 1
 OPSET = 20
 MAX_BYTES = 200_000_000  # of one file: other backbones may have weights that model.safetensors stores in another shape
 
+IN_8_BITS = {"QLinearConv", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger"}
 OnnxPart = Literal["photo", "photo-int8", "sketch", "guided"]
 PhotoPart = Literal["photo", "photo-int8"]
+TAKES_AND_GIVES: dict[OnnxPart, tuple[set[str], set[str]]] = {
+    "photo": ({"pixels"}, {"embedding", "code", "map"}),
+    "photo-int8": ({"pixels"}, {"embedding", "code", "map"}),
+    "sketch": ({"pixels"}, {"embedding", "code", "feature"}),
+    "guided": ({"feature", "map"}, {"similarity", "attention"}),
+}
 AGAIN = "copy the checkpoint again, or make its ONNX form again: crossatnet export"
+
+
+EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {  # the bits of an exponent, by kind of number
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+    "F32": (np.uint32, 0x7F800000),
+    "F64": (np.uint64, 0x7FF0000000000000),
+}
 
 
 class OnnxFile(BaseModel):
@@ -85,7 +101,7 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
     """
     path = folder / FORM
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         version = raw.get("format") if isinstance(raw, dict) else None
         if isinstance(version, int) and version != FORM_FORMAT:
             advice = "upgrade crossatnet" if version > FORM_FORMAT else "make it again: crossatnet export"
@@ -98,6 +114,8 @@ def read_form(folder: Path, model: ModelConfig) -> tuple[OnnxForm, bytes]:
     weights = read_weights(folder)
     if form.model != model or form.weights != content_hash(weights):
         raise UserError(f"{path}: belongs to other weights or settings than those beside it; {AGAIN}")
+    if not are_finite(weights):
+        raise UserError(f"{folder / WEIGHTS}: some weights are NaN or infinite; copy the checkpoint again, or train it")
     return form, weights
 
 
@@ -114,7 +132,9 @@ def read_part(folder: Path, form: OnnxForm, part: OnnxPart) -> bytes:
     if content_hash(content) != form.files[part].sha256:
         raise UserError(f"{path}: damaged, or of another export than {FORM}; {AGAIN}")
     try:
-        check(declared(content), form)
+        found = declared(content)
+        check(found, form)
+        check_part(found, part)
     except WireError as error:
         raise UserError(f"{path}: refused, as {error}; {AGAIN}") from error
     return content
@@ -128,6 +148,17 @@ def check(found: Declared, form: OnnxForm) -> None:
         raise WireError(f"it takes weights from other files than {WEIGHTS}")
     if found.metadata.get("fingerprint") != form.fingerprint:
         raise WireError("it is of another checkpoint")
+
+
+def check_part(found: Declared, part: OnnxPart) -> None:
+    """Raise `WireError` unless a graph takes and gives what its part of the form does, in as many bits.
+
+    Two graphs of a form that change places, with their digests, would answer with nonsense and without a word.
+    """
+    if (found.inputs, found.outputs) != TAKES_AND_GIVES[part]:
+        raise WireError("it is another graph of the form")
+    if part.startswith("photo") and (part == "photo-int8") != bool(found.operators & IN_8_BITS):
+        raise WireError("it computes in another number of bits")
 
 
 def read_weights(folder: Path) -> bytes:
@@ -150,7 +181,7 @@ class Stored(NamedTuple):
 def stored_tensors(weights: bytes) -> dict[str, Stored]:
     """The tensors of a safetensors file by name."""
     start = 8 + int.from_bytes(weights[:8], "little")
-    header = json.loads(weights[8:start])
+    header = parse_json(weights[8:start])
     header.pop("__metadata__", None)
     return {
         name: Stored(
@@ -161,6 +192,18 @@ def stored_tensors(weights: bytes) -> dict[str, Stored]:
         )
         for name, facts in header.items()
     }
+
+
+def are_finite(weights: bytes) -> bool:
+    """Whether no number of a file of weights is NaN or infinite; those have every bit of the exponent set."""
+    for stored in stored_tensors(weights).values():
+        if stored.kind not in EXPONENTS:
+            continue
+        kind, exponent = EXPONENTS[stored.kind]
+        values = np.frombuffer(weights, kind, stored.length // np.dtype(kind).itemsize, stored.offset)
+        if len(values) and int((values & kind(exponent)).max()) == exponent:
+            return False
+    return True
 
 
 def halves(weights: bytes, stored: Stored) -> NDArray[np.float32]:

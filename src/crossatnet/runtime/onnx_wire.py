@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 # Fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, and of their entries.
 GRAPH, OPSET, METADATA, TRAINING, FUNCTIONS = 7, 8, 14, 20, 25
-NODES, INITIALISERS, SPARSE_INITIALISERS = 1, 5, 15
+NODES, INITIALISERS, INPUTS, OUTPUTS, SPARSE_INITIALISERS = 1, 5, 11, 12, 15
+NAME, OPERATOR = 1, 4
 ATTRIBUTES, DOMAIN = 5, 7
 TENSOR, SUBGRAPH, TENSORS, SUBGRAPHS, SPARSE_TENSOR, SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
 EXTERNAL = 13
@@ -23,12 +24,18 @@ class WireError(ValueError):
 
 @dataclass
 class Declared:
-    """The declarations of a file: operator sets by domain, domains used, files of weights, and metadata."""
+    """The declarations of a file: operator sets by domain, domains used, files of weights, metadata, and what it does.
+
+    `inputs` and `outputs` are the names of what the graph takes and gives, `operators` the kinds of its nodes.
+    """
 
     opsets: dict[str, int] = field(default_factory=dict)
     domains: set[str] = field(default_factory=set)
     locations: set[str] = field(default_factory=set)
     metadata: dict[str, str] = field(default_factory=dict)
+    inputs: set[str] = field(default_factory=set)
+    outputs: set[str] = field(default_factory=set)
+    operators: set[str] = field(default_factory=set)
 
 
 def declared(content: bytes) -> Declared:
@@ -58,8 +65,13 @@ def _graph(graph: memoryview, found: Declared) -> None:
             for part, content in _fields(_message(value)):
                 if part == DOMAIN:
                     found.domains.add(_text(content))
+                elif part == OPERATOR:
+                    found.operators.add(_text(content))
                 elif part == ATTRIBUTES:
                     _attribute(_message(content), found)
+        elif number in (INPUTS, OUTPUTS):
+            names = found.inputs if number == INPUTS else found.outputs
+            names.update(_text(content) for part, content in _fields(_message(value)) if part == NAME)
         elif number == INITIALISERS:
             _tensor(_message(value), found)
         elif number == SPARSE_INITIALISERS:

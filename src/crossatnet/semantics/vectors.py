@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.arrays import stored_array
 from crossatnet.data.names import canonical
 from crossatnet.semantics.senses import sense_of
 from crossatnet.system.errors import UserError
@@ -137,7 +138,7 @@ def _read_classes(path: Path, classes: Iterable[str]) -> dict[str, Vector]:
         if not zipfile.is_zipfile(path):
             raise ValueError("not a .npz file inside")
         with np.load(path, allow_pickle=False) as file:
-            names, vectors = file["names"], file["vectors"]
+            names, vectors = stored_array(file, "names"), stored_array(file, "vectors")
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}; class vectors need the arrays `names` and `vectors`") from error
     except UNREADABLE as error:

@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from crossatnet.data import decoders
 from crossatnet.gallery import Gallery
 from crossatnet.server.errors import add_handlers
 from crossatnet.server.galleries import Galleries
@@ -21,7 +22,15 @@ from crossatnet.server.routes import search as routes_search
 from crossatnet.server.routes import system as routes_system
 from crossatnet.server.routes.system import STATIC
 from crossatnet.server.security import Guard, Token
-from crossatnet.server.settings import LOOPBACK, PICTURES_AT_ONCE, PICTURES_WAITING, SEARCHES_WAITING, Settings
+from crossatnet.server.settings import (
+    DECODING_AT_ONCE,
+    DECODING_WAITING,
+    LOOPBACK,
+    PICTURES_AT_ONCE,
+    PICTURES_WAITING,
+    SEARCHES_WAITING,
+    Settings,
+)
 from crossatnet.server.state import State
 from crossatnet.system.threads import compute_on_one_core
 from crossatnet.system.version import __version__
@@ -43,8 +52,9 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
         'crossatnet'
     """
     searches = Gate(settings.searches_at_once, SEARCHES_WAITING, prepare=compute_on_one_core)
-    pictures, is_local = Gate(PICTURES_AT_ONCE, PICTURES_WAITING), settings.host in LOOPBACK
-    state = State(galleries, searches, pictures, Thumbnails(), Metrics(), Indexing(settings.folders), is_local)
+    pictures, decoding = Gate(PICTURES_AT_ONCE, PICTURES_WAITING), Gate(DECODING_AT_ONCE, DECODING_WAITING)
+    gates, is_local = (searches, pictures, decoding), settings.host in LOOPBACK
+    state = State(galleries, *gates, Thumbnails(), Metrics(), Indexing(settings.folders), is_local)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +66,8 @@ def create_app(galleries: Galleries, settings: Settings) -> FastAPI:
         yield
         gc.unfreeze()
         state.indexing.stop()
-        for gate in (state.searches, state.pictures):
+        decoders.end_all()
+        for gate in gates:
             gate.close()
         galleries.close()
 

@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from crossatnet.data.pictures.opening import TooManyPixelsError
+from crossatnet.gallery.backend import GalleryReplacedError
 from crossatnet.model.interface import CannotGuideError
 from crossatnet.server.schemas import ErrorAnswer
 from crossatnet.server.settings import RETRY_AFTER
-from crossatnet.system.errors import ImageError, UserError
+from crossatnet.system.errors import DiskFullError, ImageError, UserError
 
 CODES = {
     400: "bad_request",
@@ -28,6 +29,7 @@ CODES = {
     422: "invalid",
     500: "internal",
     503: "unavailable",
+    507: "disk_full",
 }
 MEANINGS = {
     400: "The request cannot be read.",
@@ -41,6 +43,7 @@ MEANINGS = {
     415: "The body has a type that is not accepted here.",
     422: "A field is missing, unknown or out of range.",
     503: "The server is busy, or a gallery cannot be reached: try again after `Retry-After` seconds.",
+    507: "The server's disk is full; nothing was kept.",
 }
 ALWAYS = (400, 401, 503)  # may be the answer to any request
 BLAMELESS = {404: "nothing is at this address: /docs lists what there is", 405: "this address takes another method"}
@@ -83,6 +86,11 @@ def add_handlers(app: FastAPI) -> None:
         message = BLAMELESS.get(error.status_code) or str(error.detail)
         return ApiError(error.status_code, message, headers=error.headers).response()
 
+    @app.exception_handler(MemoryError)
+    async def _no_memory(request: Request, error: MemoryError) -> JSONResponse:
+        log.error("no memory was left for %s", request.url.path)
+        return ApiError(503, "the server has no memory left for this now: try again later").response()
+
     @app.exception_handler(UserError)
     async def _user_error(request: Request, error: UserError) -> JSONResponse:
         return of_user_error(error).response()
@@ -99,7 +107,17 @@ def of_user_error(error: UserError) -> ApiError:
         return ApiError(400, str(error), "bad_picture")
     if isinstance(error, CannotGuideError):
         return ApiError(422, str(error))
+    if isinstance(error, DiskFullError):
+        log.error("%s", error)
+        return ApiError(507, "the server's disk is full: nothing was kept; make room there and send it again")
     log.error("%s", error)
+    if isinstance(error, GalleryReplacedError):
+        return ApiError(
+            503,
+            "another gallery was put in this one's place while it was open: restart the server; its log says how to put"
+            " one in place safely",
+            "replaced",
+        )
     return ApiError(503, "the gallery cannot be used now: try again later; the server's log gives the reason")
 
 

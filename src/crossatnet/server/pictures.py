@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import load_image
+from crossatnet.data.images import small_jpeg
+from crossatnet.data.photos import START_OF_JPEG
 from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
@@ -34,19 +35,33 @@ class Thumbnails:
         self._made: OrderedDict[str, bytes] = OrderedDict()  # the one used last is at the end
         self._lock = threading.Lock()
 
-    def get(self, stored: StoredPicture) -> bytes:
-        """The thumbnail of a stored picture, made now if it is not kept. Raises as `read_known` does."""
+    def get(self, stored: StoredPicture, kept: bytes | None = None) -> bytes:
+        """The thumbnail of a stored picture, made now if it is not held. Raises as `read_known` does.
+
+        It is made of the one that the gallery keeps, if that can be read, for what is sent must be pixels: a gallery
+        may hold anything in a thumbnail's place.
+        """
         key = stored.facts.file.content_hash
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)
                 return self._made[key]
-        made = make_thumbnail(read_known(stored), THUMBNAIL_SIDE)
+        made = _remade(kept) or make_thumbnail(read_known(stored), THUMBNAIL_SIDE)
         with self._lock:
             self._made[key] = made
             if len(self._made) > self._most:
                 self._made.popitem(last=False)
         return made
+
+
+def _remade(kept: bytes | None) -> bytes | None:
+    """A kept thumbnail, decoded and encoded again; None where there is none, or no picture."""
+    if kept is None or not kept.startswith(START_OF_JPEG):
+        return None
+    try:
+        return make_thumbnail(kept, THUMBNAIL_SIDE)
+    except ImageError:
+        return None
 
 
 def file_name(stored: StoredPicture) -> str:
@@ -79,20 +94,14 @@ def read_known(stored: StoredPicture) -> bytes:
     return content
 
 
-def thumbnail(served: Served, stored: StoredPicture, kept: Thumbnails) -> bytes:
-    """A JPEG of at most `THUMBNAIL_SIDE`: the stored one if it is small enough, else one made from the file."""
-    jpeg = served.gallery.store.thumbnail(stored.id)
-    if jpeg is not None:
-        is_small = served.gallery.store.thumbnail_side <= THUMBNAIL_SIDE
-        return jpeg if is_small else make_thumbnail(jpeg, THUMBNAIL_SIDE)
-    return kept.get(stored)
+def thumbnail(served: Served, stored: StoredPicture, made: Thumbnails) -> bytes:
+    """A JPEG of at most `THUMBNAIL_SIDE`, made of the one that the gallery keeps, or of the file."""
+    return made.get(stored, served.gallery.store.thumbnail(stored.id))
 
 
 def image(stored: StoredPicture) -> bytes:
     """A JPEG of the picture's pixels, its longest side at most `IMAGE_SIDE`; no other part of the file is in it."""
-    picture = load_image(read_known(stored), enough=IMAGE_SIDE)
-    picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    return encoded(picture, "JPEG")
+    return small_jpeg(read_known(stored), IMAGE_SIDE, QUALITY)
 
 
 def encoded(picture: Image.Image, form: str) -> bytes:

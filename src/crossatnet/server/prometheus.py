@@ -1,5 +1,6 @@
 """Counts and logs every request: Prometheus metrics and a structured log."""
 
+import asyncio
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 3
 GONE = 499  # in the log and the counters, for a client that closed its connection
 ANSWERS_TO_MOVE = 100  # then the connection is closed, so that the next one may go to a less busy worker
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+LONGEST_PATH = 200  # in the log; no route's is longer
 UNKNOWN = "unknown"  # in place of an unknown route or method, as clients can invent any number of them
 
 access_log = logging.getLogger("crossatnet.access")
@@ -105,6 +107,10 @@ class Watch:
                 await self._app(scope, receive, watched)
             except ClientDisconnect:  # in the middle of the body: there is no client to answer
                 status = GONE
+            except asyncio.CancelledError:  # the server is stopping, and has waited for long enough
+                if not status:
+                    stopping = ApiError(503, "the server is stopping: try again in a moment")
+                    await stopping.response()(scope, receive, watched)
             except Exception:
                 error_log.exception("a request failed: %s %s", scope["method"], _route(scope))
                 if not status:
@@ -126,7 +132,7 @@ class Watch:
                     "time": round(time.time(), 3),
                     "client": scope["client"][0] if scope.get("client") else None,
                     "method": scope["method"],
-                    "path": scope["path"],  # without the query
+                    "path": scope["path"][:LONGEST_PATH],  # without the query
                     "status": status,
                     "bytes": sent,
                     "milliseconds": round(1000 * seconds, 1),

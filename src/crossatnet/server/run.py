@@ -5,10 +5,9 @@ line shows the token.
 """
 
 import contextlib
-import logging
 import os
+import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -17,24 +16,30 @@ import webbrowser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from crossatnet.data import decoders
 from crossatnet.gallery.embedder import Embedder, load_embedder
 from crossatnet.runtime.load import load
+from crossatnet.server import uploads
 from crossatnet.server.galleries import Galleries, open_galleries
-from crossatnet.server.settings import Settings
+from crossatnet.server.logs import log_to_stderr
+from crossatnet.server.loop import allow_descriptors
+from crossatnet.server.settings import DECODER_BYTES, DECODER_SECONDS, DECODERS, PIXELS_IN_WORKER, Settings
 from crossatnet.system.errors import UserError
 
-GRACE_SECONDS = 10  # for running requests when the server is stopped
+GRACE_SECONDS = 6  # for running requests when the server is stopped
+STOP_SECONDS = 9.0  # after which it ends, whatever still runs: what is acknowledged is on the disk
 HUNG_SECONDS = 30  # a worker that is silent for so long is replaced
 BACKLOG = 512  # waiting connections
 
 
 def serve(settings: Settings, announce: Callable[[str], None], open_browser: bool = False) -> None:
-    """Serve until stopped by Ctrl-C or SIGTERM; running requests are answered first.
+    """Serve until stopped by Ctrl-C or SIGTERM; running requests are answered first. Stopping takes 10 s at most.
 
     `announce` is called with the address once the socket is bound. Raises `UserError` if the port is taken or a gallery
     cannot be opened.
@@ -45,7 +50,7 @@ def serve(settings: Settings, announce: Callable[[str], None], open_browser: boo
     announce(address)
     if open_browser:
         threading.Thread(target=_open_when_ready, args=(address,), daemon=True).start()
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    with listening:
         if settings.workers == 1:
             _serve_here(settings, galleries, listening)
         else:
@@ -62,7 +67,10 @@ def open_at(settings: Settings) -> Galleries:
     model: Embedder | None = load(settings.checkpoint) if settings.checkpoint else None
     if settings.embedder:
         model = load_embedder(settings.embedder)
-    return open_galleries(settings.places, settings.uploads, model)
+    galleries = open_galleries(settings.places, settings.uploads, model)
+    for served in galleries:
+        uploads.tidy(served)
+    return galleries
 
 
 def _worker_app(settings: Settings) -> FastAPI:
@@ -73,12 +81,34 @@ def _worker_app(settings: Settings) -> FastAPI:
 def _app(settings: Settings, galleries: Galleries) -> FastAPI:
     from crossatnet.server.app import create_app
 
-    _log_to_stderr(settings.access_log)
+    log_to_stderr(settings.access_log)
+    allow_descriptors()
+    processes = max(1, DECODERS // settings.workers)
+    limits = decoders.Limits(processes, DECODER_SECONDS, DECODER_BYTES, PIXELS_IN_WORKER, nice=5)
+    decoders.limit(limits)
+    _end_in_time()
     return create_app(galleries, settings)
 
 
+def _end_in_time() -> None:
+    """From a signal to stop on, `STOP_SECONDS` are left to this process: no request or decoder keeps it longer."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def stopped(number: int, frame: Any, before: Any = before) -> None:
+            timer = threading.Timer(STOP_SECONDS, os._exit, (128 + number,))
+            timer.daemon = True
+            timer.start()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(number, stopped)
+
+
 def _serve_here(settings: Settings, galleries: Galleries, listening: socket.socket) -> None:
-    server = uvicorn.Server(_config(partial(_app, settings, galleries), 1))
+    server = uvicorn.Server(_config(partial(_app, settings, galleries), settings))
     server.run(sockets=[listening])
     if not server.started:
         raise UserError("the server could not start; its log gives the reason")
@@ -87,12 +117,22 @@ def _serve_here(settings: Settings, galleries: Galleries, listening: socket.sock
 def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
-        _log_to_stderr(settings.access_log)
-        Supervisor(_config(partial(_worker_app, settings), settings.workers), [listening]).run()
+        log_to_stderr(settings.access_log)
+        supervisor = Supervisor(_config(partial(_worker_app, settings), settings), [listening])
+        supervisor.run()
+    if supervisor.is_interrupted:
+        raise KeyboardInterrupt
 
 
 class Supervisor(Multiprocess):
     """Notices a killed worker at once, also while it waits for an answer of that worker."""
+
+    is_interrupted = False  # by Ctrl-C, which the exit code must say
+
+    def handle_int(self) -> None:
+        """Like uvicorn's."""
+        self.is_interrupted = True
+        super().handle_int()
 
     def keep_subprocess_alive(self) -> None:
         """Like uvicorn's, which keeps the worker's end of the pipe open here and so would wait for `HUNG_SECONDS`."""
@@ -101,16 +141,18 @@ class Supervisor(Multiprocess):
         super().keep_subprocess_alive()
 
 
-def _config(app: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
+def _config(app: Callable[[], FastAPI], settings: Settings) -> uvicorn.Config:
+    workers = settings.workers
     return uvicorn.Config(
         app,
         factory=True,
         workers=workers,
-        loop="crossatnet.server.loop:FairLoop" if workers > 1 else "asyncio",
+        loop=f"crossatnet.server.loop:{'FairLoop' if workers > 1 else 'SteadyLoop'}",
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # `prometheus.Watch` writes it
         server_header=False,
+        proxy_headers=settings.behind_proxy,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=HUNG_SECONDS,
     )
@@ -146,17 +188,6 @@ def _open_when_ready(address: str, seconds: float = 60.0) -> None:
             webbrowser.open(address)
             return
         time.sleep(0.2)
-
-
-def _log_to_stderr(access_log: bool) -> None:
-    """Write all warnings and the server's own log to the error stream; the lines of the access log are JSON."""
-    own = logging.StreamHandler(sys.stderr)
-    own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[own], force=True)
-    plain = logging.StreamHandler(sys.stderr)
-    requests = logging.getLogger("crossatnet.access")
-    requests.handlers, requests.propagate = [plain], False
-    requests.setLevel(logging.INFO if access_log else logging.WARNING)
 
 
 def read_token(file: Path | None) -> str | None:

@@ -104,6 +104,11 @@ class HitAnswer(BaseModel):
     gallery: Annotated[str, Field(description="The gallery that holds it.", examples=["birds"])]
     taken: Annotated[str | None, Field(description="By its camera's clock.", examples=["2019-07-14T10:22:33"])]
     gone: Annotated[bool, Field(description="Its file is not where it was: index its folder again.")]
+    chance: Annotated[
+        float | None,
+        Field(description="That it shows the thing drawn, 0..1; null if unknown.", examples=[0.87]),
+    ] = None
+    sure: Annotated[bool | None, Field(description="Whether the chance is enough to say so; null if unknown.")] = None
     copies: Annotated[list["HitAnswer"], Field(description="Others that show the same; if `grouped`.")] = []
 
 

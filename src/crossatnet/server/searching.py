@@ -9,7 +9,7 @@ import numpy as np
 
 from crossatnet.data.images import Modality, check_picture
 from crossatnet.data.strokes import Drawing
-from crossatnet.gallery import Filter, Hit, PictureGoneError, Query, Ranking, SearchResult, StoredPicture
+from crossatnet.gallery import Filter, Hit, PictureGoneError, Prepared, Query, Ranking, SearchResult, StoredPicture
 from crossatnet.gallery.backend import EVERYTHING
 from crossatnet.gallery.together import best_of, check_comparable
 from crossatnet.model.interface import GUIDED
@@ -98,10 +98,18 @@ def search_drawing(served: Served, strokes: Sequence[Stroke], page: Page) -> Sea
     return _find(served, drawing_of(strokes), "sketch", page)
 
 
-def search_upload(served: Served, content: bytes, modality: Modality, page: Page) -> SearchResult:
-    """The page of hits for a picture file's bytes. Raises `ImageError` if it cannot be read or is too large."""
+def prepared(served: Served, content: bytes, modality: Modality) -> Prepared:
+    """A picture file's bytes as a query, read within bounds.
+
+    Raises `ImageError` if it cannot be read, is too large or takes too long.
+    """
     check_picture(content, UPLOAD_PIXELS)
-    return _find(served, content, modality, page)
+    return served.gallery.prepare(content, modality)
+
+
+def search_prepared(served: Served, query: Prepared, modality: Modality, page: Page) -> SearchResult:
+    """The page of hits for a query that was read."""
+    return _find(served, query, modality, page)
 
 
 def search_similar(served: Served, stored: StoredPicture, page: Page) -> SearchResult:
@@ -174,6 +182,8 @@ def _hit(served: Served, hit: Hit, known: Mapping[int, StoredPicture]) -> HitAns
         gallery=served.name,
         taken=facts.description.metadata.taken if facts.description else None,
         gone=hit.gone,
+        chance=None if hit.chance is None else round(hit.chance, 4),
+        sure=hit.sure,
         copies=[_hit(served, copy, known) for copy in hit.copies[:MOST_COPIES]],
         **addresses(served, stored),
     )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossatnet.server.errors import ApiError
 from crossatnet.server.limits import bounded_receive, largest_body, too_large
@@ -109,7 +109,27 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._app(scope, bounded_receive(scope, receive), send)
+        await self._as_get(scope, bounded_receive(scope, receive), send)
+
+    async def _as_get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, HEAD as GET without the body, and without `Range`: all that is sent is small."""
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
+        if scope["method"] != "HEAD":
+            scope["headers"] = headers
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+            await send(message)
+
+        asked = {**scope, "method": "GET", "headers": headers}
+        try:
+            await self._app(asked, receive, without_body)
+        finally:
+            if "route" in asked:
+                scope["route"] = asked["route"]  # for the counters
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]

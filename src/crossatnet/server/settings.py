@@ -26,6 +26,10 @@ JOB_SECONDS = 30.0  # from the queue to the answer
 # # Work at the same time, in each worker
 SEARCHES_WAITING = 64
 PICTURES_AT_ONCE, PICTURES_WAITING = 2, 256  # so many, as a page of hits asks for all its thumbnails at once
+DECODING_AT_ONCE, DECODING_WAITING = 4, 32  # pictures that were sent, while they are read
+DECODERS = 2  # processes of a server that read what may take long; each worker has one at least
+DECODER_SECONDS, DECODER_BYTES = 5, 600_000_000  # of processor time and memory, for one picture
+PIXELS_IN_WORKER = 2_000_000  # plain pictures of so few pixels are read in the worker itself
 RETRY_AFTER = 1  # seconds
 
 # Sides of pictures, in pixels
@@ -59,6 +63,7 @@ class Settings:
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True
+    behind_proxy: bool = False  # believe X-Forwarded-For and -Proto of this machine
 
     @property
     def searches_at_once(self) -> int:

@@ -14,11 +14,12 @@ from crossatnet.server.prometheus import Metrics
 
 @dataclass(frozen=True)
 class State:
-    """The galleries, the gates of searches and pictures, the thumbnails kept, the counters, and the folder added."""
+    """The galleries, the gates, the thumbnails kept, the counters, and the folder that is added."""
 
     galleries: Galleries
     searches: Gate
     pictures: Gate
+    decoding: Gate
     thumbnails: Thumbnails
     metrics: Metrics
     indexing: Indexing

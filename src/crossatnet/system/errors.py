@@ -24,6 +24,10 @@ class UserError(ValueError):
     """What was wrong, where, and what to do next, in one sentence a user can act on."""
 
 
+class DiskFullError(UserError):
+    """There is no room on the disk, or none of the user's share of it."""
+
+
 class ImageError(UserError):
     """A picture that cannot be used; the message names it and says why."""
 

@@ -1,14 +1,63 @@
-"""Files that are whole or not there: written beside their place, under another name, and then put into it."""
+"""Files that are whole or not there: written beside their place, under another name, and then put into it.
+
+Also locks that hold across processes, and files that are opened only if they are plain ones.
+"""
 
 import fcntl
 import os
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 UNFINISHED = ".unfinished"  # ends the name of a file that is not whole yet
+LOCK_LOOKS_S = 0.005  # between two tries to get a lock
+
+
+class NotPlainError(OSError):
+    """What was opened is no plain file: a pipe, a device, a socket."""
+
+
+def open_plain(path: str | Path) -> IO[bytes]:
+    """Open a plain file to read. A pipe in its place, which would block for ever, raises `NotPlainError`.
+
+    What was opened is looked at, not what lay there before: a name can be given to another file at any time. Raises
+    `OSError` as `open` does.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, os.strerror(21), str(path))
+        if not stat.S_ISREG(mode):
+            raise NotPlainError(22, "no plain file, but a pipe, a device or a socket", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+@contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock that the file `path` stands for, against all threads and processes of this machine.
+
+    The file is made if needed and stays. A killed process loses its locks. Raises `TimeoutError` if another one keeps
+    it for so many seconds.
+    """
+    with path.open("ab") as file:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"{path}: locked for {seconds:g} s by another process") from None
+                time.sleep(LOCK_LOOKS_S)
+        yield  # closing the file unlocks it
 
 
 def write_whole(path: Path, content: str | bytes, durable: bool = False) -> None:
@@ -61,6 +110,14 @@ def replacing_alone(path: Path) -> Iterator[IO[bytes] | None]:
         with _put_into_place(beside, path, file, durable=True):
             file.truncate(0)
             yield file
+
+
+def keep_durably(unfinished: Path, path: Path) -> None:
+    """Have the disk keep a finished file, and give it its name. Raises `OSError`."""
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    _keep_name(path.parent)
 
 
 @contextmanager

@@ -120,8 +120,8 @@ class Training(lightning.LightningModule):
         }
         labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
         if self.settings.train.pairs == "instance":
-            lists = [part for m in MODALITIES for part in (embeddings[m], labels[m], sources[m].instance.numpy())]
-            return evaluate_instances(*lists).means()["MRR"]
+            asked, shown = ((embeddings[m], labels[m], sources[m].instance.numpy()) for m in MODALITIES)
+            return evaluate_instances(*asked, *shown).means()["MRR"]
         scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
         return scores.means()["mAP@all"]
 

@@ -87,7 +87,7 @@ def paired(catalog: Catalog, classes: Sequence[str]) -> tuple[Catalog, tuple[str
             "train.pairs is instance, but no sketch says of which photo it was drawn; that is for data such as Sketchy,"
             " where sketch nX_N-K.png was drawn of photo nX_N.jpg"
         )
-    items, hashes = (tuple(compress(column, kept)) for column in (catalog.items, catalog.hashes))
+    items, hashes = tuple(compress(catalog.items, kept)), tuple(compress(catalog.hashes, kept))
     named = {item.class_name for item in items}
     return replace(catalog, items=items, hashes=hashes), tuple(name for name in classes if name in named)
 

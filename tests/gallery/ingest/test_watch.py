@@ -64,8 +64,8 @@ def test_files_that_come_change_and_go_are_followed(gallery: Gallery, folder: Pa
         yield
 
     summaries = Script(gallery, folder).run(acts())
-    done = [(summary.added, summary.updated, summary.removed) for summary in summaries]
-    assert done == [(1, 0, 0), (0, 1, 0), (1, 0, 2)]
+    done = [(summary.added, summary.updated, summary.moved, summary.removed) for summary in summaries]
+    assert done == [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 1)]
     stored = [Path(path).name for path in gallery.store.paths_under(folder)]
     assert stored == ["0.png", "moved.png", "3.png"]
 

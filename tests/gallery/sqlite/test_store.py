@@ -334,7 +334,7 @@ def test_a_damaged_file(store: Store) -> None:
     content = bytearray(store.path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     store.path.write_bytes(content)
-    with pytest.raises(UserError, match="the gallery is damaged; delete it"):
+    with pytest.raises(UserError, match="the gallery is damaged; `crossatnet check"):
         Store.open(store.path).nearest(np.ones((1, 4), np.float32), np.zeros((1, 2), np.uint8), 1)
 
 

@@ -24,6 +24,7 @@ NO_DATA = (-9999.0, -99999.0, -32768.0, -32767.0)  # what maps and instruments w
 FAR = 1000.0  # times the range of all other values: what lies so far outside is no measurement either
 WHITE_OF_16, USED = 65535.0, 0.25  # 16 bits are taken as they are if values reach above this share of them
 BLOCK = 4_000_000  # values that are scaled at a time
+BAND = 1_000_000  # pixels that are converted at a time
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,58 @@ class Depth:
 
 
 def to_rgb(image: Image.Image, is_sketch: bool, depth: Depth | None = None) -> Image.Image:
-    """A decoded picture as sRGB, transparency laid on white, or, for a sketch of light ink, on black."""
-    transparent = image.info.get("transparency")
-    profile = image.info.get("icc_profile")
+    """A decoded picture as sRGB, transparency laid on white, or, for a sketch of light ink, on black.
+
+    A large one is converted band by band, so that it is in memory once as it was decoded and once as sRGB.
+    """
     if image.mode.startswith(("I", "F")):
+        transparent = image.info.get("transparency")
         values = np.asarray(image)
         image = Image.fromarray(from_deep(values, depth or Depth(is_stretched=image.mode == "F")))
         if isinstance(transparent, int):
             image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    elif image.mode in ("RGBa", "La"):
+        del values
+    bands = [
+        (0, top, image.width, min(top + rows, image.height))
+        for rows in (_rows(image),)
+        for top in range(0, image.height, rows)
+    ]
+    paper = (0, 0, 0) if is_sketch and _is_light(image, bands) else PAPER
+    if len(bands) == 1:
+        return _band_to_rgb(image, paper)
+    made = Image.new("RGB", image.size)
+    for band in bands:
+        made.paste(_band_to_rgb(_crop(image, band), paper), band[:2])
+    return made
+
+
+def _band_to_rgb(image: Image.Image, paper: tuple[int, int, int]) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        coloured = _in_srgb(image.convert("RGB"), profile)
-        coloured.putalpha(image.getchannel("A"))
-        is_light = is_sketch and _is_light(coloured)
-        paper = Image.new("RGBA", image.size, (*((0, 0, 0) if is_light else PAPER), 255))
-        return Image.alpha_composite(paper, coloured).convert("RGB")
+        coloured = _coloured(image)
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*paper, 255)), coloured).convert("RGB")
     return _in_srgb(image.convert("RGB") if image.mode == "P" else image, profile).convert("RGB")
+
+
+def _coloured(image: Image.Image) -> Image.Image:
+    """A picture with transparency as sRGB with alpha."""
+    profile = image.info.get("icc_profile")
+    image = image.convert("RGBA")
+    coloured = _in_srgb(image.convert("RGB"), profile)
+    coloured.putalpha(image.getchannel("A"))
+    return coloured
+
+
+def _rows(image: Image.Image) -> int:
+    return max(1, BAND // max(1, image.width))
+
+
+def _crop(image: Image.Image, band: tuple[int, int, int, int]) -> Image.Image:
+    if band == (0, 0, *image.size):
+        return image
+    return image.crop(band)
 
 
 def srgb_transform(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -141,8 +176,23 @@ def plausible_range(values: NDArray[Any], no_data: float | None = None) -> tuple
     return (float(found[0]), float(found[-1])) if len(found) else (0.0, 0.0)
 
 
-def _is_light(image: Image.Image) -> bool:
-    """Whether all that is drawn in an RGBA picture is nearly white, and could not be seen on white paper."""
-    pixels = np.asarray(image)  # (H, W, 4)
-    drawn = pixels[pixels[..., 3] > pixels[..., 3].max() // 2]  # (P, 4)
-    return bool(len(drawn) and np.percentile(drawn[:, :3].min(axis=1), DARKEST) > NEARLY_WHITE)
+def _is_light(image: Image.Image, bands: list[tuple[int, int, int, int]]) -> bool:
+    """Whether all that is drawn in a picture with transparency is nearly white, and could not be seen on paper."""
+    if not image.has_transparency_data and image.mode not in ("RGBa", "La"):
+        return False
+    counts = np.zeros((256, 256), np.int64)  # pixels of each alpha, and of each darkest colour
+    for band in bands:
+        part = _crop(image, band)
+        part = part.convert(part.mode.upper()) if part.mode in ("RGBa", "La") else part
+        pixels = np.asarray(_coloured(part))  # (H, W, 4)
+        pairs = pixels[..., 3].astype(np.int64) * 256 + pixels[..., :3].min(axis=2)  # (H, W)
+        counts += np.bincount(pairs.reshape(-1), minlength=65_536).reshape(256, 256)
+    most = int(np.flatnonzero(counts.any(axis=1))[-1])
+    drawn = counts[most // 2 + 1 :].sum(axis=0).cumsum()  # (256,)
+    if not drawn[-1]:
+        return False
+    place = (drawn[-1] - 1) * DARKEST / 100  # between two pixels in order of brightness, as NumPy's percentile has it
+    low, high = (
+        int(np.searchsorted(drawn, at, side="right")) for at in (int(place), min(int(place) + 1, drawn[-1] - 1))
+    )
+    return bool(low + (high - low) * (place - int(place)) > NEARLY_WHITE)

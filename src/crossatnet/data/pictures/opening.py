@@ -22,6 +22,7 @@ from crossatnet.data.pictures.formats import (
 )
 from crossatnet.data.pictures.mending import mended
 from crossatnet.system.errors import ImageError
+from crossatnet.system.files import NotPlainError, open_plain
 
 MAX_BYTES = 200_000_000
 SHRINKING = 3  # times the limit of pixels: a JPEG up to so large is decoded smaller
@@ -71,7 +72,7 @@ def read_bytes(source: str | Path | bytes, name: str) -> bytes:
     """The bytes of a picture file; `name` is what messages call it. Raises `ImageError` for one that is too large."""
     if isinstance(source, bytes):
         return source
-    with Path(source).open("rb") as file:
+    with open_plain(source) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB; make it smaller")
@@ -174,8 +175,10 @@ def plain_errors(name: str, max_pixels: int) -> Iterator[None]:
     """Turns whatever reading a picture may raise into `ImageError`."""
     try:
         yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
+    except NotPlainError as error:
+        raise ImageError(f"{name}: {error.strerror}, not a picture") from error
     except IsADirectoryError as error:
         raise ImageError(f"{name}: a folder, not a picture") from error
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.gallery.backend import Backend, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.listing import Choice, Listing, PassedOver, Reason, list_pictures, outermost
@@ -28,6 +29,7 @@ from crossatnet.gallery.ingest.reading import Decoded, Moved, Reader, Reading, S
 from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.threads import one_core_a_thread, reading_threads
 
+NOT_FINITE = "its embedding is NaN or infinite; check the checkpoint"
 PICTURES_A_BATCH = 32  # stored in one transaction
 
 Progress = Callable[[int, int], None]
@@ -138,8 +140,7 @@ def add_listed(
     reader = Reader(listing.root, model, store.thumbnail_side, Moves(store))
     with closing(embed_batches(reader, _cut(listing.files, store), reading_threads(), verify)) as batches:
         for batch in batches:
-            store_batch(store, batch)
-            tally.count(batch)
+            tally.count(batch, store_batch(store, batch))
             if progress is not None:
                 progress(tally.done, len(listing.files))
     removed = remove_gone(store, listing)
@@ -147,13 +148,22 @@ def add_listed(
     return tally.summary(removed, time.monotonic() - started)
 
 
-def add_picture(store: Backend, model: Embedder, path: Path, class_name: str | None) -> None:
-    """Add or update one picture file. Raises `ImageError` if it cannot be used, `UserError` as `put` does."""
-    embedded = _embed_files(Reader(path.parent, model, store.thumbnail_side), [(str(path), None)])
-    batch = _joined(model, BatchFiles([str(path)], {}), [embedded])
+def embedded_picture(
+    store: Backend, model: Embedder, path: Path, class_name: str | None, content: bytes | None = None
+) -> "Batch":
+    """One picture file, read and embedded but not stored; its `content` if it is known, and not in the file yet.
+
+    Raises `ImageError` if it cannot be used.
+    """
+    reader = Reader(path.parent, model, store.thumbnail_side)
+    if content is None:
+        reading = reader.read(str(path), None)
+    else:
+        reading = reader.decode(str(path), content, FileState(len(content), 0, content_hash(content)))
+    batch = _joined(model, BatchFiles([str(path)], {}), [_embedded(reader.model, [reading])])
     if batch.skipped:
         raise ImageError(f"{path}: {batch.skipped[0][1]}")
-    store_batch(store, replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts]))
+    return replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts])
 
 
 @dataclass(frozen=True)
@@ -189,12 +199,16 @@ class Tally:
         self._added = self._updated = self._unchanged = self._moved = self._described = 0
         self._skipped = [*skipped]
 
-    def count(self, batch: Batch) -> None:
-        """Count what was done with a batch."""
+    def count(self, batch: Batch, new: int | None = None) -> None:
+        """Count what was done with a batch; `new` of its pictures were not stored before, if that is known.
+
+        What another run has stored since the batch was begun is unchanged: it is counted as added there.
+        """
         updated = sum(facts.path in batch.stored for facts in batch.facts)
+        added = len(batch.facts) - updated if new is None else min(new, len(batch.facts) - updated)
         self._updated += updated
-        self._added += len(batch.facts) - updated
-        self._unchanged += batch.size - len(batch.facts) - len(batch.skipped) - len(batch.moved)
+        self._added += added
+        self._unchanged += batch.size - updated - added - len(batch.skipped) - len(batch.moved)
         self._moved += len(batch.moved)
         self._described += len(batch.described)
         self._skipped += batch.skipped
@@ -243,11 +257,23 @@ def embed_batches(
 
 
 def _embed_files(reader: Reader, files: Sequence[tuple[str, FileState | None]]) -> Embedded:
-    readings = [reader.read(path, state) for path, state in files]
+    return _embedded(reader.model, [reader.read(path, state) for path, state in files])
+
+
+def _embedded(model: Embedder, readings: list[Reading]) -> Embedded:
     pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
     if not pixels:
-        return Embedded(readings, np.empty((0, reader.model.dimension), np.float32))
-    return Embedded(readings, reader.model.embed(np.stack(pixels), "photo"))
+        return Embedded(readings, np.empty((0, model.dimension), np.float32))
+    embeddings = model.embed(np.stack(pixels), "photo")  # (N, D)
+    is_finite = np.asarray(np.isfinite(embeddings).all(axis=1))  # (N,)
+    if is_finite.all():
+        return Embedded(readings, embeddings)
+    finite = iter(is_finite.tolist())
+    kept = [
+        Skipped(reading.facts.path, NOT_FINITE) if isinstance(reading, Decoded) and not next(finite) else reading
+        for reading in readings
+    ]
+    return Embedded(kept, embeddings[is_finite])
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:
@@ -291,16 +317,19 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def store_batch(store: Backend, batch: Batch) -> None:
-    """Commit a batch in one transaction, then what changed of pictures whose bytes are known."""
-    if batch.facts:
-        store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails)
+def store_batch(store: Backend, batch: Batch) -> int:
+    """Commit a batch in one transaction, then what changed of pictures whose bytes are known.
+
+    Returns how many pictures were new to the gallery.
+    """
+    new = store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails) if batch.facts else 0
     if batch.moved:
         store.move(batch.moved)
     if batch.described:
         store.describe(batch.described)
     if batch.touched:
         store.touch(batch.touched)
+    return new
 
 
 def remove_gone(store: Backend, listing: Listing) -> int:

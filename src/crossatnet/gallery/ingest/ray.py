@@ -79,9 +79,7 @@ def add_folder_by_ray(
         for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
             tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
             for batch in _embedded(tasks, settings):
-                if server is None:
-                    store_batch(store, batch)
-                tally.count(batch)
+                tally.count(batch, store_batch(store, batch) if server is None else None)
                 if progress is not None:
                     progress(tally.done, len(files))
     removed = remove_gone(store, listing) if folder.is_dir() else 0

@@ -3,7 +3,6 @@
 Shapes: `S` the side of the network's square input.
 """
 
-import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.data.images import load_image, picture_size
+from crossatnet.data.images import picture_size, small_jpeg
 from crossatnet.data.looks import look
 from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
@@ -21,6 +20,7 @@ from crossatnet.gallery.backend import Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.moved import Moves
 from crossatnet.system.errors import ImageError
+from crossatnet.system.files import open_plain
 
 READINGS = 3  # of a file that changes while it is read; then it is skipped
 THUMBNAIL_QUALITY = 80
@@ -84,9 +84,7 @@ class Reader:
                 return Touched(path, state, None if stored.is_described else self._described(path, content))
             if stored is None and self.moves and (origin := self.moves.claim(state.content_hash)):
                 return self._moved(origin, path, state, content)
-            pixels = self.model.preprocess(content, "photo")
-            width, height = picture_size(content)
-            thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
+            return self.decode(path, content, state)
         except ImageError as error:
             return Skipped(path, str(error).removeprefix("the uploaded picture: "))
         except ChangingError:
@@ -95,6 +93,12 @@ class Reader:
             return Skipped(path, "vanished while the folder was indexed")
         except OSError as error:
             return Skipped(path, error.strerror or str(error))
+
+    def decode(self, path: str, content: bytes, state: FileState) -> Decoded:
+        """The picture in a file's bytes. Raises `ImageError`."""
+        pixels = self.model.preprocess(content, "photo")
+        width, height = picture_size(content)
+        thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
         description = describe(path, content, pixels)
         return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail)
 
@@ -137,7 +141,7 @@ def read_file(path: str) -> tuple[bytes, FileState]:
 
     Raises `OSError` if it cannot be read, `ImageError` if it is too large, and `ChangingError`.
     """
-    with Path(path).open("rb") as file:
+    with open_plain(path) as file:
         for _ in range(READINGS):
             before = os.fstat(file.fileno())
             if before.st_size > MAX_BYTES:
@@ -152,8 +156,4 @@ def read_file(path: str) -> tuple[bytes, FileState]:
 
 def make_thumbnail(content: bytes, side: int) -> bytes:
     """A JPEG of the picture in `content`, its longer side not above `side` pixels. Raises `ImageError`."""
-    image = load_image(content, enough=side)
-    image.thumbnail((side, side))
-    made = io.BytesIO()
-    image.save(made, "JPEG", quality=THUMBNAIL_QUALITY)
-    return made.getvalue()
+    return small_jpeg(content, side, THUMBNAIL_QUALITY)

@@ -34,6 +34,7 @@ from crossatnet.gallery.backend import (
     MadeWith,
     Nearest,
     StoredPicture,
+    check_finite,
 )
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.gallery.milvus.collections import (
@@ -137,8 +138,9 @@ class MilvusBackend:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
-    ) -> None:
+    ) -> int:
         """Store a batch: its embeddings, then the rows that point to them; `thumbnails` are not kept."""
+        check_finite(embeddings, self.name)
         known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
         now = int(datetime.now(UTC).timestamp())
         halves = embeddings.astype(STORED_FLOAT)
@@ -155,6 +157,7 @@ class MilvusBackend:
         self._upsert(self._codes, [*rows.values()])
         replaced = {row["embedding_id"] for row in known.values()} - {row["embedding_id"] for row in rows.values()}
         self._delete(self._embeddings, [*replaced])
+        return len({facts.path for facts in pictures} - known.keys())
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update size and time of stored paths."""
@@ -234,6 +237,19 @@ class MilvusBackend:
         rows = self._rows(self._embeddings, pointers, ["embedding"])
         halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows.values()]
         return halves[0].astype(np.float32) if halves else None
+
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items; their keys are hashes, so the first ones are from all over."""
+        rows = self._connection.call(
+            "query",
+            self._embeddings,
+            filter="id >= 0",
+            limit=number,
+            output_fields=["embedding"],
+            consistency_level=EVENTUAL,
+        )
+        halves = [np.frombuffer(row["embedding"][0], STORED_FLOAT) for row in rows]
+        return np.stack(halves).astype(np.float32) if halves else np.empty((0, self.made_with.dimension), np.float32)
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING

@@ -6,6 +6,7 @@ from typing import Any
 
 from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
 from crossatnet.gallery.milvus.calls import Address, Connection
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError
 
 CODES, EMBEDDINGS = "crossatnet codes", "crossatnet embeddings"  # kinds of collections, kept in their descriptions
@@ -67,7 +68,7 @@ def _create_collection(connection: Connection, collection: str, schema: Any, vec
 def read_made_with(connection: Connection, collection: str, part: str) -> MadeWith:
     """The model of a gallery's collection. Raises `UserError` if another program made it, or in another format."""
     try:
-        description = json.loads(connection.call("describe_collection", collection)["description"])
+        description = parse_json(connection.call("describe_collection", collection)["description"])
         is_ours = description["kind"] == part
     except (ValueError, TypeError, KeyError):
         is_ours = False

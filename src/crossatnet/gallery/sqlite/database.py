@@ -8,7 +8,9 @@ from pathlib import Path
 
 from crossatnet.gallery.backend import GalleryMissingError, MadeWith
 from crossatnet.gallery.sqlite.filters import has_tag
-from crossatnet.system.errors import UserError
+from crossatnet.gallery.sqlite.place import check_log
+from crossatnet.gallery.sqlite.sums import add_functions
+from crossatnet.system.errors import DiskFullError, UserError
 
 SCHEMA_VERSION = 3  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
@@ -76,10 +78,10 @@ KNOWLEDGE = (
     " INSERT INTO words (rowid, path, class_name, tags, caption)"
     " VALUES (new.id, new.path, new.class_name, new.tags, new.caption); END",
 )
+DROPPED_TRIGGERS = ("item_updated", "item_deleted")  # of schema 1
 MIGRATIONS = {  # schema -> the statements that convert it to the next one
     1: (
-        "DROP TRIGGER item_updated",
-        "DROP TRIGGER item_deleted",
+        *(f"DROP TRIGGER {name}" for name in DROPPED_TRIGGERS),
         "ALTER TABLE meta DROP COLUMN rewrites",
         *GENERATIONS,
     ),
@@ -91,10 +93,12 @@ MESSAGES = {
     sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and its folder",
     sqlite3.SQLITE_NOTADB: "not a gallery; give the path of a file made by `crossatnet index`",
-    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; delete it and index the pictures again",
+    sqlite3.SQLITE_CORRUPT: "the gallery is damaged; `crossatnet check GALLERY --repair` makes again what it can",
     sqlite3.SQLITE_BUSY: "another process keeps the gallery locked; try again when that process is done",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write; check the disk and its free space",
 }
+
+DAMAGE = ("no such table", "no such column", "malformed", "Could not decode to UTF-8", "has no column named")
 
 
 def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -> sqlite3.Connection:
@@ -128,6 +132,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     """
     if not path.exists():
         raise _missing(path)
+    check_log(path)
     with plain_errors(path):
         connection = _connect(path, "mode=rw")
         with _closed_on_error(connection):
@@ -138,7 +143,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
+def open_to_read(path: Path, any_schema: bool = False) -> tuple[sqlite3.Connection, bool]:
     """Open a gallery file that may not be written; returns also whether SQLite treats it as unchangeable.
 
     In a folder that cannot be written, SQLite cannot make the files by which it notices another process's commits. If
@@ -148,6 +153,7 @@ def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     if not path.exists():
         raise _missing(path)
+    check_log(path)
     log, shared = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     has_log = log.exists() and log.stat().st_size > 0
     if has_log and not shared.exists() and not may_write(path):
@@ -159,7 +165,7 @@ def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
         connection = _connect(path, "mode=ro&immutable=1" if unchangeable else "mode=ro")
         with _closed_on_error(connection):
             version = _checked_version(path, connection)
-            if version < SCHEMA_VERSION:
+            if version < SCHEMA_VERSION and not any_schema:
                 raise UserError(
                     f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; open it once"
                     " where it can be written, which converts it"
@@ -191,15 +197,27 @@ def plain_errors(path: Path) -> Iterator[None]:
     """Turn errors of SQLite that a user can fix into a `UserError`; other errors are bugs and stay as they are."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of a schema's text
+        raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} ({error})") from error
     except sqlite3.Error as error:
         if "no such module: fts5" in str(error):
             raise UserError(
                 f"{path}: this Python's SQLite has no full-text search (FTS5); use another Python"
             ) from error
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are only details
+        if primary not in MESSAGES and _is_of_damage(error, primary):
+            primary = sqlite3.SQLITE_CORRUPT
         if primary not in MESSAGES:
             raise
-        raise UserError(f"{path}: {MESSAGES[primary]} ({error})") from error
+        kind = DiskFullError if primary == sqlite3.SQLITE_FULL else UserError
+        raise kind(f"{path}: {MESSAGES[primary]} ({error})") from error
+
+
+def _is_of_damage(error: sqlite3.Error, primary: int) -> bool:
+    """Whether an error comes from a file that is not as this program wrote it, and not from a bug."""
+    if primary in (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT):
+        return True
+    return any(part in str(error) for part in DAMAGE)
 
 
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:
@@ -214,6 +232,7 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
         timeout=BUSY_TIMEOUT_S,
     )
     connection.create_function("has_tag", 2, has_tag, deterministic=True)
+    add_functions(connection)
     return connection
 
 
@@ -243,7 +262,22 @@ def _checked_version(path: Path, connection: sqlite3.Connection) -> int:
     if version != SCHEMA_VERSION and version not in MIGRATIONS:
         todo = "upgrade crossatnet" if version > SCHEMA_VERSION else "index the pictures again"
         raise UserError(f"{path}: has gallery schema {version}, this version reads schema {SCHEMA_VERSION}; {todo}")
+    _check_schema(path, connection, dropped=DROPPED_TRIGGERS if version == 1 else ())
     return version
+
+
+def _check_schema(path: Path, connection: sqlite3.Connection, dropped: tuple[str, ...]) -> None:
+    """Raise `UserError` for a file whose schema is not ours: a view or trigger may run without end."""
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    missing = {"meta", "items"} - {name for kind, name, _ in found if kind == "table"}
+    if missing:
+        raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (no table {', '.join(sorted(missing))})")
+    known = {*GENERATIONS, *KNOWLEDGE}
+    for kind, name, statement in found:
+        if kind == "view" or (kind == "trigger" and statement not in known and name not in dropped):
+            raise UserError(
+                f"{path}: refused, as its {kind} {name!r} is not one of a gallery; index the pictures again"
+            )
 
 
 def _columns(made_with: MadeWith) -> tuple[str | int, ...]:

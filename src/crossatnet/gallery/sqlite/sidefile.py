@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT
+from crossatnet.system.documents import parse_json
 from crossatnet.system.files import replacing_alone
 
 MAGIC = b"crossatnet side file 1\n"
@@ -137,7 +138,7 @@ def _read_header(file: IO[bytes]) -> Header | None:
     facts = content[start : start + length]
     if zlib.crc32(facts) != checksum:
         return None
-    found: dict[str, Any] = json.loads(facts)
+    found: dict[str, Any] = parse_json(facts)
     return Header(**found)
 
 

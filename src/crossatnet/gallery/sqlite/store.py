@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,13 +33,25 @@ from crossatnet.gallery.backend import (
     MadeWith,
     Nearest,
     StoredPicture,
+    check_finite,
     path_range,
 )
 from crossatnet.gallery.sqlite import columns, database, known, sidefile
-from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors, transaction
+from crossatnet.gallery.sqlite.damage import DamageReport
+from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors
+from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql, placeholders
-from crossatnet.gallery.sqlite.rows import count_changes, read_changes, read_rows
+from crossatnet.gallery.sqlite.rows import (
+    VECTORS,
+    Damaged,
+    count_changes,
+    facts_fault,
+    read_changes,
+    read_rows,
+    vectors_fault,
+)
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
+from crossatnet.gallery.sqlite.sums import SEAL, SEAL_FACTS
 from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
@@ -72,15 +84,15 @@ class Store:
     ) -> None:
         """Use `open` or `create` instead. `unchangeable` is what `database.open_to_read` returned."""
         self.path = path
-        self._read_only = read_only
-        self._connection = connection
-        self._disk_state = _disk_state(path) if unchangeable else None
-        self._lock = threading.RLock()  # of the connection
+        self._file = GalleryFile(path, connection, read_only, unchangeable)
+        self._rows = self._file.rows
         self._latest: _Current | None = None
         self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
+        self._report = DamageReport(path).add
         self._put = 0  # items, since the side file was last checked
+        self._sampled: tuple[object, NDArray[np.float32]] | None = None  # what for, and the latest `sample`
         self._snapshot_lock = threading.Lock()
-        self.made_with, self.thumbnail_side = self._read_meta()
+        self.made_with, self.thumbnail_side = self._file.made_with, self._file.thumbnail_side
 
     @classmethod
     def create(cls, path: Path, made_with: MadeWith, thumbnail_side: int = 0) -> "Store":
@@ -106,8 +118,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; closing twice does no harm."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def __len__(self) -> int:
         """Number of items; counted again only after a change, as SQLite counts row by row."""
@@ -118,9 +129,7 @@ class Store:
 
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
-        with self._lock:
-            data_version = self._rows("PRAGMA data_version")[0][0]  # changes only with other connections' commits
-            return data_version, self._connection.total_changes, self._disk_state
+        return self._file.version()
 
     # Changes
 
@@ -130,16 +139,21 @@ class Store:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
-    ) -> None:
+    ) -> int:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
+        check_finite(embeddings, self.name)
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
         rows = [
             (now, *columns.row_of(facts), code.tobytes(), half.tobytes())
             for facts, code, half in zip(pictures, packed, halves, strict=True)
         ]
-        with self._changing() as connection:
+        with self._file.changing() as connection:
+            paths = [facts.path for facts in pictures]
+            before = f"SELECT count(*) FROM items WHERE path IN ({placeholders(paths)})"
+            stored = connection.execute(before, paths).fetchone()[0] if paths else 0
             connection.executemany(columns.INSERT, rows)
+            connection.executemany(SEAL, [(path,) for path in paths])
             if thumbnails:
                 connection.executemany(
                     "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
@@ -148,27 +162,31 @@ class Store:
         self._put += len(rows)
         if self._put > PUT_IN_A_RUN:
             self._flush(UNFLUSHED_SHARE_IN_A_RUN)
+        return len(set(paths)) - int(stored)
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update the file states of stored paths whose file was written again with the same bytes."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             rows = [(state.size, state.mtime_ns, state.ctime_ns, path) for path, state in states]
             connection.executemany(columns.TOUCH, rows)
+            connection.executemany(SEAL_FACTS, [(path,) for path, _ in states])
 
     def describe(self, descriptions: Sequence[tuple[str, Description]]) -> None:
         """Fill in what is known of stored paths."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             rows = [(READER, *columns.described_row(description), path) for path, description in descriptions]
             connection.executemany(columns.DESCRIBE, rows)
+            connection.executemany(SEAL_FACTS, [(path,) for path, _ in descriptions])
 
     def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
         """Give stored paths new facts, another path among them; ids and embeddings stay."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.executemany(columns.MOVE, [(*columns.row_of(facts), path) for path, facts in moves])
+            connection.executemany(SEAL_FACTS, [(facts.path,) for _, facts in moves])
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
 
     def flush(self) -> None:
@@ -177,13 +195,13 @@ class Store:
 
     def compact(self) -> None:
         """Write the file again without the space of removed items; needs as much free disk space as the file has."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute("UPDATE meta SET forgotten = generation")
             connection.execute("DELETE FROM removed")
             connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # removed items leave traces in it
-        with self._lock, plain_errors(self.path):
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._file.maintaining() as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if len(self) > UNFLUSHED:
             self._write_side_file()
         else:
@@ -209,12 +227,22 @@ class Store:
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class, under None those of no class."""
-        return dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+        counts = dict(self._rows("SELECT class_name, count(*) FROM items GROUP BY class_name"))
+        if sum(counts.values()) != len(self):  # an index, from which this is read, has no checksum
+            raise UserError(f"{self.path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (its classes do not add up)")
+        return counts
 
     def pictures(self, ids: Sequence[int]) -> dict[int, StoredPicture]:
         """The stored items among `ids`, by id."""
-        rows = self._rows_among(f"id, added, {columns.FACTS}", "id", ids)
-        return {key: StoredPicture(key, columns.facts_of(tuple(facts)), added) for key, added, *facts in rows}
+        rows = self._rows_among(f"id, added, {columns.FACTS}, checksum", "id", ids)
+        damaged = [Damaged(row[0], fault) for row in rows if (fault := facts_fault(row))]
+        self._report(damaged)
+        left_out = {row.id for row in damaged}
+        return {
+            key: StoredPicture(key, columns.facts_of(tuple(facts)), added)
+            for key, added, *facts, _ in rows
+            if key not in left_out
+        }
 
     def with_content(self, content_hash: str) -> list[str]:
         """The stored paths whose file had these bytes."""
@@ -236,8 +264,28 @@ class Store:
 
     def embedding(self, item_id: int) -> NDArray[np.float32] | None:
         """The stored embedding (D,) of an item, if there is one."""
-        rows = self._rows("SELECT embedding FROM items WHERE id = ?", (item_id,))
-        return np.frombuffer(rows[0][0], STORED_FLOAT).astype(np.float32) if rows else None
+        rows = self._rows(f"SELECT {VECTORS} FROM items WHERE id = ?", (item_id,))
+        damaged = [Damaged(item_id, fault) for row in rows if (fault := vectors_fault(row, self.made_with))]
+        self._report(damaged)
+        return np.frombuffer(rows[0][2], STORED_FLOAT).astype(np.float32) if rows and not damaged else None
+
+    def sample(self, number: int) -> NDArray[np.float32]:
+        """Embeddings (S, D) of up to `number` items, spread over the ids; kept until the gallery changes."""
+        version = self.version()
+        if self._sampled is None or self._sampled[0] != (version, number):
+            first, last = self._rows("SELECT min(id), max(id) FROM items")[0]
+            starts = np.linspace(first, last, number).astype(int).tolist() if first is not None else []
+            found = {
+                key: half
+                for start in starts
+                for key, half in self._rows(
+                    "SELECT id, embedding FROM items WHERE id >= ? ORDER BY id LIMIT 1", (start,)
+                )
+            }
+            rows = [np.frombuffer(half, STORED_FLOAT) for half in found.values()]
+            sampled = np.stack(rows) if rows else np.empty((0, self.made_with.dimension))
+            self._sampled = (version, number), sampled.astype(np.float32)
+        return self._sampled[1]
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
@@ -263,6 +311,7 @@ class Store:
             version = self.version()  # read first, so that a change in between is noticed next time
             if self._latest is None or self._latest.version != version or distrust_side_file:
                 is_same_file = self._latest is not None and self._latest.version[2] == version[2]
+                self._file.check_meta()
                 before = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
                 self._latest = _Current(version, self._brought_up(before, distrust_side_file))
             return self._latest
@@ -299,8 +348,10 @@ class Store:
         return None if side is None else self._after(Snapshot.of_side_file(side))
 
     def _after(self, snapshot: Snapshot) -> Snapshot | None:
-        with self._lock, plain_errors(self.path):
-            changes = read_changes(self._connection, self.made_with, snapshot.generation)
+        with self._file.reading() as connection:
+            damaged: list[Damaged] = []
+            changes = read_changes(connection, self.made_with, snapshot.generation, damaged)
+            self._report(damaged)
         return None if changes is None else snapshot.after(changes)
 
     def _side_file(self) -> sidefile.SideFile | None:
@@ -314,14 +365,17 @@ class Store:
     def _flush(self, share: float) -> None:
         """Write the side file if there is none, or if more than this share of its items has changed."""
         self._put = 0
-        with self._lock, plain_errors(self.path):
+        with self._file.reading() as connection:
             side = self._side_file()
-            changed = count_changes(self._connection, side.header.generation) if side else len(self)
+            changed = count_changes(connection, side.header.generation) if side else len(self)
         if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
             self._write_side_file()
 
-    def _write_side_file(self) -> bool:
-        """Write the side file; returns whether that was possible. A failure loses nothing."""
+    def _write_side_file(self, is_damaged: bool = False) -> bool:
+        """Write the side file; returns whether that was possible. A failure loses nothing.
+
+        A gallery that `is_damaged` is read twice.
+        """
         if not database.may_write(self.path):
             return False
         token, width = secrets.token_hex(16), self.made_with.code_bits // 8
@@ -330,14 +384,19 @@ class Store:
             with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
+                damaged: list[Damaged] = []
+                for _ in read_rows(reading, self.made_with, None, damaged) if is_damaged else ():
+                    pass  # only so it is known how many rows are whole
                 (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
-                header = sidefile.Header(token, generation, count, width, self.made_with.dimension)
-                if not sidefile.write(self.path, header, read_rows(reading, self.made_with)):
+                header = sidefile.Header(token, generation, count - len(damaged), width, self.made_with.dimension)
+                if not sidefile.write(self.path, header, read_rows(reading, self.made_with, None, [])):
                     return False
-            with self._writing() as connection:
+            with self._file.writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))
         except (OSError, UserError):
             return False
+        except ValueError:  # fewer rows than were counted: some are damaged
+            return not is_damaged and self._write_side_file(is_damaged=True)
         return True
 
     def _ids_that_meet(self, filter: Filter) -> NDArray[np.int64]:
@@ -348,22 +407,6 @@ class Store:
 
     # SQLite
 
-    def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with self._lock, plain_errors(self.path):
-            if self._disk_state is not None and self._disk_state != _disk_state(self.path):  # SQLite would not notice
-                self._connection.close()
-                self._connection, unchangeable = database.open_to_read(self.path)
-                if self._read_meta() != (self.made_with, self.thumbnail_side):
-                    raise UserError(f"{self.path}: another gallery was put in its place; open it again")
-                self._disk_state = _disk_state(self.path) if unchangeable else None
-            return self._connection.execute(statement, parameters).fetchall()
-
-    def _read_meta(self) -> tuple[MadeWith, int]:
-        columns = "fingerprint, source, name, dimension, code_bits, thumbnail_side"
-        with self._lock, plain_errors(self.path):
-            *made_with, thumbnail_side = self._connection.execute(f"SELECT {columns} FROM meta").fetchone()
-        return MadeWith(*made_with), thumbnail_side
-
     def _rows_among(self, columns: str, key: str, values: Sequence[object]) -> list[Any]:
         rows: list[Any] = []
         for start in range(0, len(values), IDS_A_STATEMENT):
@@ -371,26 +414,6 @@ class Store:
             rows += self._rows(f"SELECT {columns} FROM items WHERE {key} IN ({placeholders(part)})", part)
         return rows
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        if self._read_only:  # SQLite would report it only once there is something to write
-            raise UserError(f"{self.path}: {MESSAGES[sqlite3.SQLITE_READONLY]}")
-        with self._lock, plain_errors(self.path), transaction(self._connection):
-            yield self._connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that changes items and makes a new generation."""
-        with self._writing() as connection:
-            connection.execute("UPDATE meta SET generation = generation + 1")
-            yield connection
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _disk_state(path: Path) -> tuple[int, ...]:
-    """A value that differs between states of a file, without reading it; also whether a writer has opened it."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, path.with_name(path.name + "-wal").exists()

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossatnet.model.backbones.base import Backbone
+from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError, how_to_install
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
@@ -293,7 +294,7 @@ def read_statistics(folder: Path) -> tuple[list[float], list[float]]:
     if path is None:
         return IMAGENET_MEAN, IMAGENET_STD
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(path.read_text(encoding="utf-8"))
         settings = stored.get("image_processor", stored)  # nested in one of the two files
         normalised = settings.get("do_normalize", True)
     except (OSError, ValueError, AttributeError) as error:

@@ -82,7 +82,9 @@ async def get_image(request: Request, gallery: str, item_id: str, v: Version = "
     return _jpeg(*await state.pictures.run(made), v)
 
 
-@router.post("/{gallery}/items", status_code=201, responses=documented(403, *OF_PICTURE), openapi_extra=PICTURE_BODY)
+@router.post(
+    "/{gallery}/items", status_code=201, responses=documented(403, 409, 507, *OF_PICTURE), openapi_extra=PICTURE_BODY
+)
 async def add_item(
     request: Request, gallery: str, file_name: FileName = "picture", class_name: NewClass = None
 ) -> ItemAnswer:
@@ -92,10 +94,12 @@ async def add_item(
     if served.uploads is None:
         raise ApiError(403, f"{served.name} takes no pictures: the server must be started with --uploads FOLDER")
     content = await picture_body(request)
-    return await state.searches.run(lambda: item_answer(served, uploads.add(served, content, file_name, class_name)))
+    return await state.decoding.run(lambda: item_answer(served, uploads.add(served, content, file_name, class_name)))
 
 
-@router.delete("/{gallery}/items/{item_id}", status_code=204, responses=documented(403, 404), response_class=Response)
+@router.delete(
+    "/{gallery}/items/{item_id}", status_code=204, responses=documented(403, 404, 507), response_class=Response
+)
 async def delete_item(request: Request, gallery: str, item_id: str) -> Response:
     """Remove a picture from the gallery. Its file is deleted only if it was uploaded."""
     state = state_of(request)

@@ -12,7 +12,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from crossatnet.data.images import Modality, check_picture
+from crossatnet.data.images import Modality
+from crossatnet.gallery import Query as GalleryQuery
 from crossatnet.gallery import Ranking, SearchResult
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation, reading
@@ -34,13 +35,14 @@ from crossatnet.server.searching import (
     answer,
     drawing_of,
     page_of,
+    prepared,
     search_all,
     search_conditions,
     search_drawing,
+    search_prepared,
     search_similar,
-    search_upload,
 )
-from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_GALLERIES, MOST_HITS, MOST_TAGS, UPLOAD_PIXELS
+from crossatnet.server.settings import DEEPEST_HIT, MOST_CLASSES, MOST_GALLERIES, MOST_HITS, MOST_TAGS
 from crossatnet.server.state import State, state_of
 
 _JSON = re.compile(r"application/(.+\+)?json")  # like FastAPI, which treats any other body as text
@@ -206,32 +208,47 @@ def _kind_of_body(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, bytes], bytes]) -> Response:
-    """A PNG made of the drawing whose picture file is in the request's body, by the gate of searches."""
+async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served, GalleryQuery], bytes]) -> Response:
+    """A PNG made of the drawing whose picture file is in the request's body: read by one gate, made by another."""
     state = state_of(request)
     served = state.galleries.named(gallery)
     content = await picture_body(request)
 
-    def made() -> bytes:
-        check_picture(content, UPLOAD_PIXELS)
-        return make(served, content)
-
-    return Response(await state.searches.run(made), media_type="image/png")
+    drawing = await state.decoding.run(partial(prepared, served, content, "sketch"))
+    return Response(await state.searches.run(partial(make, served, drawing)), media_type="image/png")
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
-    state_of(request).galleries.named(gallery)  # a wrong name is reported before the picture is read
+    state = state_of(request)
+    asked = _asked(state, gallery, page)  # a wrong name is reported before the picture is read
     content = await picture_body(request)
-    return await _search(request, gallery, page, lambda served, page: search_upload(served, content, modality, page))
+    started = time.perf_counter()
+    queries = await state.decoding.run(  # however long that takes
+        lambda: {served.name: prepared(served, content, modality) for served in asked}
+    )
+
+    def find(served: Served, page: Page) -> SearchResult:
+        return search_prepared(served, queries[served.name], modality, page)
+
+    return await _search(request, gallery, page, find, started)
+
+
+def _asked(state: State, gallery: str, page: Page) -> list[Served]:
+    """The galleries that a search is for."""
+    return [state.galleries.named(name) for name in dict.fromkeys((gallery, *page.also))]
 
 
 async def _search(
-    request: Request, gallery: str, page: Page, search: Callable[[Served, Page], SearchResult]
+    request: Request,
+    gallery: str,
+    page: Page,
+    search: Callable[[Served, Page], SearchResult],
+    started: float | None = None,
 ) -> SearchAnswer:
-    """Run a search by the gate and answer it; its time counts from here."""
-    started = time.perf_counter()
+    """Run a search by the gate and answer it; its time counts from here, or from `started`."""
+    started = time.perf_counter() if started is None else started
     state: State = state_of(request)
-    served = [state.galleries.named(name) for name in dict.fromkeys((gallery, *page.also))]
+    served = _asked(state, gallery, page)
     found, answered = await state.searches.run(partial(_searched, served, page, search, started))
     state.metrics.searched(found.network_seconds, found.search_seconds)
     return answered

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from crossatnet.server.errors import documented
+from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.reference import reference_page
 from crossatnet.server.schemas import Health, Ready
 from crossatnet.server.security import COOKIE, COOKIE_SECONDS, Token
@@ -78,7 +78,10 @@ async def login(request: Request) -> Response:
     expected: Token | None = request.app.state.token
     if expected is None:
         return RedirectResponse("/", 303)
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+    try:
+        fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+    except ValueError as error:
+        raise ApiError(400, "the form has too many fields: open /login and send it from there") from error
     if not expected.is_right(fields.get("token", [""])[0].strip()):
         return HTMLResponse(_login_page.substitute(WRONG_TOKEN), 401)
     answer = RedirectResponse("/", 303)

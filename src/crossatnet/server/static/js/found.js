@@ -16,7 +16,7 @@ export class Found {
   #waiting = 0; // the timer of PATIENCE
 
   /**
-   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "more" | "origin" | "originName", any>} parts
+   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "doubt" | "more" | "origin" | "originName", any>} parts
    * @param {Results} results
    */
   constructor(parts, results) {
@@ -59,11 +59,12 @@ export class Found {
    * @param {number} added
    */
   show(shown, added) {
-    const { empty, nothing, none, more, facts } = this.#parts;
+    const { empty, nothing, none, doubt, more, facts } = this.#parts;
     empty.hidden = shown.query !== null;
     nothing.hidden = shown.query === null || shown.pictures > 0;
     none.hidden = shown.query === null || !shown.pictures || shown.hits.length > 0;
     more.hidden = shown.next === null;
+    doubt.hidden = shown.hits[0]?.sure !== false;
     facts.textContent = shown.query ? `${counted(shown)}, ${Math.max(1, Math.round(shown.milliseconds))} ms` : "";
     if (!shown.query) this.#results.clear();
     else this.#results.show(shown.hits, shown.query.kind !== "words");
@@ -73,7 +74,7 @@ export class Found {
   /** Remove the hits, as others will follow, or as a search failed. */
   clear() {
     this.#results.clear();
-    this.#parts.more.hidden = this.#parts.none.hidden = true;
+    this.#parts.more.hidden = this.#parts.none.hidden = this.#parts.doubt.hidden = true;
     this.#parts.facts.textContent = "";
   }
 

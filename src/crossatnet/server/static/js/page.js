@@ -51,7 +51,7 @@ const selection = new Selection(
   nodes("selected", "selected-count", "save-zip", "save-list", "deselect", "results"),
 );
 const results = new Results($("results"), $("hit"), selection);
-const found = new Found(nodes("found", "facts", "empty", "nothing", "none", "more", "origin", "origin-name"), results);
+const found = new Found(nodes("found", "facts", "empty", "nothing", "none", "doubt", "more", "origin", "origin-name"), results);
 const viewer = new Viewer($("viewer"));
 const notices = new Notices(nodes("toast", "trouble", "trouble-text", "retry", "spoken"));
 const troubles = new Troubles(notices);

@@ -112,6 +112,8 @@ export class Results extends EventTarget {
     const score = this.#likeness ? hit.score.toFixed(2) : (hit.taken?.slice(0, 10) ?? "");
     node.querySelector(".score").textContent = score;
     node.classList.toggle("gone", hit.gone);
+    const doubtful = hit.sure === false && index > 0 && Boolean(this.#hits[index - 1].sure);
+    node.classList.toggle("doubtful", doubtful);
     const copies = node.querySelector(".copies");
     copies.hidden = !hit.copies.length;
     copies.textContent = `+${hit.copies.length}`;
@@ -122,7 +124,7 @@ export class Results extends EventTarget {
     const more = hit.copies.length ? `, and ${hit.copies.length} more like it` : "";
     const gone = hit.gone ? ", its file is gone" : "";
     const facts = this.#likeness ? `, score ${score}` : score && `, taken ${score}`;
-    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}${facts}${more}${gone}`;
+    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}${facts}${more}${gone}${doubtful ? ", less sure from here" : ""}`;
     return node;
   }
 
