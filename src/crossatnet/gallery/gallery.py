@@ -23,8 +23,7 @@ from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
 from crossatnet.gallery.checkpoints import load_model
-from crossatnet.gallery.duplicates import as_one
-from crossatnet.gallery.duplicates import grouped as in_groups
+from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
 from crossatnet.gallery.embedder import Embedder, check_same_model
 from crossatnet.gallery.ingest.folder import (
     Batch,
@@ -55,11 +54,6 @@ from crossatnet.system.errors import UserError
 
 Rerank = Literal["guided"]
 Combine = Literal["average", "union"]
-
-Found = tuple[list[Hit], dict[int, StoredPicture]]
-"""Hits, best first, and what is stored of their pictures, by id."""
-
-DEEPER = 3  # so many times more hits are looked at where copies fill the page
 
 
 class Gallery:
@@ -275,6 +269,7 @@ class Gallery:
         if ranking == "guided":
             self._check_guidable(query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
+        embedding = self.store.embedding if grouped else None
         pixels, embeddings = self._embedded(query, modality)  # (Q, S, S, 3), (Q, D)
         embedded = time.perf_counter()
 
@@ -290,11 +285,11 @@ class Gallery:
             return hits, pictures
 
         if ranking == "guided":
-            found = best(reranked or max(depth, GUIDED))
-            groups, pictures = self._in_groups(found, grouped), found[1]
+            hits, pictures = best(reranked or max(depth, GUIDED))
+            groups = in_groups(hits, pictures, embedding)
         else:
             own = query.id if isinstance(query, StoredPicture) else NO_ITEM
-            groups, pictures = self._deep_enough(best, depth, grouped, own)
+            groups, pictures = deep_enough(best, depth, own, embedding)
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
         if ranking == "float" and modality == "sketch" and len(embeddings) and not isinstance(query, StoredPicture):
@@ -303,18 +298,6 @@ class Gallery:
         return SearchResult(
             shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
         )
-
-    def _deep_enough(
-        self, best: Callable[[int], Found], depth: int, grouped: bool, own: int
-    ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
-        """More than `depth` groups of hits, or all there are, without the query's `own` picture; `best` gives hits."""
-        wanted = depth + 1 + (own != NO_ITEM)  # one more shows whether another page follows
-        while True:
-            hits, pictures = best(wanted)
-            groups = self._in_groups(([hit for hit in hits if hit.id != own], pictures), grouped)
-            if len(groups) > depth or len(hits) < wanted:
-                return groups, pictures
-            wanted *= DEEPER  # many of the hits are copies
 
     def _judged(self, hits: list[Hit], embeddings: NDArray[np.float32], combine: Combine) -> list[Hit]:
         """Hits with their chance, if the model has a fit and one drawing, or several of one thing, were asked."""
@@ -328,9 +311,6 @@ class Gallery:
             replace(hit, chance=chance, sure=chance >= confidence.sure)
             for hit, chance in zip(hits, chances.tolist(), strict=True)
         ]
-
-    def _in_groups(self, found: Found, grouped: bool) -> list[list[Hit]]:
-        return in_groups(*found, self.store.embedding) if grouped else [[hit] for hit in found[0]]
 
     def search_embeddings(
         self,

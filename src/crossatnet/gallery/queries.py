@@ -58,7 +58,8 @@ def check_page(k: int, offset: int = 0) -> None:
 
 def hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
     """Found ids as hits, without those that another process has removed since."""
-    return [Hit.of(pictures[key], score) for key, score in zip(ids, scores, strict=True) if key in pictures]
+    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
+    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]
 
 
 def best_of(found: Sequence[Sequence[Hit]]) -> list[Hit]:

@@ -34,19 +34,6 @@ class Hit:
     chance: float | None = None
     sure: bool | None = None
 
-    @staticmethod
-    def of(stored: StoredPicture, score: float) -> "Hit":
-        """A stored picture as a hit.
-
-        Example:
-            >>> from crossatnet.gallery import Hit, StoredPicture
-            >>> from crossatnet.gallery.backend import Facts, FileState
-            >>> facts = Facts("/photos/owl.jpg", "owl", FileState(100, 1, "a" * 64), 640, 480)
-            >>> Hit.of(StoredPicture(7, facts, "2026-11-28T12:00:00+00:00"), 0.5).class_name
-            'owl'
-        """
-        return Hit(stored.id, stored.facts.path, score, stored.facts.class_name)
-
 
 @dataclass(frozen=True)
 class SearchResult:
