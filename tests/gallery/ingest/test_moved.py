@@ -137,7 +137,9 @@ def test_an_older_gallery_is_described_without_the_network(gallery: Gallery, mod
     before = rows(gallery)
     described = rows(gallery, "look, taken, described, ctime_ns")
     with closing(sqlite3.connect(gallery.store.name)) as connection, connection:  # as the conversion leaves it
-        connection.execute("UPDATE items SET described = 0, look = NULL, taken = NULL, ctime_ns = NULL")
+        connection.execute(
+            "UPDATE items SET described = 0, look = NULL, taken = NULL, ctime_ns = NULL, checksum = NULL"
+        )
     summary = gallery.add_folder(folder)
     assert (summary.described, summary.unchanged, summary.updated, summary.added) == (PICTURES, PICTURES, 0, 0)
     assert model.batch_sizes == []
@@ -152,7 +154,9 @@ def test_an_older_gallery_whose_folder_was_renamed_is_described_too(
 ) -> None:
     described = rows(gallery, "look, taken, described")
     with closing(sqlite3.connect(gallery.store.name)) as connection, connection:
-        connection.execute("UPDATE items SET described = 0, look = NULL, taken = NULL, ctime_ns = NULL")
+        connection.execute(
+            "UPDATE items SET described = 0, look = NULL, taken = NULL, ctime_ns = NULL, checksum = NULL"
+        )
     folder.rename(tmp_path / "photos")
     assert gallery.add_folder(tmp_path / "photos").moved == PICTURES
     assert model.batch_sizes == []
