@@ -124,7 +124,13 @@ EVERYTHING = Filter()
 
 
 def check_finite(embeddings: NDArray[np.float32], name: str) -> None:
-    """Raise `UserError` if an embedding (N, D) that is to be stored in the gallery `name` is NaN or infinite."""
+    """Raise `UserError` if an embedding (N, D) that is to be stored in the gallery `name` is NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.backend import check_finite
+        >>> check_finite(np.ones((1, 4), np.float32), "my.gallery")
+    """
     if not np.isfinite(embeddings).all():
         raise UserError(f"{name}: an embedding is NaN or infinite, so nothing was stored; check the model that made it")
 
@@ -222,7 +228,7 @@ class Backend(Protocol):
         """The stored embedding (D,) of an item, if there is one; half precision has changed its length a little."""
 
     def sample(self, number: int) -> NDArray[np.float32]:
-        """Embeddings (S, D) of up to `number` items from all over the gallery, which show how its pictures differ."""
+        """Embeddings (N, D) of up to `number` items from all over the gallery, which show how its pictures differ."""
 
     def nearest(
         self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING

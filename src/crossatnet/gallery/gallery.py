@@ -82,6 +82,11 @@ class Gallery:
         >>> photo.save("garden.png")
         >>> gallery.add_picture(tmp_path / "garden.png", "garden").id != 0
         True
+        >>> picture = gallery.embed_picture(tmp_path / "garden.png", "flowers")
+        >>> gallery.store_picture(picture).facts.class_name
+        'flowers'
+        >>> gallery.prepare(sketch, "sketch").pixels.ndim
+        3
         >>> gallery.remove(["garden.png"]), len(gallery)
         (1, 1)
         >>> gallery.add_folders(["photos"]).unchanged
@@ -348,7 +353,7 @@ class Gallery:
             >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
             >>> with Gallery.create(tmp_path / "read.gallery", model) as gallery:
             ...     gallery.as_read(sketch).shape
-            (1, 224, 224, 3)
+            (1, 192, 192, 3)
         """
         return self._pixels(drawing, "sketch")
 

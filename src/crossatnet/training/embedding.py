@@ -1,6 +1,6 @@
 """The plain pictures of training's sources, as a network embeds and pools them.
 
-Shapes: `N` items, `B` batch, `C h w` the backbone's map, `D` the shared space.
+Shapes: `N` items, `B` batch, `C h w` the backbone's map, `D` the shared space, `K` ImageNet classes.
 """
 
 from collections.abc import Iterator, Mapping

@@ -27,8 +27,8 @@ def add_opinion(
     What was learnt and the opinion keep the directions in which these pictures differ most (principal components
     through the origin).
 
-    Args: a network without an opinion; its embeddings (N, D), whitened; the square roots of ImageNet's probabilities
-    (N, K), by modality, and labels (N,), in the order of `MODALITIES`, of the TRAINING set only. The hash codes of the
+    Args: `network` without an opinion; its weight; the network's embeddings (N, D), whitened; the square `roots` of
+    ImageNet's probabilities (N, K), by modality, and labels (N,), in the order of `MODALITIES`, of the TRAINING set only. The hash codes of the
     network returned are still to be fitted.
     """
     config = network.config.model_copy(update={"opinion": weight})

@@ -239,7 +239,7 @@ class MilvusBackend:
         return halves[0].astype(np.float32) if halves else None
 
     def sample(self, number: int) -> NDArray[np.float32]:
-        """Embeddings (S, D) of up to `number` items; their keys are hashes, so the first ones are from all over."""
+        """Embeddings (N, D) of up to `number` items; their keys are hashes, so the first ones are from all over."""
         rows = self._connection.call(
             "query",
             self._embeddings,

@@ -270,7 +270,7 @@ class Store:
         return np.frombuffer(rows[0][2], STORED_FLOAT).astype(np.float32) if rows and not damaged else None
 
     def sample(self, number: int) -> NDArray[np.float32]:
-        """Embeddings (S, D) of up to `number` items, spread over the ids; kept until the gallery changes."""
+        """Embeddings (N, D) of up to `number` items, spread over the ids; kept until the gallery changes."""
         version = self.version()
         if self._sampled is None or self._sampled[0] != (version, number):
             first, last = self._rows("SELECT min(id), max(id) FROM items")[0]
