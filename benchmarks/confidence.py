@@ -3,10 +3,11 @@
     python benchmarks/confidence.py runs/twin --data DATA --cut test --ship CHECKPOINT
 
 `runs/twin` is a network that was trained without the cut of `folder.py`: in no other way can it be known how sure a
-network may be of a stranger's pictures. The things of the cut are divided into two halves. The fit on one half is shown
-on the other: the share of right hits for each chance, and how often hits marked sure are right. Then all of the cut is
-fitted, and with `--ship` the fit is kept beside the weights of a checkpoint that was trained alike and has met the cut
-as well. Writes `benchmarks/results/confidence.json` and `docs/images/confidence.png`.
+network may be of a stranger's pictures. The things of the cut are divided into two halves. The fit on each half, with
+the chance from which on it is sure, is shown on the other: the share of right hits for each chance, and how often
+hits marked sure are right. Then all of the cut is fitted, and with `--ship` the fit is kept beside the weights of a
+checkpoint that was trained alike and has met the cut as well. Writes `benchmarks/results/confidence.json` and
+`docs/images/confidence.png`.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from crossatnet.evaluation.confidence import (
     Judged,
     calibration_error,
     chances,
+    cross_fitted,
     fit,
     judge,
     reliability,
@@ -59,13 +61,13 @@ def part(judged: Judged, chosen: NDArray[np.bool_]) -> Judged:
     return Judged(judged.features[rows], judged.right[rows], judged.query[rows])
 
 
-def share_of_sure(judged: Judged, chance: NDArray[np.float64], sure: float) -> dict[str, float]:
-    """How many hits are sure, how often these are right, and for how many drawings there is one."""
-    marked = chance >= sure
+def share_of_sure(judged: Judged, some: NDArray[np.bool_], marked: NDArray[np.bool_]) -> dict[str, float]:
+    """Of some hits (H,): how many are marked, how often these are right, and for how many drawings there is one."""
+    sure = some & marked
     return {
-        "hits": int(marked.sum()),
-        "right": round(float(judged.right[marked].mean()), 4) if marked.any() else 0.0,
-        "drawings_with_one": round(len(set(judged.query[marked])) / len(set(judged.query)), 4),
+        "hits": int(sure.sum()),
+        "right": round(float(judged.right[sure].mean()), 4) if sure.any() else 0.0,
+        "drawings_with_one": round(len(set(judged.query[sure])) / len(set(judged.query[some])), 4),
     }
 
 
@@ -98,37 +100,37 @@ def main() -> None:
     model = CrossATNet.from_pretrained(options.model, options.runtime)
     judged = judged_hits(folder, embed(model, folder.drawings, "sketch") @ embed(model, folder.photos, "photo").T)
     names = sorted({picture.class_name for picture in folder.drawings})
-    first = {name for number, name in enumerate(np.random.default_rng(0).permutation(names)) if number % 2}
-    in_first = np.array([picture.class_name in first for picture in folder.drawings])
-    met = np.array([picture.class_name not in folder.whole for picture in folder.drawings])
-    halves = part(judged, in_first), part(judged, ~in_first)
-    fitted = fit(halves[0])
-    sure = sure_from(chances(fitted, halves[0]), halves[0].right)
-    table = reliability(chances(fitted, halves[1]), halves[1].right)
+    thing = np.array([names.index(picture.class_name) for picture in folder.drawings])  # (Q,)
+    first = np.random.default_rng(0).permutation(len(names))[thing] % 2 == 0  # (Q,)
+    chance, marked = np.empty(len(judged.right)), np.empty(len(judged.right), bool)
+    for half in (first, ~first):
+        rows, others = half[judged.query], part(judged, ~half)
+        chance[rows] = chances(fit(others), part(judged, half))
+        marked[rows] = chance[rows] >= sure_from(cross_fitted(others, thing), others.right)
+    table = reliability(chance, judged.right)
     rows = [{"chance": round(row.chance, 4), "right": round(row.right, 4), "hits": row.hits} for row in table]
-    groups = {"all": ~in_first, "met": ~in_first & met, "never met": ~in_first & ~met}
+    met = np.array([picture.class_name not in folder.whole for picture in folder.drawings])[judged.query]
+    groups = {"all": np.ones_like(met), "met": met, "never met": ~met}
+    whole = fit(judged)
+    sure = sure_from(cross_fitted(judged, thing), judged.right)
     report = {
         "command": shlex.join(["python", *sys.argv]).replace(str(options.data), "DATA"),
         "date": datetime.now(UTC).date().isoformat(),
         "cut": options.cut,
         "hits_of_a_drawing": HITS,
-        "fit": fitted._asdict(),
+        "fit": whole._asdict(),
         "sure": sure,
         "calibration_error": round(calibration_error(table), 4),
         "reliability": rows,
-        "sure_hits": {
-            name: share_of_sure(part(judged, chosen), chances(fitted, part(judged, chosen)), sure)
-            for name, chosen in groups.items()
-        },
+        "sure_hits": {name: share_of_sure(judged, some, marked) for name, some in groups.items()},
     }
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     plot(rows)
     print(json.dumps(report["sure_hits"]), "calibration error", report["calibration_error"])
     if options.ship:
-        whole = fit(judged)
         kept = Confidence(
             weights=weights_hash(options.ship),
-            sure=sure_from(chances(whole, judged), judged.right),
+            sure=sure,
             fitted_on=f"{len(names)} things of the folder benchmark, by a twin that has not met them",
             **whole._asdict(),
         )

@@ -14,6 +14,7 @@ from crossatnet.evaluation.confidence import (
     Judged,
     calibration_error,
     chances,
+    cross_fitted,
     fit,
     judge,
     reliability,
@@ -86,6 +87,16 @@ def test_first_hits_are_those_of_a_loop(pictures: int) -> None:
             assert (judged.right[row], judged.query[row]) == (right[query, item], query)
             row += 1
     assert row == len(judged.right)
+
+
+def test_no_thing_judges_itself() -> None:
+    judged, thing = made(240), np.arange(20) % 5
+    found = cross_fitted(judged, thing, folds=5)
+    for number in range(5):
+        own = thing[judged.query] == number
+        others = Judged(judged.features[~own], judged.right[~own], judged.query[~own])
+        expected = chances(fit(others), Judged(judged.features[own], judged.right[own], judged.query[own]))
+        assert found[own] == pytest.approx(expected)
 
 
 def test_sure_hits_are_right_as_often_as_is_promised() -> None:

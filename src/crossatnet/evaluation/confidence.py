@@ -13,7 +13,8 @@ from crossatnet.model.confidence import OTHERS, features
 from crossatnet.system.errors import UserError
 
 HITS = 12  # of each query: what a page shows at first
-RIGHT_AMONG_SURE = 0.85  # on the classes of the fit, so that .80 is left on others
+RIGHT_AMONG_SURE = 0.85  # of things that the fit has not seen, so that .80 is left on others
+FOLDS = 8
 FEWEST_SURE = 30  # hits that the bound must hold for: fewer prove nothing
 RIDGE = 1e-3  # of the coefficients, for standardised features: keeps a fit finite where a score tells all
 STEPS = 50
@@ -107,6 +108,28 @@ def chances(fitted: Fit, judged: Judged) -> NDArray[np.float64]:
     """
     logits = judged.features @ np.array([fitted.score, fitted.outstanding]) + fitted.intercept
     return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def cross_fitted(judged: Judged, thing: NDArray[np.int64], folds: int = FOLDS) -> NDArray[np.float64]:
+    """The chance (H,) of each hit by a fit on other things; `thing` (Q,) numbers what each query shows.
+
+    A network may be sure of a wrong answer for all drawings of a thing, so things must not be on both sides of a fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.evaluation.confidence import Judged, cross_fitted
+        >>> rows, query = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40)
+        >>> cross_fitted(Judged(rows, rows[:, 0] > 0, query), query % 8, folds=2).shape
+        (40,)
+    """
+    fold = np.random.default_rng(0).permutation(thing.max() + 1) % folds  # of each thing
+    of_hit = fold[thing][judged.query]  # (H,)
+    found = np.empty(len(of_hit))
+    for number in range(folds):
+        inside = of_hit == number
+        kept = Judged(judged.features[~inside], judged.right[~inside], judged.query[~inside])
+        found[inside] = chances(fit(kept), Judged(judged.features[inside], judged.right[inside], judged.query[inside]))
+    return found
 
 
 def sure_from(chance: NDArray[np.float64], right: NDArray[np.bool_]) -> float:

@@ -2,7 +2,8 @@
 
 A cosine alone says little: in a folder of animals every animal is near to every other. So the chance is read from the
 score and from how far it stands out of the scores that the gallery's other pictures have (Platt, 1999, with two
-features; `K` hits, `N` other pictures). The file confidence.json beside a checkpoint's weights holds the fit; `evaluation.confidence` makes it.
+features; `K` hits, `N` other pictures). The file confidence.json beside a checkpoint's weights holds the fit;
+`evaluation.confidence` makes it.
 """
 
 import json

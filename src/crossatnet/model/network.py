@@ -1,7 +1,7 @@
 """CrossATNet: sketches and photos into one shared space.
 
-Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads, `D` the shared space,
-`R` bits of a hash code.
+Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads,
+`D` the shared space, `R` bits of a hash code.
 """
 
 import copy

@@ -28,8 +28,8 @@ def add_opinion(
     through the origin).
 
     Args: `network` without an opinion; its weight; the network's embeddings (N, D), whitened; the square `roots` of
-    ImageNet's probabilities (N, K), by modality, and labels (N,), in the order of `MODALITIES`, of the TRAINING set only. The hash codes of the
-    network returned are still to be fitted.
+    ImageNet's probabilities (N, K), by modality, and labels (N,), in the order of `MODALITIES`, of the TRAINING set
+    only. The hash codes of the network returned are still to be fitted.
     """
     config = network.config.model_copy(update={"opinion": weight})
     opinionated = CrossATNet(config).eval()
