@@ -33,8 +33,8 @@ from crossatnet.evaluation.confidence import (
     reliability,
     sure_from,
 )
-from crossatnet.model.checkpoint import weights_hash
-from crossatnet.model.confidence import CONFIDENCE, Confidence
+from crossatnet.model.checkpoint import CONFIDENCE, weights_hash
+from crossatnet.model.confidence import Confidence
 from crossatnet.system.files import write_whole
 from folder import embed
 from folder_cut import CUTS, Cuts, Folder

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossatnet.model.checkpoint import WEIGHTS, weights_hash
-from crossatnet.model.confidence import CONFIDENCE, Confidence, read_confidence
+from crossatnet.model.checkpoint import CONFIDENCE, WEIGHTS, weights_hash
+from crossatnet.model.confidence import Confidence, read_confidence
 from crossatnet.system.errors import UserError
 
 FITTED = {"intercept": -4, "score": 6, "outstanding": 0.5, "sure": 0.7, "fitted_on": "a test"}

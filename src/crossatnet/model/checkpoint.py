@@ -21,6 +21,7 @@ from crossatnet.system.version import __version__
 PACKAGED = Path(__file__).parents[1] / "checkpoints"
 CONFIG, WEIGHTS, CARD, HISTORY = "config.json", "model.safetensors", "card.md", "history.json"
 RECORD = "record.json"
+CONFIDENCE = "confidence.json"  # how sure its hits are, see `model.confidence`
 FORM = "onnx.json"  # of the ONNX form, whose graphs are *.onnx
 FORMAT = 2  # format 1 had no attention, and its codes were the signs of the embedding
 RECORD_FORMAT = 1
@@ -302,7 +303,9 @@ def _from_hub(repository: str) -> Path:
         ) from error
     try:
         return Path(
-            snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD, FORM, "*.onnx"])
+            snapshot_download(
+                repository, allow_patterns=[CONFIG, WEIGHTS, CARD, HISTORY, RECORD, CONFIDENCE, FORM, "*.onnx"]
+            )
         )
     except Exception as error:  # the hub client raises many unrelated types; the user needs one line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

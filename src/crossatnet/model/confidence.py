@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from crossatnet.model.checkpoint import weights_hash
+from crossatnet.model.checkpoint import CONFIDENCE, weights_hash
 from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError
 
-CONFIDENCE = "confidence.json"
 FORMAT = 1
 OTHERS = 256  # pictures of a gallery whose scores show its spread
 SMALLEST_SPREAD = 1e-6

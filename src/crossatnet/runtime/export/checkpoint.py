@@ -18,6 +18,7 @@ from crossatnet.data.images import prepare
 from crossatnet.data.layouts import read_catalog
 from crossatnet.model.checkpoint import (
     CARD,
+    CONFIDENCE,
     CONFIG,
     FORM,
     HISTORY,
@@ -105,7 +106,7 @@ def _write(folder: Path, output: Path, form: OnnxForm, contents: dict[OnnxPart, 
     """Write the checkpoint's files and those of its form, and remove an earlier form."""
     output.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != output.resolve():
-        for name in (WEIGHTS, CARD, HISTORY, RECORD, CONFIG):
+        for name in (WEIGHTS, CARD, HISTORY, RECORD, CONFIDENCE, CONFIG):
             if (folder / name).is_file():
                 shutil.copy(folder / name, output / name)
     (output / FORM).unlink(missing_ok=True)
