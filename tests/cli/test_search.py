@@ -16,8 +16,8 @@ from PIL import Image
 
 from crossatnet.cli import main as cli
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import shown
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 from gallery import known
 from gallery.fake_model import FakeModel
 
@@ -208,7 +208,7 @@ def test_control_characters_in_names_never_reach_the_terminal(tmp_path: Path, ru
         text = outcome.out + outcome.err
         assert not [letter for letter in text.replace("\n", "") if not letter.isprintable()]
     assert r"evil\x1b[2J\x07.jpg" in outcomes[1].out
-    assert shown("family 👨‍👩‍👧.jpg") == "family 👨‍👩‍👧.jpg"
+    assert visible("family 👨‍👩‍👧.jpg") == "family 👨‍👩‍👧.jpg"
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from crossatnet.cli.options import (
     RuntimeName,
     model_given,
     print_some,
-    shown,
 )
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
@@ -148,7 +148,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    print(f"{store.name}: {facts['pictures']:,} pictures, made with {shown(str(facts['checkpoint']))}")
+    print(f"{store.name}: {facts['pictures']:,} pictures, made with {visible(str(facts['checkpoint']))}")
     print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
     for name, size in _sizes(gallery).items():
@@ -207,7 +207,7 @@ def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runti
 
 
 def _report_error(trouble: str) -> None:
-    print(f"error: {shown(' '.join(trouble.split()))}", file=sys.stderr, flush=True)
+    print(f"error: {visible(' '.join(trouble.split()))}", file=sys.stderr, flush=True)
 
 
 def _sizes(place: str) -> dict[str, int]:

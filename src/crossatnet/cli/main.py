@@ -26,7 +26,6 @@ from crossatnet.cli.options import (
     check_overwrites_none,
     print_some,
     screen,
-    shown,
 )
 from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
@@ -34,6 +33,7 @@ from crossatnet.cli.upkeep import backup, replace
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.data.catalog import Catalog
@@ -316,7 +316,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _report_error(message: str) -> int:
-    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery.embedder import Embedder
@@ -27,7 +28,6 @@ Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
-JOINERS = "\u200c\u200d"  # invisible, but emoji and some scripts need them
 
 screen = Console()
 
@@ -35,25 +35,9 @@ screen = Console()
 def print_some(what: str, lines: Sequence[str], most: int = 20) -> None:
     """The first lines, each after `what`, and how many more there are."""
     for line in lines[:most]:
-        print(f"  {what}: {shown(line)}")
+        print(f"  {what}: {visible(line)}")
     if len(lines) > most:
         print(f"  ... and {len(lines) - most} more; --json lists them all")
-
-
-def shown(text: str) -> str:
-    """A text from a file's name or from its metadata as a terminal may get it: on one line, without any command in it.
-
-    Control characters, and those that turn the direction of writing, are written as their codes.
-
-    Example:
-        >>> from crossatnet.cli.options import shown
-        >>> print(shown("owl\\x1b[2J.jpg"))
-        owl\\x1b[2J.jpg
-    """
-    return "".join(
-        letter if letter.isprintable() or letter in JOINERS else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def check_overwrites_none(output: Path, inputs: Sequence[Path]) -> None:

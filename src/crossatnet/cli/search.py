@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix, shown
+from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
 from crossatnet.system.errors import UserError
+from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Filter, Gallery, Hit, Query, StoredPicture
@@ -110,10 +111,10 @@ def _print_hits(hits: "list[Hit]", left: list[str]) -> None:
     """Print the hits for people: a line each, what stands `left` of its class and path."""
     if not hits:
         print("nothing found: no picture of the gallery meets the conditions; see `crossatnet info`", file=sys.stderr)
-    classes = _column([shown(hit.class_name or "") for hit in hits])
+    classes = _column([visible(hit.class_name or "") for hit in hits])
     for rank, (hit, score, class_name) in enumerate(zip(hits, left, classes, strict=True), 1):
         copies = f"  (and {len(hit.copies)} more like it)" if hit.copies else ""
-        print(f"{rank:3d}  {score}  {class_name}{shown(hit.path)}{'  (gone)' if hit.gone else ''}{copies}")
+        print(f"{rank:3d}  {score}  {class_name}{visible(hit.path)}{'  (gone)' if hit.gone else ''}{copies}")
 
 
 def _report_doubt(hits: "list[Hit]") -> None:
@@ -138,7 +139,7 @@ def _report_gone(gallery: str, gone: int) -> None:
         files = "1 of the files found is" if gone == 1 else f"{gone} of the files found are"
         print(
             f"{files} gone: if they moved or were deleted, bring the gallery in step with"
-            f" `crossatnet index FOLDER -o {shown(gallery)}`",
+            f" `crossatnet index FOLDER -o {visible(gallery)}`",
             file=sys.stderr,
         )
 
@@ -149,7 +150,7 @@ def _use(hits: "list[Hit]", open_best: bool, copy_to: Path | None) -> None:
     if copy_to is not None:
         copy_to.mkdir(parents=True, exist_ok=True)
         copied = sum(_copy(Path(hit.path), copy_to) for hit in there)
-        print(f"copied {copied} of {len(hits)} to {shown(str(copy_to))}", file=sys.stderr)
+        print(f"copied {copied} of {len(hits)} to {visible(str(copy_to))}", file=sys.stderr)
     if open_best and there and typer.launch(there[0].path):
         raise UserError(f"{there[0].path}: no program opens it here; open it by hand")
 
