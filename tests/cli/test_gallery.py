@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -325,3 +327,33 @@ def test_a_folder_of_photos_that_cannot_be_read_here_says_what_to_install(
     formats.picture_formats.cache_clear()
     assert "1 pictures (1 added" in shown
     assert f"  passed over: {wanted.removeprefix('only ')}\n" in shown
+
+
+def test_check_names_a_damaged_row_and_repairs_it(gallery: Path, run: Run, tmp_path: Path) -> None:
+    whole = run("check", gallery)
+    assert (whole.code, whole.err) == (0, "")
+    assert "whole" in whole.out
+    with closing(sqlite3.connect(gallery)) as connection, connection:
+        (path,) = connection.execute("SELECT path FROM items ORDER BY id LIMIT 1").fetchone()
+        connection.execute("UPDATE items SET embedding = zeroblob(length(embedding)) WHERE path = ?", (path,))
+    damaged = run("check", gallery)
+    assert damaged.code == 1
+    assert path in damaged.out
+    assert run("check", gallery, "--repair").code == 0
+    assert run("check", gallery, "--json").code == 0
+    assert_refused(run("check", tmp_path / "none.gallery"), "none.gallery")
+
+
+def test_a_backup_opens_and_takes_the_place_of_its_gallery(gallery: Path, run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.gallery"
+    assert run("backup", gallery, copy).code == 0
+    before = json.loads(run("info", gallery, "--json").out)["pictures"]
+    assert json.loads(run("info", copy, "--json").out)["pictures"] == before
+    assert run("remove", gallery, *_stored(gallery)[:2]).code == 0
+    assert run("replace", gallery, copy).code == 0
+    assert json.loads(run("info", gallery, "--json").out)["pictures"] == before
+
+
+def _stored(gallery: Path) -> list[str]:
+    with closing(sqlite3.connect(gallery)) as connection:
+        return [path for (path,) in connection.execute("SELECT path FROM items ORDER BY id")]

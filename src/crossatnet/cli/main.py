@@ -29,7 +29,7 @@ from crossatnet.cli.options import (
 )
 from crossatnet.cli.search import search
 from crossatnet.cli.serve import serve
-from crossatnet.cli.upkeep import backup, replace
+from crossatnet.cli.upkeep import backup, check, replace
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import EXTRA_OF_MODULE, UserError, how_to_install
 from crossatnet.system.version import __version__
@@ -240,6 +240,7 @@ for command_elsewhere in (
     compact,
     info,
     backup,
+    check,
     replace,
     serve,
 ):
