@@ -64,7 +64,7 @@ def test_the_demo_leaves_everything_it_promises(output: Path) -> None:
     assert (results["queries"], results["gallery"]) == (4, 4)
     assert [row["model"] for row in results["rows"]] == [
         "CrossATNet",
-        *(f"CrossATNet, {bits} bits" for bits in (64, 128, 256, 512)),
+        *(f"CrossATNet, {bits} bits{way}" for bits in (64, 128, 256, 512) for way in ("", ", asymmetric")),
         "frozen backbone, centred",
         "frozen backbone, raw",
     ]

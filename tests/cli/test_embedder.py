@@ -116,7 +116,7 @@ def test_serve(here: Path, command: Command, monkeypatch: pytest.MonkeyPatch) ->
     try:
         gallery = galleries.named("my").gallery
         assert Path(gallery.search(here / "tall.png")[0].path).stem == "tall"
-        assert galleries.named("my").answer().guided is False
+        assert galleries.named("my").answer(reveals=False, indexes=False).guided is False
     finally:
         galleries.close()
     with pytest.raises(UserError, match="made with the model coarse, which was not saved"):

@@ -174,7 +174,7 @@ def test_search_as_json_equals_the_printed_hits(gallery: Path, drawing: Path, ru
     hits = json.loads(run("search", gallery, drawing, "--json").out)
     printed = [line.split(maxsplit=3)[3] for line in run("search", gallery, drawing).out.splitlines()]
     assert [hit["path"] for hit in hits] == printed
-    assert set(hits[0]) == {"id", "path", "score", "class_name"}
+    assert set(hits[0]) == {"id", "path", "score", "class_name", "gone", "copies", "chance", "sure"}
     assert all(Path(hit["path"]).parent.name == hit["class_name"] for hit in hits)
 
 
@@ -210,7 +210,7 @@ def test_explain_writes_a_picture(untrained: Path, drawing: Path, tmp_path: Path
 
 def test_evaluate_scores_guided_if_asked(untrained: Path, run: Run) -> None:
     arguments = ("evaluate", untrained / "seeing", "--data", untrained / "data", "-q")
-    plain = ["seeing", "seeing, 64 bits", "seeing, 16 bits"]
+    plain = ["seeing", *(f"seeing, {bits} bits{way}" for bits in (64, 16) for way in ("", ", asymmetric"))]
     assert [row["model"] for row in json.loads(run(*arguments, "--json").out)["rows"]] == plain
     guided = run(*arguments, "--guided")
     assert guided.code == 0
@@ -252,7 +252,7 @@ def test_evaluate_writes_what_it_prints(tiny: Path, tmp_path: Path, run: Run) ->
     printed = json.loads(run(*arguments, "--baselines", "--json", "-o", results).out)
     assert json.loads(results.read_text()) == printed
     assert (printed["queries"], printed["gallery"], printed["classes"]) == (8, 8, 2)
-    codes = [f"shapes, {bits} bits" for bits in (64, 128, 256, 512)]
+    codes = [f"shapes, {bits} bits{way}" for bits in (64, 128, 256, 512) for way in ("", ", asymmetric")]
     baselines = ["frozen backbone, centred", "frozen backbone, raw"]
     assert [row["model"] for row in printed["rows"]] == ["shapes", *codes, *baselines]
     assert set(printed["rows"][0]["per_class"]) == set(tiny_data.UNSEEN)

@@ -22,6 +22,7 @@ from crossatnet.evaluation.protocol import refuse_seen
 from crossatnet.model import checkpoint as checkpoint_module
 from crossatnet.model.checkpoint import (
     CARD,
+    CONFIDENCE,
     CONFIG,
     FORM,
     HISTORY,
@@ -361,7 +362,7 @@ def test_loads_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     network = load_network("someone/shapes")
-    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY, RECORD, FORM, "*.onnx"]))]
+    assert asked == [("someone/shapes", sorted([CONFIG, WEIGHTS, CARD, HISTORY, RECORD, CONFIDENCE, FORM, "*.onnx"]))]
     assert network.fingerprint == load_network(saved).fingerprint
     assert network.source == str(saved.resolve())  # where it can be loaded from again without the hub
 
@@ -396,12 +397,13 @@ def test_a_local_folder_comes_before_the_hub(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("name", "classes"), [("crossatnet-quickstart", 594), ("crossatnet-sketchy", 100), ("crossatnet-open", 125)]
+    ("name", "classes"), [("crossatnet-quickstart", 594), ("crossatnet-sketchy", 100), ("crossatnet-open", 406)]
 )
 def test_shipped_checkpoint(name: str, classes: int) -> None:
     network = load_network(name)
     folder = checkpoint_module.locate(name)
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    assert (folder / WEIGHTS).stat().st_size < 12_000_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 14_000_000  # with the ONNX form and the record
     provenance = read_config(folder).provenance
     assert len(provenance.training_classes) == classes
     if provenance.split == EVERYTHING:

@@ -82,7 +82,8 @@ def html(made: tuple[str, Results]) -> str:
 def test_the_page_has_every_section_and_every_row(html: str, made: tuple[str, Results]) -> None:
     titles = re.findall("<h2>(.*?)</h2>", html)
     assert sorted(titles) == sorted(["Scores on unseen classes", *SECTIONS, "How to repeat it"])
-    assert [row.model for row in made[1].rows] == ["shapes", "shapes, 64 bits", "shapes, 16 bits"]
+    codes = [f"shapes, {bits} bits{way}" for bits in (64, 16) for way in ("", ", asymmetric")]
+    assert [row.model for row in made[1].rows] == ["shapes", *codes]
     for row in made[1].rows:
         assert row.interval is not None
         assert f"<td>{row.model}</td>" in html

@@ -109,7 +109,8 @@ def test_stored_thumbnails_are_sent(tmp_path: Path, folder: Path, model: FakeMod
             answer = client.get(f"/api/v1/galleries/{side}/items/1/thumbnail")
             shutil.move(tmp_path / "away", folder)
         assert opened(answer.content).size == opened(stored or b"").size  # noise is not larger than 256
-        assert (answer.content == stored) is (side <= 256)
+        sent, kept = (np.asarray(opened(content), np.int16) for content in (answer.content, stored or b""))
+        assert np.abs(sent - kept).mean() < 8  # decoded and encoded again: what is stored is not sent as it is
 
 
 def test_browsers_may_keep_what_has_a_version(client: TestClient) -> None:

@@ -167,6 +167,7 @@ def _print_tables(files: list[Path], as_markdown: bool, as_latex: bool, as_json:
             continue
         heading, *rows = as_text(each)
         table = Table(*heading)
+        table.columns[0].min_width = max(len(row[0]) for row in rows)  # names stay whole, whatever the width
         for row in rows:
             table.add_row(*row)
         screen.print(table)
@@ -207,6 +208,7 @@ def print_results(results: "Results") -> None:
     title = f"{results.direction}, {results.split}: {results.queries} queries, gallery of {results.gallery}, {setting}"
     names = list(results.rows[0].metrics)
     table = Table("model", "D", *names)
+    table.columns[0].min_width = max(len(row.model) for row in results.rows)  # names stay whole, whatever the width
     for row in results.rows:
         table.add_row(row.model, str(row.dimension), *(f"{row.metrics[name]:.3f}" for name in names))
     print(title)
