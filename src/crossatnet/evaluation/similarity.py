@@ -63,9 +63,9 @@ def checked_embeddings(rows: ArrayLike, name: str) -> Floats:
 
 
 def cosine(query: Floats, gallery: Floats) -> Similarity:
-    r"""The cosine similarities of queries (Q, D) with a gallery (N, D), times the length of the query.
+    r"""The cosine similarities of queries (Q, D) with a gallery (N, D), times what is the same for all of a query's.
 
-    $q \cdot g / |g|$, computed from the embeddings as they are: products of whole numbers are exact, and embeddings of
+    $q \cdot g / |g|$, or $q \cdot g$ where all of the gallery has one length, computed from the embeddings as they are: products of whole numbers are exact, and embeddings of
     two values, $+c$ and $-c$, are taken as +1 and -1, so that they tie exactly as the hash codes of their signs. In
     float32 if both arrays are, else in float64. Where all of the gallery lies in one direction, such as embeddings with
     a large offset, cosines differ in their last digits only; then what has the same order is computed in float64,
@@ -74,8 +74,8 @@ def cosine(query: Floats, gallery: Floats) -> Similarity:
     Example:
         >>> import numpy as np
         >>> from crossatnet.evaluation.similarity import cosine
-        >>> cosine(np.array([[2.0, 0.0]]), np.array([[3.0, 4.0]]))(slice(0, 1)).round(4).tolist()
-        [[1.2]]
+        >>> cosine(np.array([[2.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 2.0]]))(slice(0, 1)).round(4).tolist()
+        [[1.2, 0.0]]
     """
     precision = np.result_type(query, gallery)
     query, gallery = (

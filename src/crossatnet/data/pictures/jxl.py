@@ -49,7 +49,7 @@ def jxl_size(content: bytes) -> tuple[int, int]:
 
     Example:
         >>> from crossatnet.data.pictures.jxl import jxl_size
-        >>> jxl_size(bytes([0xFF, 0x0A, 0b0111_1111, 0b0000_0001]))
+        >>> jxl_size(bytes([0xFF, 0x0A, 0b0111_1111, 0b0000_0000]))
         (256, 256)
     """
     bits = _Bits(_codestream(content))
