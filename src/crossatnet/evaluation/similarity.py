@@ -65,11 +65,12 @@ def checked_embeddings(rows: ArrayLike, name: str) -> Floats:
 def cosine(query: Floats, gallery: Floats) -> Similarity:
     r"""The cosine similarities of queries (Q, D) with a gallery (N, D), times what is the same for all of a query's.
 
-    $q \cdot g / |g|$, or $q \cdot g$ where all of the gallery has one length, computed from the embeddings as they are: products of whole numbers are exact, and embeddings of
-    two values, $+c$ and $-c$, are taken as +1 and -1, so that they tie exactly as the hash codes of their signs. In
-    float32 if both arrays are, else in float64. Where all of the gallery lies in one direction, such as embeddings with
-    a large offset, cosines differ in their last digits only; then what has the same order is computed in float64,
-    `nearness` of the directions $q / |q|$ and $g / |g|$. Raises `UserError` for a row of zeros.
+    $q \cdot g / |g|$, or $q \cdot g$ where all of the gallery has one length, computed from the embeddings as they
+    are: products of whole numbers are exact, and embeddings of two values, $+c$ and $-c$, are taken as +1 and -1,
+    so that they tie exactly as the hash codes of their signs. In float32 if both arrays are, else in float64. Where
+    all of the gallery lies in one direction, such as embeddings with a large offset, cosines differ in their last
+    digits only; then what has the same order is computed in float64, `nearness` of the directions $q / |q|$ and $g
+    / |g|$. Raises `UserError` for a row of zeros.
 
     Example:
         >>> import numpy as np
