@@ -16,6 +16,8 @@ from PIL import Image
 
 from crossatnet.cli import main as cli
 from crossatnet.cli.dates import moment, period
+from crossatnet.cli.search import report_doubt
+from crossatnet.gallery import Hit
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 from gallery import known
@@ -239,3 +241,22 @@ def test_a_day_that_a_month_lacks_is_its_last() -> None:
 def test_what_is_no_date_is_refused_with_examples(text: str) -> None:
     with pytest.raises(UserError, match=r"--taken .*(date|begins)"):
         period(text, "--taken", NOW)
+
+
+@pytest.mark.parametrize(
+    ("chances", "words"),
+    [
+        ((0.9, 0.8, 0.3), "sure of the first 2; the others are less like it\n"),
+        ((0.9, 0.8), ""),
+        ((0.5, 0.4), ""),  # neither sure nor unlikely
+        ((0.2, 0.1), "nothing here looks much like this; these are the nearest\n"),
+        ((None, None), ""),
+        ((), ""),
+    ],
+)
+def test_where_sure_hits_end_is_said(
+    chances: tuple[float | None, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits = [Hit(1, "a.jpg", 0.5, None, chance=each, sure=None if each is None else each >= 0.75) for each in chances]
+    report_doubt(hits)
+    assert capsys.readouterr() == ("", words)

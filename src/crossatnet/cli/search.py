@@ -100,7 +100,7 @@ def search(
         sys.stdout.flush()
     elif drawings:
         _print_hits(hits, [f"{hit.score:6.3f}" for hit in hits])
-        _report_doubt(hits)
+        report_doubt(hits)
     else:  # there is no likeness to show
         _print_hits(hits, [_day(results[number].pictures[place]) for number, place in places])
     _report_gone(gallery, sum(result.gone for result in results))
@@ -117,14 +117,16 @@ def _print_hits(hits: "list[Hit]", left: list[str]) -> None:
         print(f"{rank:3d}  {score}  {class_name}{visible(hit.path)}{'  (gone)' if hit.gone else ''}{copies}")
 
 
-def _report_doubt(hits: "list[Hit]") -> None:
+def report_doubt(hits: "list[Hit]") -> None:
     """Say where the sure hits end, if the checkpoint knows."""
-    if not hits or hits[0].sure is None:
+    from crossatnet.model.confidence import UNLIKELY
+
+    if not hits or hits[0].chance is None:
         return
     sure = sum(bool(hit.sure) for hit in hits)
-    if not sure:
+    if hits[0].chance < UNLIKELY:
         print("nothing here looks much like this; these are the nearest", file=sys.stderr)
-    elif sure < len(hits):
+    elif 0 < sure < len(hits):
         print(f"sure of the first {sure}; the others are less like it", file=sys.stderr)
 
 

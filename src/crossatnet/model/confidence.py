@@ -19,6 +19,7 @@ from crossatnet.system.errors import UserError
 
 FORMAT = 1
 OTHERS = 256  # pictures of a gallery whose scores show its spread
+UNLIKELY = 0.25  # chance of the best hit below which nothing looks much like the drawing
 SMALLEST_SPREAD = 1e-6
 
 

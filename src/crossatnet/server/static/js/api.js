@@ -5,7 +5,8 @@
  * @import { Conditions } from "/static/js/conditions.js"
  * @import { Gallery } from "/static/js/order.js"
  *
- * @typedef {{id: string, score: number, class_name: string | null, file_name: string, width: number, height: number,
+ * @typedef {{id: string, score: number, chance: number | null, sure: boolean | null, class_name: string | null,
+ *   file_name: string, width: number, height: number,
  *   thumbnail: string, image: string, gallery: string, taken: string | null, gone: boolean, copies: Hit[]}} Hit
  *
  * A query.

@@ -8,6 +8,7 @@ import { readable } from "/static/js/results.js";
  * @import { Shown } from "/static/js/state.js"
  */
 
+const UNLIKELY = 0.25; // chance of the best hit below which nothing looks much like the drawing
 const PATIENCE = 150; // milliseconds before waiting is shown
 
 export class Found {
@@ -64,7 +65,7 @@ export class Found {
     nothing.hidden = shown.query === null || shown.pictures > 0;
     none.hidden = shown.query === null || !shown.pictures || shown.hits.length > 0;
     more.hidden = shown.next === null;
-    doubt.hidden = shown.hits[0]?.sure !== false;
+    doubt.hidden = (shown.hits[0]?.chance ?? 1) >= UNLIKELY;
     facts.textContent = shown.query ? `${counted(shown)}, ${Math.max(1, Math.round(shown.milliseconds))} ms` : "";
     if (!shown.query) this.#results.clear();
     else this.#results.show(shown.hits, shown.query.kind !== "words");
