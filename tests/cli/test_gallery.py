@@ -6,49 +6,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.cli import main as cli
+from cli.conftest import Outcome, Run
 from crossatnet.data.pictures import formats
 from crossatnet.gallery import Gallery
 from gallery import kills
 from gallery.fake_model import FakeModel
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `crossatnet` in this process; every checkpoint is the small model."""
-    model = FakeModel(source="/models/fake")
-    monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
-    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: model)
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return Outcome(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

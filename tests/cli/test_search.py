@@ -5,51 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crossatnet.cli import main as cli
+from cli.conftest import Outcome, Run
 from crossatnet.cli.dates import moment, period
 from crossatnet.cli.search import report_doubt
 from crossatnet.gallery import Hit
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 from gallery import known
-from gallery.fake_model import FakeModel
 
-Run = Callable[..., "Outcome"]
 NOW = datetime(2026, 11, 28, 12, 0)
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `crossatnet` in this process; every checkpoint is the small model."""
-    model = FakeModel(source="/models/fake")
-    monkeypatch.setattr("crossatnet.runtime.load.load", lambda *_: model)
-    monkeypatch.setattr("crossatnet.gallery.checkpoints.load", lambda *_: model)
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["crossatnet", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return Outcome(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

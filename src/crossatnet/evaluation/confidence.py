@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.model.confidence import OTHERS, features
+from crossatnet.model.confidence import OTHERS, features, logistic
 from crossatnet.system.errors import UserError
 
 HITS = 12  # of each query: what a page shows at first
@@ -107,7 +107,7 @@ def chances(fitted: Fit, judged: Judged) -> NDArray[np.float64]:
         [0.5]
     """
     logits = judged.features @ np.array([fitted.score, fitted.outstanding]) + fitted.intercept
-    return np.asarray(1 / (1 + np.exp(-logits)))
+    return logistic(logits)
 
 
 def cross_fitted(judged: Judged, thing: NDArray[np.int64], folds: int = FOLDS) -> NDArray[np.float64]:
@@ -184,7 +184,7 @@ def _regression(columns: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArr
     penalty = RIDGE * np.diag([0.0, *np.ones(columns.shape[1])])
     weights = np.zeros(x.shape[1])
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-x @ weights))
+        chance = logistic(x @ weights)
         slope = x.T @ (chance - right) / len(x) + penalty @ weights
         curve = (x * (chance * (1 - chance))[:, None]).T @ x / len(x) + penalty + 1e-12 * np.eye(len(weights))
         step = np.linalg.solve(curve, slope)

@@ -46,7 +46,7 @@ class Confidence(BaseModel):
 
     def chances(self, scores: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
         """The chance of each hit (K,) to be right, 0..1, by its cosine and the cosines of other pictures (N,)."""
-        return _logistic(features(scores, others) @ np.array([self.score, self.outstanding]) + self.intercept)
+        return logistic(features(scores, others) @ np.array([self.score, self.outstanding]) + self.intercept)
 
 
 def features(scores: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -86,5 +86,13 @@ def read_confidence(folder: Path) -> Confidence | None:
     return found if found.weights == weights_hash(folder) else None
 
 
-def _logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Chances of logits (K,), finite for any.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.confidence import logistic
+        >>> logistic(np.array([0.0])).tolist()
+        [0.5]
+    """
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
