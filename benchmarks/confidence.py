@@ -55,12 +55,6 @@ def judged_hits(folder: Folder, similarity: NDArray[np.float32]) -> Judged:
     return judge(similarity, np.array([shown == name for name in drawn]), np.array([counts[name] for name in drawn]))
 
 
-def part(judged: Judged, chosen: NDArray[np.bool_]) -> Judged:
-    """The hits of these queries (Q,)."""
-    rows = chosen[judged.query]
-    return Judged(judged.features[rows], judged.right[rows], judged.query[rows])
-
-
 def share_of_sure(judged: Judged, some: NDArray[np.bool_], marked: NDArray[np.bool_]) -> dict[str, float]:
     """Of some hits (H,): how many are marked, how often these are right, and for how many drawings there is one."""
     sure = some & marked
@@ -104,8 +98,8 @@ def main() -> None:
     first = np.random.default_rng(0).permutation(len(names))[thing] % 2 == 0  # (Q,)
     chance, marked = np.empty(len(judged.right)), np.empty(len(judged.right), bool)
     for half in (first, ~first):
-        rows, others = half[judged.query], part(judged, ~half)
-        chance[rows] = chances(fit(others), part(judged, half))
+        rows, others = half[judged.query], judged.among(~half[judged.query])
+        chance[rows] = chances(fit(others), judged.among(rows))
         marked[rows] = chance[rows] >= sure_from(cross_fitted(others, thing), others.right)
     table = reliability(chance, judged.right)
     rows = [{"chance": round(row.chance, 4), "right": round(row.right, 4), "hits": row.hits} for row in table]

@@ -27,6 +27,10 @@ class Judged(NamedTuple):
     right: NDArray[np.bool_]  # (H,)
     query: NDArray[np.int64]  # (H,), the number of each hit's query
 
+    def among(self, hits: NDArray[np.bool_]) -> "Judged":
+        """Some of the hits, by (H,)."""
+        return Judged(self.features[hits], self.right[hits], self.query[hits])
+
 
 class Fit(NamedTuple):
     """The coefficients of `crossatnet.model.confidence.Confidence`."""
@@ -127,8 +131,7 @@ def cross_fitted(judged: Judged, thing: NDArray[np.int64], folds: int = FOLDS) -
     found = np.empty(len(of_hit))
     for number in range(folds):
         inside = of_hit == number
-        kept = Judged(judged.features[~inside], judged.right[~inside], judged.query[~inside])
-        found[inside] = chances(fit(kept), Judged(judged.features[inside], judged.right[inside], judged.query[inside]))
+        found[inside] = chances(fit(judged.among(~inside)), judged.among(inside))
     return found
 
 
