@@ -122,7 +122,7 @@ def kills_facts(record: Record) -> Record:
     during = Counter(row["during"] for row in record["rounds"])
     return {
         "moments": len(record["rounds"]),
-        "counts": ", ".join(f"{count} while {step}" for step, count in sorted(during.items())),
+        "counts": ", ".join(f"{count} during {step}" for step, count in sorted(during.items())),
         "checked": sum(row["acknowledged"] for row in record["rounds"]),
     }
 
