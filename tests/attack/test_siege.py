@@ -24,12 +24,12 @@ from attack import bombs
 from attack.servers import Server
 from crossatnet.gallery.sqlite.checking import check
 from crossatnet.gallery.sqlite.copies import backup
-from crossatnet.server.settings import DECODER_BYTES, DECODERS
+from crossatnet.server.settings import BODIES_BYTES, DECODER_BYTES, DECODERS
 from server.serving import HOUSE, PNG, picture
 
 SECONDS = 60 * min(10, float(os.environ.get("ATTACK_MINUTES", "0")))
 IDLE, SLOW = 300, 10  # connections
-OWN_GROWTH = 150_000_000  # bytes that the server itself may take beyond what it took before
+OWN_GROWTH = 3 * BODIES_BYTES  # what the server itself may take beyond what it took before; bodies come in pieces
 
 ODD = (  # method, path, headers, body
     ("POST", "/search/strokes", {"content-type": "application/json"}, b"[" * 900_000),
