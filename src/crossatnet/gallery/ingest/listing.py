@@ -11,23 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from crossatnet.data.pictures.formats import PHOTOS, RAW, VIDEO, format_of, picture_formats, suffixes
+from crossatnet.data.sidecars import SUFFIX as SIDECAR
+from crossatnet.gallery.backend import Choice
 from crossatnet.gallery.ingest.exclusion import TOP, Exclusion
 from crossatnet.system.errors import UserError, how_to_install
 
-Reason = Literal["unreadable", "video", "other", "clutter", "excluded", "hidden", "link", "no file"]
+Reason = Literal["unreadable", "video", "sidecar", "other", "clutter", "excluded", "hidden", "link", "no file"]
 NO_SUFFIX = "no suffix"
 MOST_KINDS = 8  # that a line names
 HEAD_BYTES = 64  # of a file without a suffix
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What of a folder is wanted: patterns to leave out, whether links out of it are followed, and videos read."""
-
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = False
-    videos: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +82,7 @@ def explain(passed: PassedOver) -> str:
     return {
         "unreadable": f"{files} of kinds that this installation cannot read ({kinds}): {how_to_install('pillow_heif')}",
         "video": f"{files} that are videos ({kinds}): --videos takes their first frames",
+        "sidecar": f"{files} beside pictures ({kinds}): what photo programs wrote of them is read with them",
         "other": f"{files} that are no pictures ({kinds})",
         "clutter": f"{files} that programs made ({kinds}): a line such as !{next(iter(passed.kinds))} in"
         " .crossatnetignore takes them in",
@@ -162,6 +156,8 @@ class _Lister:
                 self._skipped.append((ascii(entry.path), "the name is not valid UTF-8; rename it"))
         elif suffix in self._videos and VIDEO.is_readable:
             self._pass_over("video", suffix, entry)
+        elif suffix == SIDECAR:
+            self._pass_over("sidecar", suffix, entry)
         else:
             self._pass_over("unreadable" if suffix in self._known | self._videos else "other", suffix, entry)
 
