@@ -243,7 +243,7 @@ def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_
         print(json.dumps(facts, indent=1), flush=True)
         return
     embedded = summary.added + summary.updated
-    rate = f", {embedded / summary.seconds:.0f}/s" if embedded and summary.seconds else ""
+    rate = f", {embedded / summary.seconds:.3g}/s" if embedded and summary.seconds else ""
     moved = f" {summary.moved} moved," if summary.moved else ""
     described = f" ({summary.described} with new metadata)" if summary.described else ""
     print(

@@ -189,9 +189,9 @@ def test_moved_pictures_keep_ids_and_embeddings(cluster: Any, folder: Path, tmp_
     ]
     assert (after[0][0], after[0][-2:]) == (before[0][0], before[0][-2:])
     with Gallery.open(place, FakeModel()) as gallery:
-        assert [root.folder for root in gallery.store.roots()] == [moved]
         (moved / names[1]).unlink()
         assert update_by_ray(gallery.store, place, gallery.model).removed == 1
+        assert [root.folder for root in gallery.store.roots()] == [moved]
 
 
 def test_a_list_of_files(cluster: Any, folder: Path, tmp_path: Path) -> None:

@@ -78,18 +78,19 @@ def explain(passed: PassedOver) -> str:
         f"{kind} {count:,}" for kind, count in sorted(passed.kinds.items(), key=lambda each: -each[1])[:8]
     )
     kinds = shown + (f" and {len(passed.kinds) - 8} kinds more" if len(passed.kinds) > 8 else "")
-    files = f"{passed.files:,} file{'' if passed.files == 1 else 's'}"
+    is_one = passed.files == 1
+    files = f"{passed.files:,} file{'' if is_one else 's'}"
     return {
         "unreadable": f"{files} of kinds that this installation cannot read ({kinds}): {how_to_install('pillow_heif')}",
-        "video": f"{files} that are videos ({kinds}): --videos takes their first frames",
-        "sidecar": f"{files} beside pictures ({kinds}): what photo programs wrote of them is read with them",
-        "other": f"{files} that are no pictures ({kinds})",
+        "video": f"{files} that {'is a video' if is_one else 'are videos'} ({kinds}): --videos takes the first frame",
+        "sidecar": f"{files} beside pictures ({kinds}): read with them, for tags, captions, ratings and dates",
+        "other": f"{files} that {'is no picture' if is_one else 'are no pictures'} ({kinds})",
         "clutter": f"{files} that programs made ({kinds}): a line such as !{next(iter(passed.kinds))} in"
         " .crossatnetignore takes them in",
         "excluded": f"{files} left out by patterns ({kinds})",
         "hidden": f"{files} hidden, or in hidden folders ({kinds})",
         "link": f"{files} linked to other places ({kinds}): --follow-links follows links out of the folder",
-        "no file": f"{passed.files:,} that are no files, or links to nothing ({kinds})",
+        "no file": f"{passed.files:,} that {'is no file' if is_one else 'are no files'}, or links to nothing ({kinds})",
     }[passed.reason]
 
 
