@@ -16,24 +16,27 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from crossatnet.config import Config, cache_directory, load_config
+from crossatnet.data.catalog import Item
+from crossatnet.data.images import Modality
 from crossatnet.data.layouts import read_catalog
 from crossatnet.evaluation.baselines import frozen_baselines
 from crossatnet.evaluation.instance_level import drawn_of_photos
 from crossatnet.evaluation.instances import evaluate_instances
 from crossatnet.evaluation.protocol import Trial, make_trial
 from crossatnet.evaluation.results import INSTANCE_DEFINITIONS
-from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.system.files import write_whole
 from crossatnet.training.batches import CachedViews
-from crossatnet.training.embedding import Sources, embed
+from crossatnet.training.embedding import embed
 from crossatnet.training.features import LivePictures, ViewSettings
 from crossatnet.training.fit import fit
 from crossatnet.training.start import passed_units
@@ -67,12 +70,12 @@ def main() -> None:
     folder = cache_directory() / "benchmarks" / f"instances-{_key(config)}"
     folder.mkdir(parents=True, exist_ok=True)
     seen = read_seen(config, quiet=True)
-    test = Test.of(config, seen)
+    unseen = Unseen.read(config, seen)
     runs = []
     for seed in range(options.seeds):
         for variant in options.variants:
             changed = load_config(RECIPE, {**overrides, **VARIANTS[variant], "train.seed": seed})
-            runs.append(one(variant, changed, seen, test, folder))
+            runs.append(one(variant, changed, seen, unseen, folder))
             print(json.dumps({name: runs[-1][name] for name in ("variant", "seed", "seconds", "rows")}), flush=True)
     record = {
         "command": " ".join(["python benchmarks/instances.py", *map(shlex.quote, shown(sys.argv[1:]))]),
@@ -80,7 +83,7 @@ def main() -> None:
         "date": today(),
         "definitions": INSTANCE_DEFINITIONS,
         "settings": config.model_dump(mode="json", exclude={"data": {"root", "extra"}}),
-        "facts": test.facts(),
+        "facts": unseen.facts,
         "pairs": len(seen.features["sketch"].classes),
         "rows": summed(runs),
         "runs": runs,
@@ -90,52 +93,51 @@ def main() -> None:
         print(f"{row['model']:50}" + "".join(f" {name} {value:.3f}" for name, value in row["mean"].items()))
 
 
-class Test(NamedTuple):
-    """Sketches of unseen classes and all their photos, as pictures, and later as the frozen units' maps."""
+@dataclass(frozen=True)
+class Unseen:
+    """Sketches of unseen classes and all their photos; the maps are kept once the first network has made them."""
 
-    trial: Trial
     config: Config
-    facts_of: dict[str, Any]
-    maps: dict[str, Any]
+    trial: Trial
+    facts: dict[str, Any]
+    maps: dict[Modality, CachedViews]
 
     @classmethod
-    def of(cls, config: Config, seen: Seen) -> "Test":
+    def read(cls, config: Config, seen: Seen) -> "Unseen":
         catalog = read_catalog(config.data.root, config.data.layout, quiet=True, classes=seen.split.unseen_set)
         trial = drawn_of_photos(make_trial(catalog, seen.split, "sketch-to-photo", "zero-shot"))
         facts = {"queries": len(trial.query), "gallery": len(trial.gallery), "split": seen.split.name}
         facts |= {"classes": len({item.class_name for item in trial.query}), "data": catalog.root.name}
-        return cls(trial, config, facts, {})
+        return cls(config, trial, facts, {})
 
-    def facts(self) -> dict[str, Any]:
-        return self.facts_of
+    def items(self, modality: Modality) -> Sequence[Item]:
+        return self.trial.query if modality == "sketch" else self.trial.gallery
 
     def metrics(self, network: CrossATNet) -> dict[str, float]:
         """What the network's embeddings score."""
-        sides = []
-        for modality, source in self.sources(network).items():
-            items = self.trial.query if modality == "sketch" else self.trial.gallery
-            embeddings = embed(network.eval(), source, modality, passed_units(network, self.config))
+        passed, sides = passed_units(network, self.config), []
+        for modality in ("sketch", "photo"):
+            if modality not in self.maps:
+                self.maps[modality] = self.passed(network, modality, passed)
+            items = self.items(modality)
+            embeddings = embed(network.eval(), self.maps[modality], modality, passed)
             sides += [embeddings, [item.class_name for item in items], [item.instance for item in items]]
         return evaluate_instances(*sides).means()
 
     @torch.inference_mode()
-    def sources(self, network: CrossATNet) -> Sources:
-        """The pictures after the frozen units, which all networks of the recipe share, so that they pass them once."""
-        model, passed = self.config.model, passed_units(network, self.config)
-        for modality in MODALITIES if not self.maps else ():
-            items = self.trial.query if modality == "sketch" else self.trial.gallery
-            pictures = LivePictures(items, ViewSettings(model.image_size, model.fit_strokes, 1, passed))
-            rows = torch.arange(len(items)).split(READ_AT_ONCE)
-            early = [
-                network.encoder(modality).early(pictures.read(part.tolist(), [None] * len(part)), passed)
-                for part in rows
-            ]
-            label = torch.zeros(len(items), dtype=torch.long)
-            self.maps[modality] = CachedViews(torch.cat(early)[:, None], label, label)
-        return self.maps
+    def passed(self, network: CrossATNet, modality: Modality, units: int) -> CachedViews:
+        """The pictures after the frozen units, which all networks of the recipe share."""
+        items, model = self.items(modality), self.config.model
+        pictures = LivePictures(items, ViewSettings(model.image_size, model.fit_strokes, 1, units))
+        early = [
+            network.encoder(modality).early(pictures.read(rows.tolist(), [None] * len(rows)), units)
+            for rows in torch.arange(len(items)).split(READ_AT_ONCE)
+        ]
+        none = torch.zeros(len(items), dtype=torch.long)  # no label is asked for
+        return CachedViews(torch.cat(early)[:, None], none, none)
 
 
-def one(variant: str, config: Config, seen: Seen, test: Test, folder: Path) -> dict[str, Any]:
+def one(variant: str, config: Config, seen: Seen, unseen: Unseen, folder: Path) -> dict[str, Any]:
     """The row of a variant and seed; once also that of the frozen backbone, which has no seed."""
     path = folder / f"{variant.replace(', ', '-').replace(' ', '-')}-{config.train.seed}.json"
     if path.exists():
@@ -148,7 +150,7 @@ def one(variant: str, config: Config, seen: Seen, test: Test, folder: Path) -> d
     if config.train.seed == 0 and variant == "class-trained":
         frozen = "frozen backbone, centred"
         networks = {frozen: frozen_baselines(network)[frozen], **networks}
-    rows = [{"model": name, "metrics": test.metrics(one)} for name, one in networks.items()]
+    rows = [{"model": name, "metrics": unseen.metrics(each)} for name, each in networks.items()]
     kept = {"variant": variant, "seed": config.train.seed, "seconds": round(seconds, 1), "rows": rows}
     write_whole(path, json.dumps(kept, indent=1) + "\n")
     return kept
