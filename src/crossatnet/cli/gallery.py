@@ -100,7 +100,7 @@ def remove(
     """Forget pictures; their files stay where they are."""
     from crossatnet.gallery import Gallery
 
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, consistency="strong") as opened:
         removed, size = opened.remove(paths), len(opened)
     print(
         json.dumps({"gallery": gallery, "size": size, "removed": removed})
@@ -131,7 +131,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     """How many pictures a gallery holds, what made it, and how large it is."""
     from crossatnet.gallery import Gallery
 
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, consistency="strong") as opened:
         store = opened.store
         counts, roots = store.classes(), store.roots()
         without_class = counts.pop(None, 0)
@@ -201,12 +201,13 @@ def _opened_or_made(
     from crossatnet.runtime.load import load
 
     try:
-        gallery = Gallery.open(place, model, runtime)
+        gallery = Gallery.open(place, model, runtime, "strong")  # it reports what it did
     except GalleryMissingError:
         if not may_make:
             raise
         model = model or load(DEFAULT_CHECKPOINT, runtime)
-        return Gallery.create(place, model, thumbnails)
+        Gallery.create(place, model, thumbnails).close()
+        return Gallery.open(place, model, consistency="strong")
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):
         gallery.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
+from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 
@@ -58,6 +58,7 @@ def search(
     ] = None,
     embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
+    consistency: ConsistencyName = "session",
     as_json: Json = False,
 ) -> None:
     """Find the pictures that a drawing shows, several drawings of one thing together, or words, or both."""
@@ -75,7 +76,9 @@ def search(
         raise UserError("nothing to search for: give a drawing, or --words, or another condition")
     model = model_given(checkpoint, embedder, runtime)
     with ExitStack() as opened:
-        galleries = [opened.enter_context(Gallery.open(place, model, runtime)) for place in (gallery, *(also or []))]
+        galleries = [
+            opened.enter_context(Gallery.open(place, model, runtime, consistency)) for place in (gallery, *(also or []))
+        ]
         check_comparable(galleries)
         if show_drawing:
             _save_drawings(galleries[0], drawings, show_drawing)

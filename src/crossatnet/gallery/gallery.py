@@ -40,6 +40,7 @@ from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 
 Rerank = Literal["guided"]
@@ -48,7 +49,8 @@ Rerank = Literal["guided"]
 class Gallery:
     """A searchable collection of pictures. Its methods may be called from several threads.
 
-    Another process may add to the same gallery at any time; the next search sees what it added.
+    Another process may add to the same gallery at any time; the next search sees what it added, on a server within
+    seconds (`consistency`).
 
     Example:
         >>> from crossatnet import CrossATNet, Gallery
@@ -93,14 +95,21 @@ class Gallery:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, place: str | Path, model: Embedder | None = None, runtime: Runtime = "auto") -> Self:
-        """Open the gallery at a place: the path of its file.
+    def open(
+        cls,
+        place: str | Path,
+        model: Embedder | None = None,
+        runtime: Runtime = "auto",
+        consistency: Consistency = "session",
+    ) -> Self:
+        """Open the gallery at a place: the path of its file, or milvus://HOST:PORT/NAME.
 
         Without `model`, the checkpoint that made the gallery is loaded when it is first needed, and computed by
-        `runtime`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the file is no gallery, has a
-        newer schema, or was made with another checkpoint than `model`.
+        `runtime`. `consistency` says how much of what was written a search of a gallery on a server sees, see
+        `crossatnet.system.consistency`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the
+        file is no gallery, has a newer schema, or was made with another checkpoint than `model`.
         """
-        store = open_backend(place)
+        store = open_backend(place, consistency)
         try:
             if model is not None:
                 check_same_model(store.name, store.made_with, model)

@@ -219,7 +219,10 @@ def test_a_worker_stores_into_a_server_itself(
         assert len(set((tmp_path / "log").read_text().split())) == 2
         assert counts(summary) == counts(twin[1])
         queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-        with Gallery.open(place, FakeModel()) as ours, Gallery.open(twin[0], FakeModel()) as theirs:
+        with (
+            Gallery.open(place, FakeModel(), consistency="strong") as ours,
+            Gallery.open(twin[0], FakeModel()) as theirs,
+        ):
             assert len(ours) == len(theirs) == 2000
             assert [*ours.store.paths_under(folder)] == [*theirs.store.paths_under(folder)]
             answers = [gallery.search_embeddings(queries, 10) for gallery in (ours, theirs)]
