@@ -188,7 +188,9 @@ def plain_errors(name: str, max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(_no_picture(name)) from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
-        raise ImageError(f"{name}: damaged picture ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split())  # of some only a number
+        shown = f" ({reason})" if any(letter.isalpha() for letter in reason) else ""
+        raise ImageError(f"{name}: damaged picture{shown}") from error
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int) -> None:

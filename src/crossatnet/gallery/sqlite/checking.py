@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossatnet.gallery.backend import MadeWith
-from crossatnet.gallery.sqlite import copies, database
+from crossatnet.gallery.backend import MadeWith, Root
+from crossatnet.gallery.sqlite import copies, database, roots
 from crossatnet.gallery.sqlite.columns import FACTS
 from crossatnet.gallery.sqlite.database import plain_errors, transaction
 from crossatnet.gallery.sqlite.file import read_meta
@@ -144,10 +144,20 @@ def _copy_whole_rows(gallery: Path, copy: Path) -> None:
         made_with, thumbnail_side = read_meta(gallery, old)
         created = old.execute("SELECT created FROM meta").fetchone()[0]
         with closing(database.create(copy, made_with, str(created), thumbnail_side)) as new, transaction(new):
+            for root in _tolerant_roots(gallery, old):
+                roots.remember(copy, new, root)
             for row in _rows(old):
                 if _fault(made_with, row) is None:
                     new.execute(f"INSERT OR IGNORE INTO items ({COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
                     _copy_thumbnail(old, new, row[0])
+
+
+def _tolerant_roots(gallery: Path, connection: sqlite3.Connection) -> list[Root]:
+    """The folders that a gallery remembers, as far as they can be read."""
+    try:
+        return roots.read(gallery, connection.execute)
+    except (sqlite3.Error, UserError):
+        return []
 
 
 def _copy_thumbnail(old: sqlite3.Connection, new: sqlite3.Connection, key: int) -> None:
