@@ -12,7 +12,6 @@ embedding. A process that dies in between leaves at most one batch of embeddings
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -35,6 +34,7 @@ from crossatnet.gallery.backend import (
     Nearest,
     Root,
     StoredPicture,
+    below,
     check_finite,
 )
 from crossatnet.gallery.milvus.calls import Address, Connection
@@ -218,9 +218,9 @@ class MilvusBackend:
         """The ids of those among `paths` that are stored."""
         return {path: row["id"] for path, row in self._rows_of_paths(paths, ["id"]).items()}
 
-    def paths_under(self, folder: Path) -> Iterator[str]:
-        """The stored paths in `folder` (absolute) or below it, ascending."""
-        yield from sorted(self._values("path", Filter(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
+    def paths_under(self, folder: Path | str) -> Iterator[str]:
+        """The stored paths `below` a folder or the like, ascending."""
+        yield from sorted(self._values("path", Filter(path_prefix=below(folder))))
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class. Reads the class of every item, as Milvus 2.3 cannot count by a field."""
