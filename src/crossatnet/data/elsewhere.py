@@ -30,6 +30,7 @@ TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 FETCHERS = ThreadPoolExecutor(16, "fetch")  # they wait for stores, most of their time
 SECONDS = 20.0  # for one picture
 MOST_MEMBERS = 1_000_000  # of an archive
+PAGE = 1000  # objects of S3, which gives no more at a time
 HEADER_BYTES = 1 << 20  # that one header of an archive may have
 S3 = {"connect_timeout": 5, "read_timeout": SECONDS, "retries": {"max_attempts": 5, "mode": "standard"}}
 
@@ -174,9 +175,9 @@ def _fetch(path: str, size: int) -> bytes:
 
 
 def _pages(store: Any, source: str) -> Iterator[Entry]:
-    """The objects below a prefix of S3, a page of a thousand at a time, in S3's order: that of their UTF-8 bytes."""
+    """The objects below a prefix of S3, a page at a time, in S3's order: that of their UTF-8 bytes."""
     bucket, _, key = source.partition("://")[2].partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": PAGE}
     while True:
         page = store.call_s3("list_objects_v2", **asked)
         for found in page.get("Contents", ()):
@@ -242,9 +243,9 @@ def _members(archive: str, version: int) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     with _reported(archive), _opened(archive) as file:
         try:
-            with tarfile.open(fileobj=_Headers(file), mode="r:") as opened:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=_Headers(file), mode="r:") as opened:
                 while member := opened.next():
-                    opened.members = []  # it would keep all of them
+                    opened.members = []  # type: ignore[attr-defined]  # it would keep all of them
                     if not member.isfile() or member.issparse():
                         continue
                     path = f"{archive}:{member.name}"

@@ -61,7 +61,7 @@ def fit(
     passed = passed_units(network, config)
     for modality in MODALITIES if not config.train.start else ():
         mean = partial(pooled_mean, network.eval(), training[modality], modality, passed)
-        network.centre(modality).copy_(ranks.from_first(lambda mean=mean: mean().cpu()))
+        network.centre(modality).copy_(ranks.from_first(mean))
     module = Training(network.train(), config, classes, training, validation, ranks)
     keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = _trainer(epochs or config.train.epochs, keeper, folder, config.train.precision, quiet, ranks)

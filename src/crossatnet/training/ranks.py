@@ -66,7 +66,7 @@ class Ranks:
         """Every rank's own rows, as `rows` has them, put together: (N, ...). Its gradient is the sum of all ranks'."""
         if self.count == 1:
             return own
-        gathered: Tensor = _Whole.apply(own, self, counts)
+        gathered: Tensor = _Whole.apply(own, self, counts)  # type: ignore[no-untyped-call]
         return gathered
 
     def from_first(self, value: Callable[[], Value]) -> Value:
@@ -132,7 +132,7 @@ def launched(devices: int | None = None, nodes: int | None = None) -> Iterator[R
         yield ALONE
         return
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     try:

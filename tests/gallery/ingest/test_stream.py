@@ -13,8 +13,6 @@ from PIL import Image
 from crossatnet.data import elsewhere
 from crossatnet.data.elsewhere import archive_of, check_source, entries, fetch
 from crossatnet.gallery import Gallery, IngestSummary
-from crossatnet.gallery.ingest import folder as folder_module
-from crossatnet.gallery.ingest import reading as reading_module
 from crossatnet.gallery.ingest.moved import is_gone
 from crossatnet.gallery.ingest.stream import in_parts, listed_paths
 from crossatnet.gallery.originals import picture_of
@@ -243,3 +241,10 @@ def test_a_list_is_read_line_by_line(tmp_path: Path) -> None:
     assert [*listed_paths(tmp_path / "list.txt")] == [f"{tmp_path}/a.png", "/c.png"]
     endless = (number for number in iter(int, 1))
     assert next(in_parts(endless, 3)) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("content", "trouble"), [(b"\n \n", "an empty list"), (b"\xff\xfe", "not a list of paths")])
+def test_a_list_that_is_none(tmp_path: Path, content: bytes, trouble: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=f"list.txt: {trouble}"):
+        next(listed_paths(tmp_path / "list.txt"))

@@ -203,8 +203,8 @@ class BatchFiles:
 
     def only(self, paths: Sequence[str]) -> "BatchFiles":
         """Some of these files."""
-        states, listed = ({path: of[path] for path in paths if path in of} for of in (self.states, self.listed))
-        return BatchFiles(paths, states, listed)
+        states = {path: self.states[path] for path in paths if path in self.states}
+        return BatchFiles(paths, states, {path: self.listed[path] for path in paths if path in self.listed})
 
     def to_read(self, verify: bool = False) -> list[Wanted]:
         """The files that are not up to date, or all of them to `verify`."""
