@@ -14,6 +14,7 @@ import io
 import json
 import os
 import resource
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-import record
 from PIL import Image
+
+import record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 SOURCE = "s3://made-up/photos"
@@ -134,10 +136,10 @@ def driven(source: str) -> dict[str, Any]:
 
 def indexed(objects: int) -> dict[str, Any]:
     """Seconds to index the objects alone and by two nodes, of which one is lost halfway; stops if they differ."""
+    import ray
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
-    import ray
     from crossatnet.gallery import Gallery
     from crossatnet.gallery.ingest.ray import add_folder_by_ray
     from gallery.fake_model import FakeModel
@@ -204,6 +206,9 @@ def main() -> None:
     for number in numbers(options.index):
         with served(number):
             found["index"] = indexed(number)
+    before = found["command"].split("; ") if "command" in found else []
+    said = f"python benchmarks/listing.py {shlex.join(sys.argv[1:])}"
+    found["command"] = "; ".join(dict.fromkeys([*before, said]))
     found |= {"machine": record.machine(), "date": record.today()}
     print(record.write("listing", found))
 

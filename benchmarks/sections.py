@@ -163,6 +163,15 @@ MILVUS_TABLE = Table(
     },
     milvus_rows,
 )
+LISTING_TABLE = Table(
+    {
+        "listing": "{listing}",
+        "names": "{names:,}",
+        "before": "{before_mib} MiB",
+        "at its highest": "{peak_mib} MiB",
+        "listed and compared with the gallery in": "{seconds} s",
+    }
+)
 LOAD_TABLE = Table(
     {
         "checkpoint": "{checkpoint}",
@@ -286,6 +295,12 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             "Killed at {moments} moments ({counts}): of {checked:,} acknowledged changes none was lost and none done"
             " twice. {machine}, SQLite {sqlite}.",
             facts=kills_facts,
+        ),
+    ),
+    "listing": (
+        Section(
+            "`before` is what the program itself takes. The objects are made up, and so are the paths. {machine}; {date}.",
+            (LISTING_TABLE,),
         ),
     ),
     "milvus": (Section("{data}; {queries} queries, one at a time; {machine}.", (MILVUS_TABLE,)),),

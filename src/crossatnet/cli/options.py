@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from crossatnet.data.elsewhere import MEMBER, is_url
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
@@ -71,6 +72,8 @@ def path_prefix(under: str) -> str:
     """
     if not under:
         raise UserError("--under: an empty path; give a folder, or what paths begin with")
+    if is_url(under) or MEMBER in under:
+        return under
     whole = Path(under).resolve()
     is_folder = under.endswith(os.sep) or whole.is_dir()
     is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())

@@ -85,6 +85,8 @@ class Gallery:
         1
         >>> gallery.update().unchanged
         1
+        >>> gallery.add_source(f"file://{tmp_path}/photos").added
+        1
         >>> gallery.close()
     """
 
