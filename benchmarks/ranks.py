@@ -15,11 +15,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import record
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+import record
 from crossatnet.config import Config, DataConfig, ModelConfig, TrainConfig
 from crossatnet.model.network import CrossATNet
 from crossatnet.training.batches import BalancedPairs, CachedViews, Pairs

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from crossatnet.data.elsewhere import MEMBER, is_url
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
@@ -70,6 +69,8 @@ def path_prefix(under: str) -> str:
     A name that is not a whole path means a place below the current folder: if nothing there begins so, it was meant
     otherwise, such as a folder's name alone.
     """
+    from crossatnet.data.elsewhere import MEMBER, is_url
+
     if not under:
         raise UserError("--under: an empty path; give a folder, or what paths begin with")
     if is_url(under) or MEMBER in under:
