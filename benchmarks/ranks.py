@@ -3,8 +3,8 @@
     python benchmarks/ranks.py --units 0,4,17
 
 Maps are random and the weights, too; the batch is 64 classes with 2 pairs, as configs have it. Where other programs use
-the cores, the clock says nothing of a speed-up. The core's own time does: the time alone by that of the slower of two is
-the most that two free cores can gain.
+the cores, the clock says nothing of a speed-up. The core's own time does: the time alone by that of the slower of two
+is the most that two free cores can gain.
 """
 
 import argparse
@@ -79,9 +79,8 @@ def timed(units: int, ranks: Ranks) -> tuple[float, float]:
         optimizer.zero_grad()
         wrapped(batch).backward()
         optimizer.step()
-    return tuple(
-        1000 * (now - then) / (STEPS - 1) for now, then in ((time.perf_counter(), clock), (time.process_time(), core))
-    )
+    passed = time.perf_counter() - clock, time.process_time() - core
+    return 1000 * passed[0] / (STEPS - 1), 1000 * passed[1] / (STEPS - 1)
 
 
 def run(rank: int, count: int, units: int, folder: str) -> None:

@@ -163,6 +163,16 @@ MILVUS_TABLE = Table(
     },
     milvus_rows,
 )
+RANKS_TABLE = Table(
+    {
+        "units that learn": "{units}",
+        "one process": "{alone_ms:.0f} ms",
+        "of its core": "{alone_core_ms:.0f} ms",
+        "two processes": "{two_ms:.0f} ms",
+        "of the slower one's core": "{two_core_ms:.0f} ms",
+        "most to gain": "{most:.2f}",
+    }
+)
 LISTING_TABLE = Table(
     {
         "listing": "{listing}",
@@ -297,9 +307,15 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             facts=kills_facts,
         ),
     ),
+    "ranks": (
+        Section(
+            "A step of EfficientNet-Lite0 at 224 pixels, 128 pairs, one thread a process, gloo. {machine}; {date}.",
+            (RANKS_TABLE,),
+        ),
+    ),
     "listing": (
         Section(
-            "`before` is what the program itself takes. The objects are made up, and so are the paths. {machine}; {date}.",
+            "`before` is what the program itself takes. Objects and paths are made up. {machine}; {date}.",
             (LISTING_TABLE,),
         ),
     ),
