@@ -7,6 +7,7 @@ ranks as DDP does, its gradients are those of one process with the whole batch.
 Letters: `N` rows of a batch.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,6 +136,7 @@ def launched(devices: int | None = None, nodes: int | None = None) -> Iterator[R
     from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     try:
         fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, strategy=DDPStrategy())
         fabric.launch()
