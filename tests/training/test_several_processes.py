@@ -30,7 +30,7 @@ COMMAND = """
     end_of_epoch = Training.on_train_epoch_end
 
     def die(self):
-        if self.validation_sources is None and f"{self.ranks.rank} {self.current_epoch}" == os.environ.get("DIES"):
+        if self.validation_sources is not None and f"{self.ranks.rank} {self.current_epoch}" == os.environ.get("DIES"):
             os.kill(os.getpid(), signal.SIGKILL)
         end_of_epoch(self)
 
@@ -141,8 +141,8 @@ def test_torchrun_says_how_many(root: Path, together: Path) -> None:
     assert_equal(together, output)
 
 
-def test_a_mistake_is_reported_once(root: Path) -> None:
-    shutil.copytree(root / "together", root / "other")
+def test_a_mistake_is_reported_once(root: Path, together: Path) -> None:
+    shutil.copytree(together, root / "other")
     errors = end(begin(root, root / "other", "--devices", "2", "--seed", "9"), code=2)
     assert errors.count("holds a run with other settings") == 1
     assert "Traceback" not in errors
