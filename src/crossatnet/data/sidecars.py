@@ -60,7 +60,6 @@ def _content(file: str) -> bytes:
         return b""
     try:
         with open_plain(file) as opened:
-            content = opened.read(LONGEST_XMP + 1)
+            return opened.read(LONGEST_XMP + 1)  # one byte more than is taken for XMP
     except OSError:
         return b""
-    return content if len(content) <= LONGEST_XMP else b""

@@ -88,7 +88,7 @@ def test_folders_within_others_and_removed_ones_are_not_remembered(
     gallery.add_folder(folders[1].parent)
     assert gallery.store.roots() == [Root(folders[1].parent)]
     gallery.remove([folders[1].parent])
-    with pytest.raises(UserError, match=r"remembers no folder .*: crossatnet index FOLDER -o"):
+    with pytest.raises(UserError, match=r"no folder is remembered .*: crossatnet index FOLDER -o"):
         gallery.update()
 
 

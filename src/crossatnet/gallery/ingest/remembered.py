@@ -21,7 +21,7 @@ def list_remembered(store: Backend, more: Choice) -> tuple[list[Listing], list[t
     roots = _present_or_missed(store)
     if not roots:
         raise UserError(
-            f"{store.name}: remembers no folder (galleries on servers never do); name it:"
+            f"{store.name}: no folder is remembered (servers keep none); name it:"
             f" crossatnet index FOLDER -o {store.name}"
         )
     listings: list[Listing] = []

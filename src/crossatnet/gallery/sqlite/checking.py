@@ -16,7 +16,7 @@ from crossatnet.gallery.sqlite.columns import FACTS
 from crossatnet.gallery.sqlite.database import plain_errors, transaction
 from crossatnet.gallery.sqlite.file import read_meta
 from crossatnet.gallery.sqlite.rows import facts_fault, vectors_fault
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 COLUMNS = f"id, added, {FACTS}, code, embedding, checksum"
 ROWS_AT_ONCE = 500
@@ -70,7 +70,7 @@ def repair(gallery: Path, embed_into: Callable[[Path], Embed]) -> tuple[Findings
 
     `embed_into` opens the new file and returns how a picture is added to it. Returns what was found, and the rows that
     are lost, as their file is gone or cannot be read. What other programs change meanwhile is lost: stop them before.
-    Raises `UserError` if nothing of the gallery can be read.
+    Raises `UserError` if nothing of the gallery can be read or the disk is full.
     """
     findings = check(gallery)
     if findings.are_none:
@@ -80,11 +80,12 @@ def repair(gallery: Path, embed_into: Callable[[Path], Embed]) -> tuple[Findings
         _copy_whole_rows(gallery, copy)
         embed = embed_into(copy)
         for fault in findings.faults:
+            if fault.path is None or not Path(fault.path).is_file():
+                lost.append(fault)
+                continue
             try:
-                if fault.path is None or not Path(fault.path).is_file():
-                    raise UserError("its file is not there")
                 embed(Path(fault.path), fault.class_name)
-            except UserError:
+            except ImageError:
                 lost.append(fault)
         try:
             copies.replace(gallery, copy)
