@@ -273,9 +273,10 @@ def test_stores_and_archives_are_indexed_beside_folders(tmp_path: Path, folder: 
     done = run("index", *sources, "-o", place, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["added"] == 3 * pictures
-    done = run("search", place, "--words", "cat", "--under", f"{tmp_path}/shard.tar:", "--copy-to", tmp_path / "copies")
+    found = ("search", place, "--words", "cat", "--under", f"{tmp_path}/shard.tar:", "-k", 5)
+    done = run(*found, "--copy-to", tmp_path / "copies")
     assert done.code == 0, done.err
-    assert len([*(tmp_path / "copies").iterdir()]) == pictures
+    assert len([*(tmp_path / "copies").iterdir()]) == 5
     for arguments, trouble in (
         (("--exclude", "*.png"), "--exclude, --follow-links and --videos are for folders"),
         (("--gpus", "1"), "--gpus and --batch-size are for the workers of --ray"),
