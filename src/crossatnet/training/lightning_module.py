@@ -1,6 +1,6 @@
 """The Lightning module: what happens in a step and an epoch of training, and what a killed run takes up again.
 
-Shapes: `C h w` a map between two units; of a batch, see `batches.Pairs`.
+Shapes: `C h w` a map between two units, `N` items, `D` the shared space; of a batch, see `batches.Pairs`.
 """
 
 import math
