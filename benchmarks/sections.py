@@ -190,6 +190,25 @@ MILVUS_TABLE = Table(
         "same top 10": "{same_top_10:.2f}",
     }
 )
+RANKS_TABLE = Table(
+    {
+        "units that learn": "{units}",
+        "one process": "{alone_ms:.0f} ms",
+        "of its core": "{alone_core_ms:.0f} ms",
+        "two processes": "{two_ms:.0f} ms",
+        "of the slower one's core": "{two_core_ms:.0f} ms",
+        "most to gain": "{most:.2f}",
+    }
+)
+LISTING_TABLE = Table(
+    {
+        "listing": "{listing}",
+        "names": "{names:,}",
+        "before": "{before_mib} MiB",
+        "at its highest": "{peak_mib} MiB",
+        "listed and compared with the gallery in": "{seconds} s",
+    }
+)
 LOAD_TABLE = Table(
     {
         "checkpoint": "{checkpoint}",
@@ -340,6 +359,18 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             "Killed at {moments} moments ({counts}): of {checked:,} acknowledged changes none was lost and none done"
             " twice. {machine}, SQLite {sqlite}.",
             facts=kills_facts,
+        ),
+    ),
+    "ranks": (
+        Section(
+            "A step of EfficientNet-Lite0 at 224 pixels, 128 pairs, one thread a process, gloo. {machine}; {date}.",
+            (RANKS_TABLE,),
+        ),
+    ),
+    "listing": (
+        Section(
+            "`before` is what the program itself takes. Objects and paths are made up. {machine}; {date}.",
+            (LISTING_TABLE,),
         ),
     ),
     "milvus": (Section("{data}; {queries} queries, one at a time; {machine}, {date}.", (MILVUS_TABLE,)),),

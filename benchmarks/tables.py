@@ -14,7 +14,7 @@ from sections import SECTIONS, ZERO_SHOT, Table
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "server", "speed")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "server", "speed", "training")),
 )
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 

@@ -77,8 +77,12 @@ def path_prefix(under: str) -> str:
     A name that is not a whole path means a place below the current folder: if nothing there begins so, it was meant
     otherwise, such as a folder's name alone.
     """
+    from crossatnet.data.elsewhere import MEMBER, is_url
+
     if not under:
         raise UserError("--under: an empty path; give a folder, or what paths begin with")
+    if is_url(under) or MEMBER in under:
+        return under
     whole = Path(under).resolve()
     is_folder = under.endswith(os.sep) or whole.is_dir()
     is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())

@@ -8,7 +8,6 @@ stores the path writes the same row, and a change of a picture is a change of on
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from crossatnet.gallery.backend import (
     Nearest,
     Root,
     StoredPicture,
+    below,
     check_finite,
 )
 from crossatnet.gallery.milvus.calls import Address, Connection
@@ -195,9 +195,9 @@ class MilvusBackend:
         """The ids of those among `paths` that are stored."""
         return {path: row["id"] for path, row in self._rows_of_paths(paths, ["id"]).items()}
 
-    def paths_under(self, folder: Path) -> Iterator[str]:
-        """The stored paths in `folder` (absolute) or below it, ascending."""
-        yield from sorted(self._values("path", Filter(path_prefix=str(folder).rstrip(os.sep) + os.sep)))
+    def paths_under(self, folder: Path | str) -> Iterator[str]:
+        """The stored paths `below` a folder or the like, ascending."""
+        yield from sorted(self._values("path", Filter(path_prefix=below(folder))))
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class. Reads the class of every item, as Milvus 2.3 cannot count by a field."""
