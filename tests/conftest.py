@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,11 +17,16 @@ def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_checkpoint import save_tiny_checkpoint
     from tiny_data import write_tiny
 
-    root = tmp_path_factory.mktemp("export")
-    write_tiny(root / "data", pictures=8)
-    save_tiny_checkpoint(root / "plain")
-    photos = training_photos(root / "plain", root / "data", None, quiet=True)
-    export_checkpoint(root / "plain", root / "whole", photos)
+    ours = tmp_path_factory.getbasetemp()
+    root = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "export"  # one for all processes of a run
+    root.mkdir(exist_ok=True)
+    with FileLock(root / "lock"):
+        if not (root / "done").exists():
+            write_tiny(root / "data", pictures=8)
+            save_tiny_checkpoint(root / "plain")
+            photos = training_photos(root / "plain", root / "data", None, quiet=True)
+            export_checkpoint(root / "plain", root / "whole", photos)
+            (root / "done").touch()
     return root / "whole"
 
 

@@ -417,7 +417,7 @@ def test_a_folder_without_one_readable_picture(tiny: Path, tmp_path: Path, run: 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "text.png").write_text("text")
     outcome = run("index", tmp_path / "pictures", "-o", tmp_path / "g", "--checkpoint", tiny / "model", "-q")
-    assert_refused(outcome, "none of its pictures can be read", "not a picture")
+    assert_refused(outcome, "none of the pictures can be read", "not a picture")
 
 
 def test_queries_that_are_no_pictures(gallery: Path, drawing: Path, tmp_path: Path, run: Run) -> None:
