@@ -65,15 +65,15 @@ class Ranked(NamedTuple):
 
 
 def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
-    """Pass all pictures once."""
+    """Look at all pictures, and at their regions."""
     maps, whole, regions = [], [], []
     for start in track(range(0, len(pictures), AT_ONCE), what, -(-len(pictures) // AT_ONCE), quiet=False):
         opened = [open_item(one) if isinstance(one, Item) else one for one in pictures[start : start + AT_ONCE]]
-        seen = network.map(np.stack([network.shape(one, "photo") for one in opened]), "photo")
-        some, parts = network.embed_maps_with_regions(seen)
-        maps.append(seen)
-        whole.append(some)
-        regions += parts
+        pixels = np.stack([network.shape(one, "photo") for one in opened])
+        maps.append(network.map(pixels, "photo"))
+        with torch.inference_mode():
+            whole.append(network.embed_map(maps[-1], "photo").numpy())
+        regions += network.regions_of(pixels, whole[-1])
     return Pictures(torch.cat(maps), np.concatenate(whole), regions)
 
 
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("choosing", "test"), default="test")
     parser.add_argument("--per-bin", type=int, default=1, help="scenes for each class and size")
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
+    parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
     parser.add_argument("--label", help="what the results file calls it; the checkpoint's name by default")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
@@ -257,6 +258,7 @@ def main() -> None:
         parser.error(f"{options.checkpoint} was trained on the classes that its training had held out")
     catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
     network = load_network(options.checkpoint)
+    network.use(options.runtime)
     found = measured(
         network, [*catalog.select(classes, "photo").items], [*catalog.select(classes, "sketch").items], options
     )
