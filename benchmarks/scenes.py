@@ -11,7 +11,7 @@ Told by size of the thing: mAP, success@1 and success@10, of the whole photo's e
 pointing: how often, in a right scene, the centre of the best region lies in the thing's box; a whole photo that beats
 its regions points at its own centre. For `--guided` sketches of each class also the hits re-ordered by the
 sketch-guided attention, and how often its highest position lies in the box. `plain` is the mAP@all of the photos alone.
-It adds a row to `benchmarks/results/scenes.json`.
+It writes `benchmarks/results/scenes-PART.json`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import Regions
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
-from record import machine, read, today, write
+from record import machine, today, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
 SIZES = {
@@ -249,7 +249,6 @@ def main() -> None:
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
     parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
-    parser.add_argument("--label", help="what the results file calls it; the checkpoint's name by default")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
     options = parser.parse_args()
     provenance = read_config(locate(options.checkpoint)).provenance
@@ -263,11 +262,8 @@ def main() -> None:
         network, [*catalog.select(classes, "photo").items], [*catalog.select(classes, "sketch").items], options
     )
     words = ["DATA/sketchy-mini" if word == str(options.data) else word for word in sys.argv]
-    record = read("scenes")
-    models = record.get("models", {}) | {
-        options.label or network.name: {"command": shlex.join(["python", *words]), "date": today(), **found}
-    }
-    write("scenes", {"machine": machine(), "models": models})
+    facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
+    write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
     print(f"{found['regions']} regions; plain {found['plain']}")
     for row in found["rows"]:
         print(row)
