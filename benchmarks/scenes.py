@@ -246,8 +246,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder in Sketchy's layout")
     parser.add_argument("--part", choices=("choosing", "test"), default="test")
     parser.add_argument("--per-bin", type=int, default=1, help="scenes for each class and size")
+    parser.add_argument("--sketches", type=int, default=25, help="of each class, that search")
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
     parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
+    parser.add_argument("--region-size", type=int, help="instead of the checkpoint's")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
     options = parser.parse_args()
@@ -258,9 +260,10 @@ def main() -> None:
     catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
     network = load_network(options.checkpoint)
     network.use(options.runtime)
-    found = measured(
-        network, [*catalog.select(classes, "photo").items], [*catalog.select(classes, "sketch").items], options
-    )
+    if options.region_size:
+        network.config = network.config.model_copy(update={"region_size": options.region_size})
+    drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
+    found = measured(network, [*catalog.select(classes, "photo").items], drawn, options)
     words = ["DATA/sketchy-mini" if word == str(options.data) else word for word in sys.argv]
     facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
     write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
