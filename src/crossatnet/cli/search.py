@@ -18,7 +18,7 @@ from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Filter, Gallery, Hit, Query, StoredPicture
-    from crossatnet.gallery.gallery import Combine
+    from crossatnet.gallery.ranking import Combine
 
 
 def search(
@@ -141,7 +141,7 @@ def _report_gone(gallery: str, gone: int) -> None:
         files = "1 of the files found is" if gone == 1 else f"{gone} of the files found are"
         print(
             f"{files} gone: if they moved or were deleted, bring the gallery in step with"
-            f" `crossatnet index FOLDER -o {visible(gallery)}`",
+            f" `crossatnet index -o {visible(gallery)}`",
             file=sys.stderr,
         )
 

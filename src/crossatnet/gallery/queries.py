@@ -1,9 +1,8 @@
-"""What may be asked of a gallery, made ready; and what was found, made to hits.
+"""What may be asked of a gallery, made ready.
 
 Letters: `Q` queries, `D` embedding dimension, `S` side of the network's input.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import Picture
 from crossatnet.data.strokes import Drawing, named_drawing, render
-from crossatnet.gallery.backend import Backend, StoredPicture
-from crossatnet.gallery.results import Hit
+from crossatnet.gallery.backend import Backend
 from crossatnet.system.errors import UserError
 
 
@@ -54,18 +52,3 @@ def check_page(k: int, offset: int = 0) -> None:
         raise UserError(f"k is {k}; ask for 1 hit or more")
     if offset < 0:
         raise UserError(f"offset is {offset}; skip 0 hits or more")
-
-
-def hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
-    """Found ids as hits, without those that another process has removed since."""
-    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
-    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]
-
-
-def best_of(found: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """The hits of several queries, each picture once with its best score, best first."""
-    best: dict[int, Hit] = {}
-    for hit in (hit for hits in found for hit in hits):
-        if hit.id not in best or hit.score > best[hit.id].score:
-            best[hit.id] = hit
-    return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))

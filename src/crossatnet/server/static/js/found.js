@@ -17,7 +17,8 @@ export class Found {
   #waiting = 0; // the timer of PATIENCE
 
   /**
-   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "doubt" | "more" | "origin" | "originName", any>} parts
+   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "doubt" | "more" | "origin" | "originKind" |
+   *   "originName", any>} parts
    * @param {Results} results
    */
   constructor(parts, results) {
@@ -80,12 +81,15 @@ export class Found {
   }
 
   /**
-   * Say that pictures like this hit are searched for, or with null that the drawing is.
+   * Say that pictures like this hit are searched for, or the drawing in one class; nothing where both are null.
    * @param {Hit | null} hit
+   * @param {string | null} within
    */
-  origin(hit) {
-    this.#parts.origin.hidden = !hit;
-    if (hit) this.#parts.originName.textContent = readable(hit.class_name ?? hit.file_name);
+  origin(hit, within) {
+    const { origin, originKind, originName } = this.#parts;
+    origin.hidden = !hit && within === null;
+    originKind.textContent = hit ? "More like" : "Like your drawing, only";
+    originName.textContent = readable(hit ? (hit.class_name ?? hit.file_name) : (within ?? ""));
   }
 }
 

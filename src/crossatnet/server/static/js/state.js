@@ -25,12 +25,15 @@ export class State extends EventTarget {
   drawing = new Drawing();
   /** @type {Hit | null} */
   #similar = null;
+  /** @type {string | null} */
+  #within = null;
   #shown = NOTHING;
 
   constructor() {
     super();
     this.drawing.addEventListener("change", ({ detail: { live } }) => {
       this.#similar = null;
+      if (this.drawing.isEmpty) this.#within = null;
       this.#changed("drawing", { live });
       this.#changed("question", { live });
     });
@@ -39,6 +42,11 @@ export class State extends EventTarget {
   /** The hit that is searched for instead of the drawing, or null. */
   get similar() {
     return this.#similar;
+  }
+
+  /** The one class that the drawing searches, or null for all. */
+  get within() {
+    return this.#within;
   }
 
   get shown() {
@@ -64,17 +72,27 @@ export class State extends EventTarget {
   }
 
   /**
-   * Search for pictures like a hit, or with null for the drawing again.
+   * Search for pictures like a hit, or with null for the drawing again, among all classes.
    * @param {Hit | null} hit
    */
   seek(hit) {
     this.#similar = hit;
+    this.#within = null;
+    this.#changed("question", { live: false });
+  }
+
+  /**
+   * Search for the drawing among the pictures of one class, also while it is drawn on.
+   * @param {string} className
+   */
+  keepTo(className) {
+    this.#within = className;
     this.#changed("question", { live: false });
   }
 
   /** Another gallery is searched: forget the hits and the hit that is searched for, which belong to the old one. */
   leaveGallery() {
-    this.#similar = null;
+    this.#similar = this.#within = null;
     this.#shown = NOTHING;
     this.#changed("question", { live: false });
   }

@@ -1,4 +1,7 @@
-/** Shows one hit large, with the drawing's attention, its neighbours in the list, and "more like this". */
+/**
+ * Shows one hit large, with the drawing's attention, its neighbours in the list, "more like this", and a search of its
+ * class alone by the drawing.
+ */
 
 import { explanation } from "/static/js/api.js";
 import { Original } from "/static/js/original.js";
@@ -7,7 +10,8 @@ import { readable } from "/static/js/results.js";
 /** @import { Hit, Query } from "/static/js/api.js" */
 
 /**
- * Emits "similar" with detail {hit}, "left" with detail {index} when it is closed, and "copied" when a path was copied.
+ * Emits "similar" and "within" with detail {hit}, "left" with detail {index} when it is closed, and "copied" when a path
+ * was copied.
  */
 export class Viewer extends EventTarget {
   #dialog;
@@ -20,6 +24,7 @@ export class Viewer extends EventTarget {
   #copies = false; // whether the hits are the copies of one
   /** @type {Query | null} */
   #drawing = null; // the drawing whose attention can be shown
+  #drawn = false; // whether a drawing is searched for, in all classes
   #likeness = true;
   #reveals = false;
   #original;
@@ -32,7 +37,7 @@ export class Viewer extends EventTarget {
     super();
     this.#dialog = dialog;
     for (const node of dialog.querySelectorAll("[data-part]")) this.#parts[node.dataset.part] = node;
-    const { close, previous, next, similar, attention, copies } = this.#parts;
+    const { close, previous, next, similar, within, attention, copies } = this.#parts;
     this.#original = new Original(this.#parts);
     this.#original.addEventListener("copied", () => this.dispatchEvent(new Event("copied")));
     this.#original.addEventListener("trouble", ({ detail: { error } }) => this.#showError(error.message));
@@ -41,11 +46,13 @@ export class Viewer extends EventTarget {
     previous.addEventListener("click", () => this.#go(-1));
     next.addEventListener("click", () => this.#go(1));
     attention.addEventListener("click", () => this.#toggle());
-    similar.addEventListener("click", () => {
-      const hit = this.#hits[this.#index];
-      dialog.close();
-      this.dispatchEvent(new CustomEvent("similar", { detail: { hit } }));
-    });
+    for (const [name, button] of Object.entries({ similar, within })) {
+      button.addEventListener("click", () => {
+        const hit = this.#hits[this.#index];
+        dialog.close();
+        this.dispatchEvent(new CustomEvent(name, { detail: { hit } }));
+      });
+    }
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("keydown", (event) => this.#key(event));
     dialog.addEventListener("close", () => {
@@ -55,16 +62,18 @@ export class Viewer extends EventTarget {
   }
 
   /**
-   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given; `likeness`: whether
-   * scores say how like a query hits are; `reveals`: whether files can be shown in the file manager.
+   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given; `drawn`: whether a
+   * drawing is searched for, in all classes; `likeness`: whether scores say how like a query hits are; `reveals`: whether
+   * files can be shown in the file manager.
    * @param {Hit[]} hits
    * @param {number} index
-   * @param {{drawing: Query | null, likeness: boolean, reveals: boolean}} options
+   * @param {{drawing: Query | null, drawn: boolean, likeness: boolean, reveals: boolean}} options
    */
-  open(hits, index, { drawing, likeness, reveals }) {
+  open(hits, index, { drawing, drawn, likeness, reveals }) {
     this.#hits = hits;
     this.#copies = false;
     this.#drawing = drawing;
+    this.#drawn = drawn;
     this.#likeness = likeness;
     this.#reveals = reveals;
     this.#parts.explain.hidden = !drawing;
@@ -95,6 +104,8 @@ export class Viewer extends EventTarget {
     const [hit, parts] = [this.#hits[index], this.#parts];
     const name = readable(hit.class_name ?? hit.file_name);
     parts.title.textContent = name;
+    parts.within.hidden = !this.#drawn || hit.class_name === null;
+    parts.withinName.textContent = name;
     parts.rank.textContent = `${index + 1} of ${this.#hits.length}`;
     parts.likeness.hidden = !this.#likeness;
     parts.score.textContent = hit.score.toFixed(3);
