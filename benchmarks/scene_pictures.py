@@ -50,7 +50,9 @@ def scenes(photos: Sequence[Item], per_bin: int, seed: int = 0) -> list[Scene]:
     classes = sorted({photo.class_name for photo in photos})
     by_class = {name: [photo for photo in photos if photo.class_name == name] for name in classes}
     wanted = [(name, size) for name in classes for size in BINS for _ in range(per_bin)]
-    return [compose(*each, number, by_class, np.random.default_rng((seed, number))) for number, each in enumerate(wanted)]
+    return [
+        compose(*each, number, by_class, np.random.default_rng((seed, number))) for number, each in enumerate(wanted)
+    ]
 
 
 def compose(
@@ -79,7 +81,7 @@ def free_box(
     taken: list[tuple[float, float, float, float]],
     random: Generator,
 ) -> tuple[float, float, float, float] | None:
-    """A box whose share of the canvas is between `low` and `high`, evenly in its logarithm, and free; `None` if none is."""
+    """A free box with a share of the canvas between `low` and `high`, even in its logarithm; `None` if none is free."""
     area = float(np.exp(random.uniform(np.log(low), np.log(high))))
     for _ in range(TRIES):
         aspect = random.uniform(*ASPECT_RANGE) * canvas[1] / canvas[0]  # in shares, not in pixels
@@ -104,7 +106,8 @@ def paste(canvas: Image.Image, photo: Item, box: tuple[float, float, float, floa
     picture = open_item(photo)
     left, top, right, bottom = (round(share * side) for share, side in zip(box, canvas.size * 2, strict=True))
     side = random.uniform(*CROP_RANGE) * min(picture.size)
-    crop_width, crop_height = side * min(1, (right - left) / (bottom - top)), side * min(1, (bottom - top) / (right - left))
+    aspect = (right - left) / (bottom - top)
+    crop_width, crop_height = side * min(1, aspect), side * min(1, 1 / aspect)
     middle = picture.width / 2, picture.height / 2
     crop = (
         *(middle[0] - crop_width / 2, middle[1] - crop_height / 2),

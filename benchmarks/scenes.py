@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from crossatnet.data.catalog import Item, open_item
@@ -187,13 +187,13 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
     rows = [
         {
             "size": size,
-            "things": sum(SIZES[size][0] - ROUNDED < t.area < SIZES[size][1] + ROUNDED for s in composed for t in s.things),
+            "things": sum(low - ROUNDED < thing.area < high + ROUNDED for scene in composed for thing in scene.things),
             "whole": test.scores(whole.scores, drawn, size),
             "regions": test.scores(parts.scores, drawn, size) | {"pointing": test.pointing(box, drawn, size)},
             "before guiding": test.scores(of_some.scores, names, size),
             "guided": test.scores(reordered, names, size) | {"pointing": test.pointing(peak, names, size)},
         }
-        for size in SIZES
+        for size, (low, high) in SIZES.items()
     ]
     if options.look:
         look(options.look, composed, box, test, drawn)
@@ -228,15 +228,14 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
 
 def look(folder: Path, composed: list[Scene], box: Any, test: Test, drawn: list[str]) -> None:
     """Twelve scenes with the box of the first thing, in green, and the frame of a sketch's best region, in red."""
-    from PIL import ImageDraw
-
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(0, len(composed), max(1, len(composed) // 12)):
         scene, name = composed[number], composed[number].things[0].class_name
         picture = scene.picture.copy()
         pencil = ImageDraw.Draw(picture)
         for colour, frame in (("lime", scene.things[0].box), ("red", box(drawn.index(name), number))):
-            pencil.rectangle([share * side for share, side in zip(frame, picture.size * 2, strict=True)], None, colour, 4)
+            corners = [float(share) * side for share, side in zip(frame, picture.size * 2, strict=True)]
+            pencil.rectangle(corners, None, colour, 4)
         picture.save(folder / f"{number:03}-{name}.png")
 
 

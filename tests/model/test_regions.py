@@ -52,9 +52,10 @@ def test_a_window_is_embedded_as_its_crop_of_the_map_is(network: CrossATNet, pho
 
 
 def test_regions_are_of_the_enlarged_photo(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
+    pictures = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    large = torch.nn.functional.interpolate(pictures.float(), (LARGER, LARGER), mode="bilinear")
     with torch.inference_mode():
-        maps = network.region_map(torch.from_numpy(photos).permute(0, 3, 1, 2))
-    large = torch.nn.functional.interpolate(torch.from_numpy(photos).permute(0, 3, 1, 2).float(), (LARGER, LARGER), mode="bilinear")
+        maps = network.region_map(pictures)
     torch.testing.assert_close(maps, network.backbone(large).detach(), atol=1e-4, rtol=0)
 
 

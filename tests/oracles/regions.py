@@ -8,8 +8,8 @@ from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS
 
 def stood_for(kept: list[NDArray[np.float32]], windows: NDArray[np.float32], clarity: NDArray[np.float32]) -> float:
     """How well the windows (W, D) are stood for by the embeddings kept, by clarity (W,)."""
-    total = sum(weight * max(float(window @ one) for one in kept) for window, weight in zip(windows, clarity, strict=True))
-    return float(total / clarity.sum())
+    nearest = [max(float(window @ one) for one in kept) for window in windows]
+    return sum(float(weight) * value for weight, value in zip(clarity, nearest, strict=True)) / float(clarity.sum())
 
 
 def chosen_one_by_one(

@@ -4,7 +4,8 @@ Training pulls the shared space towards the few seen classes. The backbone came 
 `knowledge` keeps its opinion of a picture alive, in sketches too. Two pictures of a thing that no training has met may
 be near to each other in this opinion: "a bit of a mug, a bit of a pitcher".
 
-Shapes: `B` batch, `W` windows, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the shared space.
+Shapes: `B` batch, `W` windows, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the
+shared space.
 """
 
 import torch
@@ -66,7 +67,7 @@ class Opinion(nn.Module):
 
 
 def joined(embedding: Tensor, opinion: Tensor, weight: float) -> Tensor:
-    """One embedding of what was learnt (..., D - E) and of the opinion (..., E), both of length 1: (..., D), of length 1.
+    """One embedding (..., D) of what was learnt (..., D - E) and of the opinion (..., E), all of length 1.
 
     Its cosine is the first's plus `weight` squared times the opinion's, over their sum.
 

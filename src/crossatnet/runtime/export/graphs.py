@@ -1,6 +1,7 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits, `W` windows.
+Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits,
+`W` windows.
 """
 
 import contextlib
