@@ -96,9 +96,7 @@ def free_box(
 
 def are_apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether two boxes have a gap between them."""
-    return (
-        one[2] + GAP <= other[0] or other[2] + GAP <= one[0] or one[3] + GAP <= other[1] or other[3] + GAP <= one[1]
-    )
+    return one[2] + GAP <= other[0] or other[2] + GAP <= one[0] or one[3] + GAP <= other[1] or other[3] + GAP <= one[1]
 
 
 def paste(canvas: Image.Image, photo: Item, box: tuple[float, float, float, float], random: Generator) -> None:

@@ -72,8 +72,8 @@ def test_windows_reach_every_position_and_lie_inside(height: int, width: int) ->
     found = windows(height, width)
     assert masks(height, width).any(0).all()
     assert len({*map(tuple, found.tolist())}) == len(found)
-    left, top, right, bottom = found.T
-    assert (left >= 0).all() and (top >= 0).all() and (right <= width).all() and (bottom <= height).all()
+    assert (found >= 0).all()
+    assert (found[:, 2:] <= (width, height)).all()
     for mask, box in zip(masks(height, width).reshape(-1, height, width), found, strict=True):
         rows, columns = np.nonzero(mask)
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == tuple(box)

@@ -81,8 +81,8 @@ def chosen(
     r"""The regions among the windows of a map (h, w): whole (D,), embeddings (W, D), and clarity (W,) of the windows.
 
     Each window $v$ counts by its clarity $c_v$, and is stood for by whichever kept embedding is nearest. Next kept is
-    the window that raises $\sum_v c_v \max_{k} \cos(v, k) / \sum_v c_v$ most, as long as that is `LEAST_GAIN` or more: the
-    greedy way of facility location. So a window like the whole, or like another, is kept no more.
+    the window that raises $\sum_v c_v \max_{k} \cos(v, k) / \sum_v c_v$ most, as long as that is `LEAST_GAIN` or more
+    (greedy facility location). So a window like the whole, or like another, is kept no more.
 
     Example:
         >>> import numpy as np
