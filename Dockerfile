@@ -1,6 +1,7 @@
 # The server with the shipped checkpoints, which need no torch, as a user without rights. See docs/server.md.
 #
 #   docker build -t crossatnet .
+#   docker build -t crossatnet:milvus --build-arg EXTRAS=serve,quickstart,milvus .   # for galleries on a Milvus server
 #   docker run --rm -p 127.0.0.1:8000:8000 -e CROSSATNET_TOKEN=... crossatnet
 
 FROM python:3.11-slim-bookworm AS build
@@ -10,7 +11,8 @@ ENV PATH=/opt/crossatnet/bin:$PATH
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install -c constraints.txt '.[serve,quickstart]'
+ARG EXTRAS=serve,quickstart
+RUN pip install -c constraints.txt ".[$EXTRAS]"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --create-home --home-dir /data crossatnet

@@ -55,9 +55,34 @@ def train_rows(record: Record) -> Iterator[Record]:
     return ({**row, "views": row["views"] or "none kept"} for row in record["rows"])
 
 
-def milvus_rows(record: Record) -> Iterator[Record]:
-    """A row for each of the two galleries."""
-    return ({**row, **row[where], "where": where} for row in record["rows"] for where in ("file", "milvus"))
+def scale_rows(record: Record) -> Iterator[Record]:
+    """So many pictures: the command, its memory and its latency, measured or as a sum of what was measured."""
+    measured = {row["items"]: row for row in record["rows"] if row["bits"] == 512}
+    largest = max(measured)
+    for items, row in sorted(measured.items()):
+        yield {
+            "size": power(items),
+            "command": "`crossatnet index FOLDER -o my.gallery`",
+            "memory": f"{row['own_mib']:,} MiB, {row['peak_mib']:,} MiB with mapped pages",
+            "latency": f"{row['p50_ms_k10']:.1f} ms",
+            "how": "measured",
+        }
+    for items in (10 * largest, 100 * largest):
+        times, latency = items // largest, measured[largest]["p50_ms_k10"]
+        codes, embeddings = items * 64 / 1e9, items * 1368 / 1e9  # as text
+        yield {
+            "size": power(items),
+            "command": "`crossatnet index FOLDER --ray --to milvus://HOST:PORT/NAME`",
+            "memory": f"{power(items)} x 64 B = {codes:,.1f} GB of codes; {power(items)} x 1,368 B ="
+            f" {embeddings:,.0f} GB of embeddings, on disk if need be",
+            "latency": f"{times} x {latency:.1f} ms = {times * latency / 1000:.1f} s of one core, divided by the cores",
+            "how": "arithmetic",
+        }
+
+
+def power(items: int) -> str:
+    """A power of ten as 1e5."""
+    return f"1e{len(str(items)) - 1}"
 
 
 def load_rows(record: Record) -> Iterator[Record]:

@@ -263,7 +263,8 @@ def main() -> None:
         network.config = network.config.model_copy(update={"region_size": options.region_size})
     drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
     found = measured(network, [*catalog.select(classes, "photo").items], drawn, options)
-    words = ["DATA/sketchy-mini" if word == str(options.data) else word for word in sys.argv]
+    names = {str(options.data): "DATA/sketchy-mini", str(options.look): "FOLDER"}
+    words = [names.get(word, word) for word in sys.argv]
     facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
     write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
     print(f"{found['regions']} regions; plain {found['plain']}")

@@ -22,8 +22,8 @@ from facts import (
     large_facts,
     latency_rows,
     load_rows,
-    milvus_rows,
     paper_rows,
+    scale_rows,
     search_rows,
     serve_facts,
     shortlist_rows,
@@ -128,6 +128,10 @@ SIZE_TABLE = Table(
     },
     size_rows,
 )
+SCALE_TABLE = Table(
+    {"pictures": "{size}", "command": "{command}", "memory": "{memory}", "a search (p50)": "{latency}", "": "{how}"},
+    scale_rows,
+)
 SHORTLIST_TABLE = Table(
     {
         "gallery": "{gallery}",
@@ -182,9 +186,28 @@ MILVUS_TABLE = Table(
         "gallery": "{where}",
         "filled in": "{fill_s} s",
         "p50, p95": "{p50_ms:.1f}, {p95_ms:.1f} ms",
+        "processor time a search": "{cpu_ms:.1f} ms",
         "same top 10": "{same_top_10:.2f}",
-    },
-    milvus_rows,
+    }
+)
+RANKS_TABLE = Table(
+    {
+        "units that learn": "{units}",
+        "one process": "{alone_ms:.0f} ms",
+        "of its core": "{alone_core_ms:.0f} ms",
+        "two processes": "{two_ms:.0f} ms",
+        "of the slower one's core": "{two_core_ms:.0f} ms",
+        "most to gain": "{most:.2f}",
+    }
+)
+LISTING_TABLE = Table(
+    {
+        "listing": "{listing}",
+        "names": "{names:,}",
+        "before": "{before_mib} MiB",
+        "at its highest": "{peak_mib} MiB",
+        "listed and compared with the gallery in": "{seconds} s",
+    }
 )
 LOAD_TABLE = Table(
     {
@@ -201,6 +224,15 @@ LOAD_TABLE = Table(
         "cores: server, load": "{server_cpu_share:.2f}, {load_cpu_share:.2f}",
     },
     load_rows,
+)
+SHARE_TABLE = Table(
+    {
+        "": "{way}",
+        "answered": "{per_s:.1f}/s",
+        "times one core's": "{times:.2f}",
+        "processor time a search: server, load": "{cpu_ms:.1f}, {load_ms:.1f} ms",
+        "cores: server, load": "{cores:.2f}, {load_cores:.2f}",
+    }
 )
 THUMBNAIL_TABLE = Table(
     {
@@ -320,6 +352,9 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             lambda record: {"asked": " or ".join(map(str, sorted({row["queries"] for row in record["rows"]})))},
         ),
     ),
+    "search:scale": (
+        Section("Codes of 512 bits, 10 hits; {data}; one query at a time on one thread. {machine}.", (SCALE_TABLE,)),
+    ),
     "shortlist": (
         Section("{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes.", (SHORTLIST_TABLE,)),
     ),
@@ -351,9 +386,27 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             facts=kills_facts,
         ),
     ),
-    "milvus": (Section("{data}; {queries} queries, one at a time; {machine}.", (MILVUS_TABLE,)),),
+    "ranks": (
+        Section(
+            "A step of EfficientNet-Lite0 at 224 pixels, 128 pairs, one thread a process, gloo. {machine}; {date}.",
+            (RANKS_TABLE,),
+        ),
+    ),
+    "listing": (
+        Section(
+            "`before` is what the program itself takes. Objects and paths are made up. {machine}; {date}.",
+            (LISTING_TABLE,),
+        ),
+    ),
+    "milvus": (Section("{data}; {queries} queries, one at a time; {machine}, {date}.", (MILVUS_TABLE,)),),
     "serve": (
         Section(SERVED, (LOAD_TABLE,), serve_facts, "throughput"),
+        Section(
+            "{connections} connections; {rounds} rounds of {seconds:g} s each, in turns. " + SERVED,
+            (SHARE_TABLE,),
+            serve_facts,
+            "share",
+        ),
         Section(SERVED, (THUMBNAIL_TABLE,), serve_facts, "thumbnails"),
         Section(
             "{minutes:g} minutes of mixed load on two workers, {answers:,} answers, {broken} broken: the server's own"

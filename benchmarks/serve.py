@@ -1,6 +1,7 @@
 """How many searches does the server answer, how fast, and how does it bear load, days and accidents?
 
     python benchmarks/serve.py                # throughput and thumbnails
+    python benchmarks/serve.py --share        # one worker and two, in turns: throughput, and processor time a search
     python benchmarks/serve.py --soak 10      # so many minutes of mixed load: does its memory stay flat?
     python benchmarks/serve.py --kill         # kill -9 of one of two workers under load: what fails?
 
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +49,12 @@ ROWS = (  # workers, searches at once in each (0: its share of the cores), conne
     (1, 64, 64, False),  # a thread for each request
 )
 WARM_UP_S = 1.0
+WAYS = (  # name, workers, searches at once, OMP_NUM_THREADS: what one core does, and two ways to use both
+    ("one worker on one core", 1, 1, "1"),
+    ("one worker", 1, 0, ""),
+    ("two workers", 2, 0, ""),
+)
+ROUNDS, SHARE_CONNECTIONS = 4, 8
 PARTS = ("network", "search", "queue", "http")
 BROWSER_CONNECTIONS = 6
 
@@ -57,6 +64,7 @@ def main() -> None:
     parser.add_argument("--items", type=float, default=1e5)
     parser.add_argument("--seconds", type=float, default=15.0, help="of load for each row")
     parser.add_argument("--checkpoints", default="crossatnet-open,crossatnet-quickstart")
+    parser.add_argument("--share", action="store_true", help="instead of the rest")
     parser.add_argument("--soak", type=float, nargs="?", const=10.0, metavar="MINUTES", help="instead of the rest")
     parser.add_argument("--kill", action="store_true", help="instead of the rest")
     parser.add_argument("--scratch", type=Path, help="where galleries are made; the system's temporary folder if not")
@@ -65,13 +73,16 @@ def main() -> None:
     with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
         folder, items = Path(scratch), int(options.items)
         draw_pictures(folder / "pictures")
+        if options.share:
+            galleries = made_galleries(folder, checkpoints[0], items)
+            keep("share", share(folder, galleries, drawings, options.seconds), checkpoints[:1], items)
         if options.soak is not None:
             galleries = made_galleries(folder, checkpoints[0], items)
             keep("soak", soak(folder, galleries, drawings, options.soak), checkpoints[:1], items)
         if options.kill:
             galleries = made_galleries(folder, checkpoints[0], items)
             keep("kill", kill(folder, galleries, drawings, options.seconds), checkpoints[:1], items)
-        if options.soak is None and not options.kill:
+        if options.soak is None and not options.kill and not options.share:
             rows, pages = [], []
             for checkpoint in checkpoints:
                 galleries = made_galleries(folder, checkpoint, items)
@@ -275,6 +286,38 @@ def thumbnails(folder: Path, galleries: list[Path]) -> Iterator[dict[str, Any]]:
             row = {"thumbnails": name, "median_ms": float(np.median(times)), "longest_ms": max(times), "pages": pages}
             print(f"24 thumbnails {name}: {row['median_ms']:.1f} ms, at most {row['longest_ms']:.1f}", flush=True)
             yield row
+
+
+def share(folder: Path, galleries: list[Path], drawings: list[Drawing], seconds: float) -> dict[str, Any]:
+    """One worker and two, asked in turns in short rounds, so that other work on the machine slows all of them."""
+    plan = by_strokes(drawings)
+    rows: list[dict[str, Any]] = [{"way": way[0], "answered": 0, "s": 0.0, "cpu": 0.0, "load": 0.0} for way in WAYS]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(Server(galleries[:1], workers, folder / f"log {name}", searches, threads))
+            for name, workers, searches, threads in WAYS
+        ]
+        for server in servers:
+            loaded(server, folder, plan, "--connections", SHARE_CONNECTIONS, "--seconds", WARM_UP_S)
+        for _ in range(ROUNDS):
+            for server, row in zip(servers, rows, strict=True):
+                cpu = server.cpu_seconds()
+                found = loaded(server, folder, plan, "--connections", SHARE_CONNECTIONS, "--seconds", seconds)
+                row["cpu"] += server.cpu_seconds() - cpu
+                row["load"] += found["cpu_share"] * found["seconds"]
+                row["answered"] += sum(answer["status"] == 200 for answer in found["answers"])
+                row["s"] += found["seconds"]
+    for row in rows:
+        row["per_s"] = row["answered"] / row["s"]
+        row["cpu_ms"], row["load_ms"] = (1000 * row[name] / row["answered"] for name in ("cpu", "load"))
+        row["cores"], row["load_cores"] = row["cpu"] / row["s"], row["load"] / row["s"]
+        row["times"] = row["per_s"] / rows[0]["per_s"]
+        print(
+            f"{row['way']}: {row['per_s']:.1f}/s, {row['times']:.2f} times; {row['cpu_ms']:.1f} ms of processor time a"
+            f" search, load {row['load_ms']:.1f}; cores: server {row['cores']:.2f}, load {row['load_cores']:.2f}",
+            flush=True,
+        )
+    return {"seconds": seconds, "rounds": ROUNDS, "connections": SHARE_CONNECTIONS, "rows": rows}
 
 
 def soak(folder: Path, galleries: list[Path], drawings: list[Drawing], minutes: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -56,10 +56,13 @@ def draw_pictures(folder: Path) -> None:
 class Server(AbstractContextManager["Server"]):
     """`crossatnet serve` as users start it, in processes of its own, until the end of the `with`."""
 
-    def __init__(self, galleries: Sequence[Path | str], workers: int, log: Path, searches: int = 0) -> None:
+    def __init__(
+        self, galleries: Sequence[Path | str], workers: int, log: Path, searches: int = 0, threads: str = ""
+    ) -> None:
         command = [sys.executable, "-m", "crossatnet", "serve", *map(str, galleries), "--port", "0"]
         command += ["--workers", str(workers), "--searches", str(searches)]
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        environment |= {"OMP_NUM_THREADS": threads} if threads else {}
         self.log = log
         self._workers = workers
         with log.open("w") as file:
@@ -128,11 +131,7 @@ class Server(AbstractContextManager["Server"]):
 
     def cpu_seconds(self) -> float:
         """What its processes have taken so far."""
-        ticks = 0
-        for pid in self.processes():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-            ticks += int(fields[11]) + int(fields[12])  # utime and stime
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.processes())
 
 
 def access(line: str) -> dict[str, Any] | None:
@@ -142,6 +141,20 @@ def access(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return fact if isinstance(fact, dict) and "worker" in fact else None
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """What these processes have taken so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def with_children(pid: int) -> list[int]:
+    """A process and all that it started."""
+    return [pid, *(below for child in children(pid) for below in with_children(child))]
 
 
 def children(pid: int) -> list[int]:

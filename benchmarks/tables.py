@@ -14,7 +14,7 @@ from sections import SECTIONS, ZERO_SHOT, Table
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "server", "speed")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("results", "gallery", "scaling", "server", "speed", "training")),
 )
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 
@@ -47,8 +47,8 @@ def line(cells: Iterable[str]) -> str:
 
 
 def made(name: str) -> str:
-    """The table of a results file; those of one machine's galleries say so where they are not measured yet."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    """The table of a results file, or a further one, FILE:WHAT; it says so where that is not measured yet."""
+    path = ROOT / "benchmarks" / "results" / f"{name.partition(':')[0]}.json"
     if name in SECTIONS and not path.exists():
         return "Not measured yet."
     return rendered(name if name in SECTIONS else ZERO_SHOT, json.loads(path.read_text(encoding="utf-8")))

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -261,6 +262,28 @@ def test_what_is_searched_for_can_be_shown(run: Run, gallery: Path, folder: Path
     assert (outcome.code, "cannot be written" in outcome.err) == (2, True)
     outcome = run("search", gallery, drawing, "--photo", "--show-drawing", shown)
     assert (outcome.code, "leave it out with --photo" in outcome.err) == (2, True)
+
+
+def test_stores_and_archives_are_indexed_beside_folders(tmp_path: Path, folder: Path, run: Run) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as made:
+        made.add(folder, "cat")
+    place = tmp_path / "all.gallery"
+    pictures = len([path for path in folder.rglob("*") if path.is_file()])
+    sources = (folder, tmp_path / "shard.tar", f"file://{folder}")
+    done = run("index", *sources, "-o", place, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["added"] == 3 * pictures
+    found = ("search", place, "--words", "cat", "--under", f"{tmp_path}/shard.tar:", "-k", 5)
+    done = run(*found, "--copy-to", tmp_path / "copies")
+    assert done.code == 0, done.err
+    assert len([*(tmp_path / "copies").iterdir()]) == 5
+    for arguments, trouble in (
+        (("--exclude", "*.png"), "--exclude, --follow-links and --videos are for folders"),
+        (("--gpus", "1"), "--gpus and --batch-size are for the workers of --ray"),
+    ):
+        done = run("index", f"file://{folder}", "-o", place, *arguments)
+        assert done.code == 2
+        assert trouble in done.err
 
 
 def test_a_class_is_named_in_whatever_case(gallery: Path, folder: Path, run: Run) -> None:

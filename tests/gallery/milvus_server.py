@@ -36,7 +36,7 @@ def missing() -> str:
     return ""
 
 
-def count_rows(place: str, suffix: str = "") -> int:
+def count_rows(place: str) -> int:
     """The rows of a gallery's collection, read without the backend under test.
 
     While rows are replaced, Milvus's strong query sometimes counts too many; a second query after it does not.
@@ -44,11 +44,10 @@ def count_rows(place: str, suffix: str = "") -> int:
     from crossatnet.gallery.milvus.calls import Address, Connection
 
     address = Address.parse(place)
-    collection = address.name + suffix
     with closing(Connection(address)) as connection:
-        connection.call("query", collection, filter="id == -1", output_fields=["id"], consistency_level="Strong")
+        connection.call("query", address.name, filter="id == -1", output_fields=["id"], consistency_level="Strong")
         asked = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Eventually"}
-        return int(connection.call("query", collection, **asked)[0]["count(*)"])
+        return int(connection.call("query", address.name, **asked)[0]["count(*)"])
 
 
 class MilvusServer:
@@ -63,6 +62,12 @@ class MilvusServer:
         bridge = partial(_bridge, lambda: asyncio.open_unix_connection(str(self._socket)))
         listening = asyncio.run_coroutine_threadsafe(asyncio.start_server(bridge, "127.0.0.1", 0), self._loop)
         self.port: int = listening.result().sockets[0].getsockname()[1]
+
+    @property
+    def pid(self) -> int:
+        """The process that was started, whose children the server is."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

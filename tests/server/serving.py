@@ -48,7 +48,7 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
     """Send a request with its path unchanged and its body in these pieces, which the app reads one by one."""
     pieces, given = iter(body), {"host": "localhost", **headers}
     sent: list[dict[str, Any]] = []
-    is_over = False
+    is_over, is_answered = False, asyncio.Event()
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -67,6 +67,7 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
     async def receive() -> dict[str, Any]:
         nonlocal is_over
         if is_over:
+            await is_answered.wait()
             return {"type": "http.disconnect"}
         piece = next(pieces, None)
         is_over = piece is None
@@ -74,6 +75,8 @@ def ask(app: Any, method: str, path: str, headers: Mapping[str, str] = {}, body:
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            is_answered.set()
 
     asyncio.run(app(scope, receive, send))
     start = sent[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from fastapi.testclient import TestClient
 
@@ -17,7 +18,7 @@ from crossatnet.server.galleries import open_galleries
 from crossatnet.server.settings import Place, Settings
 from gallery import known
 from gallery.fake_model import FakeModel
-from server.serving import ADDRESS, BASE, HOUSE, PICTURES, assert_refused
+from server.serving import ADDRESS, BASE, HOUSE, PICTURES, assert_refused, picture
 
 Client = Callable[..., TestClient]
 
@@ -313,3 +314,24 @@ def test_trouble_while_adding_is_told(serve: Client, tmp_path: Path) -> None:
     assert client.post(f"{BASE}/indexing", json={"path": str(tmp_path / "empty")}).status_code == 202
     assert "no pictures there" in done(client)["error"]
     assert client.get(BASE).json()["pictures"] == PICTURES
+
+
+def test_a_picture_of_a_store_is_fetched_and_only_as_it_was_indexed(tmp_path: Path, model: FakeModel) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe("/bucket/photos/cat/1.png", picture(1))
+    with Gallery.create(tmp_path / "far.gallery", model) as gallery:
+        gallery.add_source("memory://bucket/photos")
+        settings = Settings((Place(gallery.store.name),))
+        with TestClient(create_app(open_galleries(settings.places, None, model), settings), base_url=ADDRESS) as client:
+            (hit,) = client.get("/api/v1/galleries/far/search/words").json()["hits"]
+            item = f"/api/v1/galleries/far/items/{hit['id']}"
+            assert client.get(f"{item}/original").content == picture(1)
+            assert client.get(f"{item}/image").headers["content-type"] == "image/jpeg"
+            assert client.get(f"{item}/place").json()["path"] == "memory://bucket/photos/cat/1.png"
+            assert client.get("/api/v1/galleries/far/folders").status_code == 200
+            assert client.post(f"{item}/reveal").status_code == 409
+            store.pipe("/bucket/photos/cat/1.png", picture(2))
+            answer = client.get(f"{item}/original")
+            assert (answer.status_code, "has changed" in answer.text) == (409, True)
+            assert "memory://" not in answer.text
+    store.rm("/bucket", recursive=True)

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from crossatnet.server import limits, settings
@@ -194,6 +197,59 @@ def test_a_client_that_goes_away_is_no_failure(client: TestClient, caplog: pytes
     assert sent == []
     (record,) = caplog.records
     assert (record.name, json.loads(record.getMessage())["status"]) == ("crossatnet.access", 499)
+
+
+def test_a_search_whose_client_went_away_is_dropped_before_it_is_computed(
+    serve: Callable[..., TestClient], model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve(searches=1).app
+    began, release, embed = threading.Event(), threading.Event(), model.embed
+    computed = 0
+
+    def slow(*arguments: object) -> object:
+        nonlocal computed
+        computed += 1
+        began.set()
+        assert release.wait(60)
+        return embed(*arguments)  # type: ignore[arg-type]
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    body = json.dumps({"strokes": HOUSE}).encode()
+    head = f"POST {BASE}/search/strokes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+    def asking() -> socket.socket:
+        client = socket.create_connection(listening.getsockname(), timeout=60)
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return client
+
+    def wait_until(inside: int) -> None:
+        gate = app.state.crossatnet.searches  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 60
+        while gate._inside != inside:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    monkeypatch.setattr(model, "embed", slow)
+    try:
+        first = asking()
+        assert began.wait(60)
+        waiting = [asking() for _ in range(5)]
+        wait_until(6)
+        for client in waiting[:4]:
+            client.close()
+        wait_until(2)  # the one that is computed, and the one whose client waits
+        release.set()
+        assert {client.recv(12) for client in (first, waiting[4])} == {b"HTTP/1.1 200"}
+        first.close()
+        waiting[4].close()
+    finally:
+        release.set()
+        server.should_exit = True
+        thread.join()
+    assert computed == 2
 
 
 def test_cores_are_shared_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,10 @@
 """`crossatnet serve`: errors in one line, and killed workers that are replaced."""
 
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +19,8 @@ from crossatnet.server import demo_gallery as quickstart
 from crossatnet.server import run
 from crossatnet.server.settings import Place, Settings
 from crossatnet.system.errors import UserError
-from server.serving import HOUSE, picture
-
-PATIENCE = 120  # seconds, for machines that are busy
+from server.process import PATIENCE, Server
+from server.serving import picture
 
 
 @pytest.fixture
@@ -84,6 +80,43 @@ def test_tokens_come_from_a_file(
     assert (served[0].token, served[0].workers) == ("correct-horse-battery-staple", 3)
 
 
+def test_the_consistency_is_chosen(command: Callable[..., tuple[int, str]], served: list[Settings]) -> None:
+    place = "milvus://127.0.0.1:19530/pets"
+    for arguments in ((), ("--consistency", "strong")):
+        assert command(place, *arguments)[0] == 0
+    assert [settings.consistency for settings in served] == ["session", "strong"]
+    code, error = command(place, "--consistency", "eventual")
+    assert code == 2
+    assert "'session', 'bounded', 'strong'" in error
+
+
+@pytest.mark.parametrize(("given", "workers", "expected"), [(None, 2, "4"), (None, 16, "1"), ("3", 2, "3")])
+def test_workers_compute_on_their_share_of_the_cores(
+    given: str | None, workers: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    class Supervisor:
+        is_interrupted = False
+
+        def __init__(self, config: object, sockets: object) -> None:
+            threads.append(os.environ["OMP_NUM_THREADS"])
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(run, "Supervisor", Supervisor)
+    monkeypatch.setattr(run, "cores", lambda: 8)
+    monkeypatch.setattr(run, "log_to_stderr", lambda access_log: None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # both are put back after the test
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        del os.environ["OMP_NUM_THREADS"]
+    with run.bind("127.0.0.1", 0) as listening:
+        run._serve_with_workers(Settings((), workers=workers), listening)
+    assert threads == [expected]
+
+
 def test_mistakes_are_one_line(command: Callable[..., tuple[int, str]], gallery: Gallery, tmp_path: Path) -> None:
     place = gallery.store.name
     (tmp_path / "file").write_text("x", encoding="utf-8")
@@ -120,37 +153,6 @@ def test_the_quickstart_gallery_is_made_once(tmp_path: Path, monkeypatch: pytest
     before = Path(place.place).stat().st_mtime_ns
     assert quickstart.quickstart_place(quiet=True) == place
     assert Path(place.place).stat().st_mtime_ns == before
-
-
-class Server:
-    """`crossatnet serve` in processes of its own."""
-
-    def __init__(self, *arguments: object, log: Path) -> None:
-        self.log = log
-        command = [sys.executable, "-m", "crossatnet", "serve", *map(str, arguments), "--port", "0"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
-        with log.open("wb") as errors:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.match(r"(http://127\.0\.0\.1:\d+) \(Ctrl-C stops\)", line)
-        assert found, (line, log.read_text(encoding="utf-8"))
-        self.address = found[1]
-
-    def search(self) -> int:
-        """The status of a search on a connection of its own."""
-        asked = f"{self.address}/api/v1/galleries/pets/search/strokes"
-        return httpx2.post(asked, json={"strokes": HOUSE, "k": 3}, timeout=PATIENCE).status_code
-
-    def workers(self) -> Counter[int]:
-        """Searches answered, by process."""
-        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line[:1] == "{"]
-        return Counter(line["worker"] for line in lines)
-
-    def stop(self, how: signal.Signals) -> int:
-        """Stop the server; returns its exit code."""
-        self.process.send_signal(how)
-        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture

@@ -35,8 +35,11 @@ def index(
         str, typer.Option("--output", "-o", "--to", help="The gallery: a file, or milvus://HOST:PORT/NAME.")
     ],
     folders: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders of pictures, by default those indexed before; with --ray also a list of paths."),
+        list[str] | None,
+        typer.Argument(
+            help="Folders of pictures, by default those indexed before; s3://BUCKET/PREFIX; .tar archives; with --ray"
+            " also a list of paths."
+        ),
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
@@ -54,6 +57,12 @@ def index(
     by_ray: Annotated[
         bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or on all cores here.")
     ] = False,
+    gpus: Annotated[
+        float, typer.Option(help="With --ray: GPUs of each worker; .5: two share one. Needs --runtime torch.", min=0)
+    ] = 0.0,
+    batch_size: Annotated[
+        int | None, typer.Option(help="With --ray: pictures embedded at once, on a GPU 256 by default.", min=1)
+    ] = None,
     embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     as_json: Json = False,
@@ -73,21 +82,23 @@ def index(
         raise UserError("--ray starts many workers for one big run; leave out --verify, or run it without --ray")
     if by_ray and embedder:
         raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
+    if (gpus or batch_size) and not by_ray:
+        raise UserError("--gpus and --batch-size are for the workers of --ray")
     _check_folders(folders or [], choice, by_ray, watch)
     gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime, bool(folders))
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             if by_ray:
-                summary = _add_by_ray(gallery, output, folders or [], report, choice)
+                summary = _add_by_ray(gallery, output, folders or [], report, choice, (gpus, batch_size))
             elif folders:
-                summary = gallery.add_folders(folders, report, choice, verify)
+                summary = _add(gallery, folders, report, choice, verify)
             else:
                 summary = gallery.update(report, choice, verify)
         _print_summary(gallery, output, summary, as_json)
         if not len(gallery):
             raise UserError(f"{output}: none of the pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            update = partial(gallery.add_folders, folders, choice=choice) if folders else gallery.update
+            update = partial(_add, gallery, folders, None, choice, False) if folders else gallery.update
             for change in watch_folder(update, every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
@@ -100,7 +111,7 @@ def remove(
     """Forget pictures; their files stay where they are."""
     from crossatnet.gallery import Gallery
 
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, consistency="strong") as opened:
         removed, size = opened.remove(paths), len(opened)
     print(
         json.dumps({"gallery": gallery, "size": size, "removed": removed})
@@ -131,7 +142,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     """How many pictures a gallery holds, what made it, and how large it is."""
     from crossatnet.gallery import Gallery
 
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, consistency="strong") as opened:
         store = opened.store
         counts, roots = store.classes(), store.roots()
         without_class = counts.pop(None, 0)
@@ -163,34 +174,56 @@ def info(gallery: Place, as_json: Json = False) -> None:
         print(f"  without class: {without_class:,}")
 
 
-def _check_folders(folders: list[Path], choice: "Choice", by_ray: bool, watch: bool) -> None:
+def _add(
+    gallery: "Gallery", folders: list[str], report: "Progress | None", choice: "Choice", verify: bool
+) -> "IngestSummary":
+    """Add folders together, then sources that are none, one after the other."""
+    from crossatnet.data.elsewhere import is_source
+
+    plain = [folder for folder in folders if not is_source(folder)]
+    added = [gallery.add_folders(plain, report, choice, verify)] if plain else []
+    added += [gallery.add_source(each, report, verify) for each in folders if is_source(each)]
+    return reduce(lambda one, other: one.joined(other), added)
+
+
+def _check_folders(folders: list[str], choice: "Choice", by_ray: bool, watch: bool) -> None:
     """Report a mistyped folder or a missing library before a gallery is made or a network loaded."""
+    from crossatnet.data.elsewhere import check_source, is_source
     from crossatnet.data.pictures.formats import VIDEO, what_is_missing
     from crossatnet.gallery.ingest.listing import list_pictures
+    from crossatnet.gallery.ingest.stream import listed_paths
 
     if by_ray and watch:
         raise UserError("--ray starts many workers for one big run; leave out --watch, or run it without --ray")
     if choice.videos and not VIDEO.is_readable:
         raise UserError(f"--videos needs the library PyAV: {what_is_missing(VIDEO.name)}")
     for folder in folders:
-        if by_ray and folder.is_file():
-            from crossatnet.gallery.ingest.ray import read_list
-
-            read_list(folder)
+        if is_source(folder):
+            check_source(folder)
+            if choice != type(choice)():
+                raise UserError(f"{folder}: --exclude, --follow-links and --videos are for folders; leave them out")
+        elif by_ray and Path(folder).is_file():
+            next(listed_paths(Path(folder)))
         else:
-            list_pictures(folder, choice)
+            list_pictures(Path(folder), choice)
 
 
 def _add_by_ray(
-    gallery: "Gallery", place: str, folders: list[Path], report: "Progress | None", choice: "Choice"
+    gallery: "Gallery",
+    place: str,
+    folders: list[str],
+    report: "Progress | None",
+    choice: "Choice",
+    power: tuple[float, int | None],
 ) -> "IngestSummary":
     import ray  # noqa: F401  # where it is missing, report that before the network is loaded
 
-    from crossatnet.gallery.ingest.ray import add_folder_by_ray, update_by_ray
+    from crossatnet.gallery.ingest.ray import Power, add_folder_by_ray, update_by_ray
 
+    by, with_ = (gallery.store, place, gallery.model), Power(*power)
     if not folders:
-        return update_by_ray(gallery.store, place, gallery.model, report, choice)
-    added = (add_folder_by_ray(gallery.store, place, gallery.model, each, report, choice) for each in folders)
+        return update_by_ray(*by, report, choice, with_)
+    added = (add_folder_by_ray(*by, each, report, choice, with_) for each in folders)
     return reduce(lambda one, other: one.joined(other), added)
 
 
@@ -201,12 +234,13 @@ def _opened_or_made(
     from crossatnet.runtime.load import load
 
     try:
-        gallery = Gallery.open(place, model, runtime)
+        gallery = Gallery.open(place, model, runtime, "strong")  # it reports what it did
     except GalleryMissingError:
         if not may_make:
             raise
         model = model or load(DEFAULT_CHECKPOINT, runtime)
-        return Gallery.create(place, model, thumbnails)
+        Gallery.create(place, model, thumbnails).close()
+        return Gallery.open(place, model, consistency="strong")
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):
         gallery.close()

@@ -135,7 +135,7 @@ def demo(
 
     if pictures:
         output.mkdir(parents=True, exist_ok=True)
-        index(str(output / "my.gallery"), [pictures], quiet=quiet)
+        index(str(output / "my.gallery"), [str(pictures)], quiet=quiet)
         print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     print_results(results)
@@ -201,11 +201,19 @@ def train(
     leave_out: Annotated[
         Path | None, typer.Option(help="A file of classes and pictures that are not to be trained on.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="GPUs, or processes on CPUs, of each machine that train together.", min=1)
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(help="Machines that train together: each runs this command, with its NODE_RANK.", min=1),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a checkpoint; a killed run goes on with the same command."""
     from crossatnet.config import load_config
     from crossatnet.data.splits import EVERYTHING, split_names
+    from crossatnet.training.ranks import launched
     from crossatnet.training.train import train as run
 
     if split and split not in (EVERYTHING, *split_names()):
@@ -219,7 +227,10 @@ def train(
         "model.backbone": str(Path(backbone).resolve()) if backbone and Path(backbone).is_dir() else backbone,
     }
     settings = load_config(config, {key: value for key, value in given.items() if value is not None})
-    print(run(settings, output, quiet))
+    with launched(devices, nodes) as ranks:
+        run(settings, output, quiet, ranks)
+    if ranks.is_first:
+        print(output)
 
 
 def _further_set(entry: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from crossatnet.runtime.names import Runtime
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 
@@ -24,6 +25,13 @@ EmbedderPlace = Annotated[
     typer.Option("--embedder", metavar="MODULE:OBJECT", help="A model of your own, in place of a checkpoint."),
 ]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the data set.")]
+ConsistencyName = Annotated[
+    Consistency,
+    typer.Option(
+        "--consistency",
+        help="What is seen on a Milvus server: session, this process's changes at once; strong, all, but slowly.",
+    ),
+]
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
@@ -69,8 +77,12 @@ def path_prefix(under: str) -> str:
     A name that is not a whole path means a place below the current folder: if nothing there begins so, it was meant
     otherwise, such as a folder's name alone.
     """
+    from crossatnet.data.elsewhere import MEMBER, is_url
+
     if not under:
         raise UserError("--under: an empty path; give a folder, or what paths begin with")
+    if is_url(under) or MEMBER in under:
+        return under
     whole = Path(under).resolve()
     is_folder = under.endswith(os.sep) or whole.is_dir()
     is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
+from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 
@@ -58,6 +58,7 @@ def search(
     ] = None,
     embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
+    consistency: ConsistencyName = "session",
     as_json: Json = False,
 ) -> None:
     """Find the pictures that a drawing shows, several drawings of one thing together, or words, or both."""
@@ -75,7 +76,9 @@ def search(
         raise UserError("nothing to search for: give a drawing, or --words, or another condition")
     model = model_given(checkpoint, embedder, runtime)
     with ExitStack() as opened:
-        galleries = [opened.enter_context(Gallery.open(place, model, runtime)) for place in (gallery, *(also or []))]
+        galleries = [
+            opened.enter_context(Gallery.open(place, model, runtime, consistency)) for place in (gallery, *(also or []))
+        ]
         check_comparable(galleries)
         if show_drawing:
             _save_drawings(galleries[0], drawings, show_drawing)
@@ -148,24 +151,37 @@ def _report_gone(gallery: str, gone: int) -> None:
 
 def _use(hits: "list[Hit]", open_best: bool, copy_to: Path | None) -> None:
     """Open the best hit, and copy all of them, as far as their files are there."""
+    from crossatnet.data.elsewhere import is_elsewhere
+
     there = [hit for hit in hits if not hit.gone]
     if copy_to is not None:
         copy_to.mkdir(parents=True, exist_ok=True)
-        copied = sum(_copy(Path(hit.path), copy_to) for hit in there)
+        copied = sum(_copy(hit.path, copy_to) for hit in there)
         print(f"copied {copied} of {len(hits)} to {visible(str(copy_to))}", file=sys.stderr)
+    if open_best and there and is_elsewhere(there[0].path):
+        raise UserError(f"{there[0].path}: lies in a store or an archive; --copy-to FOLDER fetches it")
     if open_best and there and typer.launch(there[0].path):
         raise UserError(f"{there[0].path}: no program opens it here; open it by hand")
 
 
-def _copy(file: Path, folder: Path) -> bool:
+def _copy(path: str, folder: Path) -> bool:
     """Copy a file into a folder under its name, or with a number where that name is taken; whether it was needed."""
-    content, target, number = file.read_bytes(), folder / file.name, 1
+    from crossatnet.data.elsewhere import fetch, is_elsewhere
+    from crossatnet.data.pictures.opening import MAX_BYTES
+
+    file = Path(path)
+    content = fetch(path, MAX_BYTES - 1) if is_elsewhere(path) else file.read_bytes()
+    name = file.name.rpartition(":")[2] if is_elsewhere(path) else file.name
+    target, number = folder / name, 1
     while target.exists():
         if target.is_file() and target.read_bytes() == content:
             return False
         number += 1
         target = folder / f"{file.stem} ({number}){file.suffix}"
-    shutil.copy2(file, target)
+    if is_elsewhere(path):
+        target.write_bytes(content)
+    else:
+        shutil.copy2(file, target)
     return True
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import EmbedderPlace, Quiet, check_one_model
+from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, check_one_model
 from crossatnet.system.errors import UserError
 
 
@@ -37,6 +37,7 @@ def serve(
         bool, typer.Option("--behind-proxy", help="Believe X-Forwarded-For and -Proto of a proxy on this machine.")
     ] = False,
     embedder: EmbedderPlace = None,
+    consistency: ConsistencyName = "session",
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -65,6 +66,7 @@ def serve(
         folders=tuple(folder.resolve() for folder in folders or ()),
         checkpoint=checkpoint,
         embedder=embedder,
+        consistency=consistency,
         workers=workers,
         searches=searches,
         access_log=not quiet,

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.elsewhere import TAR
 from crossatnet.data.metadata import Metadata
 from crossatnet.system.errors import UserError
 
@@ -49,7 +50,8 @@ class MadeWith:
 class FileState:
     """The state of a stored file when it was embedded: enough to see whether it changed. Size in bytes.
 
-    `ctime_ns`, which no program can set back, is None where it is not known. `is_described` tells whether all that this
+    `ctime_ns`, which no program can set back, is None where it is not known; of a picture in a store or an archive it
+    is the mark of its version (see `crossatnet.data.elsewhere`). `is_described` tells whether all that this
     version reads of a photo is stored. `sidecar` is the state of the XMP files beside it (see
     `crossatnet.data.sidecars`): "" if there are none, None where it is not kept.
     """
@@ -166,6 +168,18 @@ def path_range(prefix: str) -> tuple[str, str]:
     return prefix, prefix + chr(sys.maxunicode)
 
 
+def below(folder: Path | str) -> str:
+    """What the paths below a folder, a store's prefix or a tar archive begin with.
+
+    Example:
+        >>> from crossatnet.gallery.backend import below
+        >>> below("/photos"), below("s3://photos/2019/"), below("/photos/shard-0.tar")
+        ('/photos/', 's3://photos/2019/', '/photos/shard-0.tar:')
+    """
+    place = str(folder).rstrip("/")
+    return f"{place}:" if place.endswith(TAR) and not Path(place).is_dir() else f"{place}/"
+
+
 class Nearest(NamedTuple):
     """The best items of each query, best first, equal scores by id; padded with `NO_ITEM` and -inf."""
 
@@ -240,8 +254,8 @@ class Backend(Protocol):
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """The ids of those among `paths` that are stored."""
 
-    def paths_under(self, folder: Path) -> Iterator[str]:
-        """The stored paths that lie in `folder` (absolute) or below it, ascending."""
+    def paths_under(self, folder: Path | str) -> Iterator[str]:
+        """The stored paths `below` a folder (absolute), a store's prefix or an archive, ascending."""
 
     def classes(self) -> dict[str | None, int]:
         """The number of items of each class, under None those of no class; classes without items are left out."""

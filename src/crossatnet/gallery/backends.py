@@ -5,15 +5,19 @@ from pathlib import Path
 from crossatnet.gallery.backend import Backend, MadeWith
 from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 
 
-def open_backend(place: str | Path) -> Backend:
-    """Open the gallery at a place. Raises `GalleryMissingError` if there is none."""
+def open_backend(place: str | Path, consistency: Consistency = "session") -> Backend:
+    """Open the gallery at a place. Raises `GalleryMissingError` if there is none.
+
+    `consistency` is for galleries on a server; one in a file always shows all that anybody wrote.
+    """
     if isinstance(place, str) and place.startswith(SCHEME):
         from crossatnet.gallery.milvus.backend import MilvusBackend  # of the extra `scale`
 
-        return MilvusBackend.open(Address.parse(place))
+        return MilvusBackend.open(Address.parse(place), consistency)
     return Store.open(Path(place))
 
 

@@ -18,6 +18,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.elsewhere import is_url
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, open_backend
@@ -34,12 +35,15 @@ from crossatnet.gallery.ingest.folder import (
     store_batch,
     update,
 )
+from crossatnet.gallery.ingest.stream import add_source
+from crossatnet.gallery.originals import picture_of
 from crossatnet.gallery.queries import Prepared, Query, as_picture, check_page
 from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 
 Rerank = Literal["guided"]
@@ -48,7 +52,8 @@ Rerank = Literal["guided"]
 class Gallery:
     """A searchable collection of pictures. Its methods may be called from several threads.
 
-    Another process may add to the same gallery at any time; the next search sees what it added.
+    Another process may add to the same gallery at any time; the next search sees what it added, on a server within
+    seconds (`consistency`).
 
     Example:
         >>> from crossatnet import CrossATNet, Gallery
@@ -82,6 +87,8 @@ class Gallery:
         1
         >>> gallery.update().unchanged
         1
+        >>> gallery.add_source(f"file://{tmp_path}/photos").added
+        1
         >>> gallery.close()
     """
 
@@ -93,14 +100,21 @@ class Gallery:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, place: str | Path, model: Embedder | None = None, runtime: Runtime = "auto") -> Self:
-        """Open the gallery at a place: the path of its file.
+    def open(
+        cls,
+        place: str | Path,
+        model: Embedder | None = None,
+        runtime: Runtime = "auto",
+        consistency: Consistency = "session",
+    ) -> Self:
+        """Open the gallery at a place: the path of its file, or milvus://HOST:PORT/NAME.
 
         Without `model`, the checkpoint that made the gallery is loaded when it is first needed, and computed by
-        `runtime`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the file is no gallery, has a
-        newer schema, or was made with another checkpoint than `model`.
+        `runtime`. `consistency` says how much of what was written a search of a gallery on a server sees, see
+        `crossatnet.system.consistency`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the
+        file is no gallery, has a newer schema, or was made with another checkpoint than `model`.
         """
-        store = open_backend(place)
+        store = open_backend(place, consistency)
         try:
             if model is not None:
                 check_same_model(store.name, store.made_with, model)
@@ -178,6 +192,13 @@ class Gallery:
         """
         return update(self.store, self.model, progress, more, verify)
 
+    def add_source(self, source: str, progress: Progress | None = None, verify: bool = False) -> IngestSummary:
+        """The same for a prefix of a store, such as `s3://bucket/photos`, or for a tar archive of pictures.
+
+        See `crossatnet.gallery.ingest.stream`. Raises `UserError` if it cannot be read.
+        """
+        return add_source(self.store, self.model, source, progress, verify)
+
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
 
@@ -213,10 +234,10 @@ class Gallery:
             if not str(path):  # Path("") is the current folder, which is surely not meant
                 raise UserError("an empty path; nothing was removed")
             absolute = os.path.normpath(Path(path).absolute())  # not resolved: links of removed files are gone too
-            names = {absolute, str(Path(path).resolve())}
+            names = {str(path)} if is_url(str(path)) else {absolute, str(Path(path).resolve())}
             found = [
                 *self.store.file_states([*names]),
-                *(below for name in names for below in self.store.paths_under(Path(name))),
+                *(below for name in names for below in self.store.paths_under(name)),
             ]
             if not found:
                 raise UserError(f"{path}: no picture of {self.store.name} is there or below; nothing was removed")
@@ -259,7 +280,7 @@ class Gallery:
         combine: Combine = "average",
         reranked: int | None = None,
         grouped: bool = False,
-        read: Callable[[StoredPicture], Picture] = lambda stored: stored.facts.path,
+        read: Callable[[StoredPicture], Picture] = picture_of,
     ) -> SearchResult:
         """The `k` hits after the first `offset` hits, with what is stored of them; see `search` for the rest.
 

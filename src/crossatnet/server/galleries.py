@@ -12,6 +12,7 @@ from crossatnet.gallery.embedder import Embedder
 from crossatnet.server.errors import ApiError
 from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
 from crossatnet.server.settings import Place
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 
 
@@ -88,7 +89,12 @@ class Galleries:
             served.gallery.close()
 
 
-def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: Embedder | None = None) -> Galleries:
+def open_galleries(
+    places: Sequence[Place],
+    uploads: Path | None = None,
+    model: Embedder | None = None,
+    consistency: Consistency = "session",
+) -> Galleries:
     """Open the galleries at these places, each with the checkpoint that made it, or all of them with `model`.
 
     Raises `UserError` for a place without a gallery, a checkpoint that cannot be loaded, and a place given twice.
@@ -101,11 +107,11 @@ def open_galleries(places: Sequence[Place], uploads: Path | None = None, model: 
     served: list[Served] = []
     models: dict[str, Embedder] = {}  # by fingerprint: galleries of one checkpoint share it
     for place in places:
-        gallery = Gallery.open(place.place, model)
+        gallery = Gallery.open(place.place, model, consistency=consistency)
         fingerprint = gallery.store.made_with.fingerprint
         if fingerprint in models:
             gallery.close()
-            gallery = Gallery.open(place.place, models[fingerprint])
+            gallery = Gallery.open(place.place, models[fingerprint], consistency=consistency)
         models[fingerprint] = gallery.model
         name = _unique_name(_stem(place.place), [each.name for each in served])
         folder = uploads / name if uploads else None

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from crossatnet.server.errors import ApiError
@@ -47,20 +48,36 @@ class Gate:
                 503, "the server is busy: try again in a moment", "overloaded", headers={"Connection": "close"}
             )
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """What the job returns or raises. Raises `ApiError` 503 if there is no room, or if the job takes too long."""
+    async def run(self, job: Callable[[], Result], client: Receive | None = None) -> Result:
+        """What the job returns or raises. Raises `ApiError` 503 if there is no room, or if the job takes too long.
+
+        `client` is the `receive` of a request whose body was read. If that client goes away, `ClientDisconnect` is
+        raised, and the job is dropped if it still waits.
+        """
         with self._lock:
             self.require_room()
             self._inside += 1
         future = self._threads.submit(job)
         future.add_done_callback(self._leave)
+        answer = asyncio.wrap_future(future)
+        gone = asyncio.ensure_future(_gone(client)) if client else None
         try:
             async with asyncio.timeout(self._seconds) as limit:
-                return await asyncio.wrap_future(future)
+                if gone:
+                    either: tuple[asyncio.Future[Any], ...] = (answer, gone)
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    if not answer.done():
+                        gone.result()  # raises what kept it from waiting
+                        raise ClientDisconnect
+                return await answer
         except TimeoutError as error:
             if not limit.expired():  # the job's own `TimeoutError`
                 raise
             raise ApiError(503, f"no answer within {self._seconds:g} s: ask for less, or later", "timeout") from error
+        finally:
+            answer.cancel()  # drops a job that still waits
+            if gone:
+                gone.cancel()
 
     def close(self) -> None:
         """End the threads once their jobs are done; waiting jobs are dropped."""
@@ -69,6 +86,12 @@ class Gate:
     def _leave(self, future: "Future[Result]") -> None:
         with self._lock:
             self._inside -= 1
+
+
+async def _gone(client: Receive) -> None:
+    """Return when the client of a request, whose body was read, has closed its connection."""
+    while (await client())["type"] != "http.disconnect":
+        pass
 
 
 def largest_body(path: str) -> int:

@@ -1,7 +1,8 @@
 """Pictures that are sent to clients: only indexed files are read, and only decoded and encoded pixels are sent.
 
 A picture is served only if its file still has the bytes that were indexed; their hash is compared. So the server never
-sends another file, even if somebody changes the folder or puts a link in the picture's place.
+sends another file, even if somebody changes the folder or puts a link in the picture's place. What lies in a store is
+fetched from there: no more than was stored, for a bounded time, and never from an address that a client names.
 """
 
 import io
@@ -13,12 +14,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossatnet.data.elsewhere import is_elsewhere
 from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import small_jpeg
 from crossatnet.data.photos import START_OF_JPEG
 from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.gallery import StoredPicture
 from crossatnet.gallery.ingest.reading import make_thumbnail
+from crossatnet.gallery.originals import fetched
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.settings import IMAGE_SIDE, THUMBNAIL_SIDE, THUMBNAILS_KEPT
@@ -75,6 +78,11 @@ def read_known(stored: StoredPicture) -> bytes:
         409, f"{file_name(stored)}: its file is gone or has changed since it was indexed; index it again"
     )
     known = stored.facts.file
+    if is_elsewhere(stored.facts.path):
+        try:
+            return fetched(stored)
+        except ImageError as error:
+            raise refusal from error
     try:
         # # not blocking, as somebody may have put a pipe in the file's place
         descriptor = os.open(stored.facts.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -14,6 +14,7 @@ from typing import IO
 import typer
 from PIL import Image
 
+from crossatnet.data.elsewhere import is_elsewhere, is_url
 from crossatnet.data.metadata import Metadata
 from crossatnet.data.pictures.opening import opened_by_pillow
 from crossatnet.gallery import StoredPicture
@@ -57,6 +58,8 @@ def original(stored: StoredPicture) -> tuple[bytes, str]:
 
 def reveal(stored: StoredPicture) -> None:
     """Show a picture's file in this machine's file manager. Raises `ApiError` 409 if it is gone, 503 without one."""
+    if is_elsewhere(stored.facts.path):
+        raise ApiError(409, f"{file_name(stored)}: it lies in a store or an archive, where no file manager goes")
     if is_gone(stored.facts.path):
         raise ApiError(409, f"{file_name(stored)}: its file is gone; index its folder again")
     if typer.launch(stored.facts.path, locate=True):
@@ -106,6 +109,8 @@ def folders(served: Served) -> list[tuple[str, int]]:
     counts = served.gallery.store.folders()
     if not counts:
         return []
+    if any(is_url(folder) for folder in counts):  # nothing is shared by a folder and a store
+        return [*counts.items()]
     shared = Path(os.path.commonpath(counts))
     totals: dict[Path, int] = {}
     for folder, count in counts.items():

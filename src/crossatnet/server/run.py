@@ -31,6 +31,7 @@ from crossatnet.server.logs import log_to_stderr
 from crossatnet.server.loop import allow_descriptors
 from crossatnet.server.settings import DECODER_BYTES, DECODER_SECONDS, DECODERS, PIXELS_IN_WORKER, Settings
 from crossatnet.system.errors import UserError
+from crossatnet.system.threads import cores
 
 GRACE_SECONDS = 6  # for running requests when the server is stopped
 STOP_SECONDS = 9.0  # after which it ends, whatever still runs: what is acknowledged is on the disk
@@ -67,7 +68,7 @@ def open_at(settings: Settings) -> Galleries:
     model: Embedder | None = load(settings.checkpoint) if settings.checkpoint else None
     if settings.embedder:
         model = load_embedder(settings.embedder)
-    galleries = open_galleries(settings.places, settings.uploads, model)
+    galleries = open_galleries(settings.places, settings.uploads, model, settings.consistency)
     for served in galleries:
         uploads.tidy(served)
     return galleries
@@ -117,6 +118,8 @@ def _serve_here(settings: Settings, galleries: Galleries, listening: socket.sock
 def _serve_with_workers(settings: Settings, listening: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="crossatnet-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # before any worker loads prometheus_client
+        # # Each worker computes on its share of the cores. Otherwise its threads wait for those of the others.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // settings.workers)))
         log_to_stderr(settings.access_log)
         supervisor = Supervisor(_config(partial(_worker_app, settings), settings), [listening])
         supervisor.run()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossatnet.system.consistency import Consistency
 from crossatnet.system.threads import cores
 
 # # Limits of one request
@@ -61,6 +62,7 @@ class Settings:
     checkpoint: str | None = None
     folders: tuple[Path, ...] = ()  # in and below these, folders may be added; resolved
     embedder: str | None = None  # MODULE:OBJECT, which each worker imports
+    consistency: Consistency = "session"  # of galleries on a Milvus server
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True

@@ -14,6 +14,7 @@ _MODULES = {
     "parquet": ("pyarrow",),
     "formats": ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile"),
     "backbones": ("transformers",),
+    "remote": ("fsspec", "s3fs"),
     "scale": ("pymilvus", "ray"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
 }

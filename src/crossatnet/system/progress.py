@@ -35,6 +35,6 @@ def gallery_progress(description: str, quiet: bool = False) -> Iterator[Callable
 
         def report(done: int, total: int) -> None:
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
+            progress.update(task, completed=done, total=total or None, rate=f"{speed:.0f}/s" if speed else "")
 
         yield report

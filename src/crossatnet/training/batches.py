@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from crossatnet.system.errors import UserError
+from crossatnet.training.ranks import ALONE, Ranks
+
 LONE_SHARE = 0.5  # classes with only sketches or only photos, for each class with both
 NONE = torch.empty(0, dtype=torch.long)
+ALL = slice(None)
 
 
 class Pairs(NamedTuple):
     """A batch of `B` pairs: sketch i and photo i are of class `label[i]`, so that each sketch can guide its photo.
 
-    After the pairs come `R` sketches and `T` photos without a counterpart, of classes that have only the one.
+    After the pairs come `R` sketches and `T` photos without a counterpart, of classes that have only the one. Where
+    several ranks train together each has all labels, but only its own rows of the maps (`Ranks.rows`).
     """
 
     sketch: Tensor  # (B + R, C, h, w)
@@ -54,8 +59,11 @@ class Source(Protocol):
     def instance(self) -> Tensor:
         """The number of the very thing that each picture shows, -1 where that is not known (N,)."""
 
-    def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
-        """Random versions of the pictures with these numbers (B,): maps (B, C, h, w)."""
+    def draw(self, picked: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
+        """Random versions of the pictures with these numbers (B,): maps (B, C, h, w), or the `own` rows of them.
+
+        The generator is asked for all rows, so that every rank's is in the same state afterwards.
+        """
 
     def plain(self, picked: Tensor) -> Tensor:
         """The same pictures as they are: maps (B, C, h, w)."""
@@ -79,9 +87,9 @@ class CachedViews(NamedTuple):
     origin: Tensor  # (N,)
     instance: Tensor = NONE  # (N,)
 
-    def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, picked: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
         views = torch.randint(self.maps.shape[1], picked.shape, generator=generator)
-        return self.maps[picked, views].float()  # (B, C, h, w)
+        return self.maps[picked[own], views[own]].float()  # (B, C, h, w)
 
     def plain(self, picked: Tensor) -> Tensor:
         return self.maps[picked, 0].float()  # (B, C, h, w)
@@ -98,6 +106,9 @@ class BalancedPairs(IterableDataset[Pairs]):
 
     `by_instance`: a pair is a photo and a sketch that was drawn of it. The pairs of a class in a batch are of different
     photos as far as it has enough; pictures without a counterpart are not drawn.
+
+    With `ranks`, each of them draws the same batches and reads its own rows. Raises `UserError` for fewer pairs in a
+    batch than ranks.
 
     Example:
         >>> import torch
@@ -119,6 +130,7 @@ class BalancedPairs(IterableDataset[Pairs]):
         epoch: int,
         batches: int | None = None,
         by_instance: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.sketches, self.photos = sketches, photos
         self.drawn_of = _drawn_of(sketches, photos) if by_instance else None
@@ -130,7 +142,10 @@ class BalancedPairs(IterableDataset[Pairs]):
         self.pairs_per_class = pairs_per_class
         self.start = 1_000_003 * seed + epoch
         self.batches = batches
+        self.ranks = ranks
         self.generator = torch.Generator()
+        if (pairs := self.classes_per_batch * pairs_per_class) < ranks.count:
+            raise UserError(f"a batch has {pairs} pairs, fewer than the {ranks.count} processes; take fewer --devices")
 
     def __len__(self) -> int:
         if self.batches is not None:
@@ -164,7 +179,7 @@ class BalancedPairs(IterableDataset[Pairs]):
             torch.tensor(numbers, dtype=torch.long).repeat_interleave(self.pairs_per_class)
             for numbers in (paired, *alone)
         )  # (B,), (R,), (T,)
-        sketch, photo = (self._draw(side, torch.cat([label, lone_labels[side]])) for side in (0, 1))
+        sketch, photo = (self._draw(side, label, lone_labels[side]) for side in (0, 1))
         return Pairs(sketch, photo, label, *lone_labels)
 
     def _instances(self, drawn_of: dict[int, dict[int, Tensor]], classes: list[int]) -> Pairs:
@@ -178,15 +193,16 @@ class BalancedPairs(IterableDataset[Pairs]):
                 rows.append((number, photo, int(drawings[self._below(len(drawings))])))
         label, photo_rows, sketch_rows = (torch.tensor(column, dtype=torch.long) for column in zip(*rows, strict=True))
         sketch, shown = (
-            source.draw(picked, self.generator)
+            source.draw(picked, self.generator, self.ranks.rows(len(label)))
             for source, picked in ((self.sketches, sketch_rows), (self.photos, photo_rows))
         )
         return Pairs(sketch, shown, label, instance=self.photos.instance[photo_rows])
 
-    def _draw(self, side: int, label: Tensor) -> Tensor:
-        members = self.members[side]
-        picked = torch.tensor([self._one_of(members[number]) for number in label.tolist()], dtype=torch.long)
-        return (self.sketches, self.photos)[side].draw(picked, self.generator)
+    def _draw(self, side: int, label: Tensor, lone_label: Tensor) -> Tensor:
+        members, labels = self.members[side], [*label.tolist(), *lone_label.tolist()]
+        picked = torch.tensor([self._one_of(members[number]) for number in labels], dtype=torch.long)
+        own = self.ranks.rows(len(label), len(lone_label))
+        return (self.sketches, self.photos)[side].draw(picked, self.generator, own)
 
     def _one_of(self, origins: list[Tensor]) -> int:
         members = origins[self._below(len(origins))] if len(origins) > 1 else origins[0]

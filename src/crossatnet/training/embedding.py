@@ -70,7 +70,7 @@ def embed(
 def pooled_mean(network: CrossATNet, source: Source, modality: Modality, passed_units: int) -> Tensor:
     """Mean pooled feature (C,) of the plain pictures of a source, or of `FITTED` of them."""
     maps = plain_maps(network, source, modality, passed_units, spread(source))
-    return torch.cat([network.mean_pooler(plain).feature for plain in maps]).mean(0)
+    return torch.cat([network.mean_pooler(plain).feature for plain in maps]).mean(0).cpu()
 
 
 def plain_maps(

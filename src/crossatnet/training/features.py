@@ -26,7 +26,7 @@ from crossatnet.data.prefetch import read_ahead
 from crossatnet.system.files import replacing
 from crossatnet.system.progress import track
 from crossatnet.system.threads import reading_threads
-from crossatnet.training.batches import NONE
+from crossatnet.training.batches import ALL, NONE
 
 RECIPE = 4  # raise it whenever the same settings would give other features, so that stale caches are not used
 VIEWS_AT_ONCE = 32  # through the backbone
@@ -79,12 +79,61 @@ class LiveViews(NamedTuple):
     origin: Tensor  # (N,)
     instance: Tensor = NONE  # (N,)
 
-    def draw(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, picked: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
         seeds = torch.randint(2**62, picked.shape, generator=generator)
-        return self.pictures.read(picked.tolist(), seeds.tolist())  # (B, 3, S, S)
+        return self.pictures.read(picked[own].tolist(), seeds[own].tolist())  # (B, 3, S, S)
 
     def plain(self, picked: Tensor) -> Tensor:
         return self.pictures.read(picked.tolist(), [None] * len(picked))  # (B, 3, S, S)
+
+
+@dataclass(frozen=True)
+class MappedMaps:
+    """Maps (N, V, C, h, w) in a file that all processes of a machine map into memory: it is there once for them all.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.features import MappedMaps
+        >>> maps = torch.randn(6, 2, 8, 3, 3).half()
+        >>> mapped = MappedMaps.write(tmp_path / "maps.npy", maps)[[5, 1]]
+        >>> torch.equal(mapped.read(torch.tensor([1]), torch.tensor([0])), maps[[1], 0].float())
+        True
+    """
+
+    path: Path
+    rows: NDArray[np.int64]  # of the file
+    views: int
+
+    @classmethod
+    def write(cls, path: Path, maps: Tensor) -> "MappedMaps":
+        """Write a file of these maps."""
+        with replacing(path) as file:
+            np.save(file, maps.numpy())
+        return cls(path, np.arange(len(maps)), maps.shape[1])
+
+    def __getitem__(self, rows: Sequence[int]) -> "MappedMaps":
+        return MappedMaps(self.path, self.rows[rows], self.views)
+
+    def read(self, picked: Tensor, views: Tensor) -> Tensor:
+        """One view of each picture with these numbers (B,): (B, C, h, w)."""
+        maps = np.load(self.path, mmap_mode="r")
+        return torch.from_numpy(maps[self.rows[picked.numpy()], views.numpy()]).float()
+
+
+class MappedViews(NamedTuple):
+    """A training source (see `batches.Source`) of maps in a file."""
+
+    maps: MappedMaps
+    label: Tensor  # (N,)
+    origin: Tensor  # (N,)
+    instance: Tensor = NONE  # (N,)
+
+    def draw(self, picked: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
+        views = torch.randint(self.maps.views, picked.shape, generator=generator)
+        return self.maps.read(picked[own], views[own])  # (B, C, h, w)
+
+    def plain(self, picked: Tensor) -> Tensor:
+        return self.maps.read(picked, torch.zeros_like(picked))  # (B, C, h, w)
 
 
 def extract(

@@ -1,6 +1,6 @@
 """The Lightning module: what happens in a step and an epoch of training, and what a killed run takes up again.
 
-Shapes: `C h w` a map between two units; of a batch, see `batches.Pairs`.
+Shapes: `C h w` a map between two units, `N` items, `D` the shared space; of a batch, see `batches.Pairs`.
 """
 
 import math
@@ -8,20 +8,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from crossatnet.config import Config
+from crossatnet.data.images import Modality
 from crossatnet.evaluation.instances import evaluate_instances
 from crossatnet.evaluation.ranking import evaluate
 from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.training.adapt import merged
-from crossatnet.training.batches import BalancedPairs, Pairs
+from crossatnet.training.batches import BalancedPairs, Pairs, Source
 from crossatnet.training.embedding import Sources, embed
 from crossatnet.training.objective import Objective
+from crossatnet.training.ranks import ALONE, Ranks
 from crossatnet.training.start import passed_units
 
 
@@ -29,9 +33,16 @@ class Training(lightning.LightningModule):
     """Trains everything after the backbone's frozen units."""
 
     def __init__(
-        self, network: CrossATNet, config: Config, classes: Sequence[str], training: Sources, validation: Sources | None
+        self,
+        network: CrossATNet,
+        config: Config,
+        classes: Sequence[str],
+        training: Sources,
+        validation: Sources | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
+        self.ranks = ranks
         self.network = network
         self.settings = config
         self.training_sources = training
@@ -40,6 +51,8 @@ class Training(lightning.LightningModule):
         self.objective = Objective(network, config, classes, self.passed_units)
         self.start = merged(network).state_dict()
         self.averaged = AveragedModel(network, avg_fn=self.average) if config.train.average else None
+        if self.averaged is not None:
+            self.averaged.requires_grad_(False)  # it follows; ranks have no gradients of it to exchange
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.strict_loading = False  # the trainer's own files hold nothing that is frozen
@@ -58,6 +71,7 @@ class Training(lightning.LightningModule):
             self.current_epoch,
             settings.epoch_batches,
             by_instance=settings.pairs == "instance",
+            ranks=self.ranks,
         )
         return DataLoader(pairs, batch_size=None, num_workers=0 if settings.views else 1)  # a worker decodes ahead
 
@@ -69,7 +83,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
         """One optimisation step; returns the weighted sum of the loss terms."""
-        terms = self.objective(self.network, batch)
+        terms = self.objective(self.network, batch, self.ranks)
         total = torch.stack([*terms.values()]).sum()
         for name, value in {"loss": total, **terms}.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
@@ -115,15 +129,19 @@ class Training(lightning.LightningModule):
 
         With pairs of instances only the sketch's own photo is right, among the photos of its class.
         """
-        embeddings = {
-            modality: embed(network, sources[modality], modality, self.passed_units) for modality in MODALITIES
-        }
+        embeddings = {modality: self.embedded(network, sources[modality], modality) for modality in MODALITIES}
         labels = {modality: sources[modality].label.numpy() for modality in MODALITIES}
         if self.settings.train.pairs == "instance":
             asked, shown = ((embeddings[m], labels[m], sources[m].instance.numpy()) for m in MODALITIES)
             return evaluate_instances(*asked, *shown).means()["MRR"]
         scores = evaluate(embeddings["sketch"], labels["sketch"], embeddings["photo"], labels["photo"])
         return scores.means()["mAP@all"]
+
+    def embedded(self, network: CrossATNet, source: Source, modality: Modality) -> NDArray[np.float32]:
+        """Embeddings (N, D) of a source's plain pictures; each rank embeds its part of them."""
+        count = len(source.label)
+        own = embed(network, source, modality, self.passed_units, self.ranks.rows(count))
+        return self.ranks.whole(torch.from_numpy(own).to(network.device), count).cpu().numpy()
 
     def configure_optimizers(self) -> Any:
         """AdamW with a cosine schedule over `train.epochs`, also when a refit stops before its end.
@@ -154,8 +172,10 @@ class Training(lightning.LightningModule):
         named = self.state_dict(keep_vars=True)  # by its names: a backbone's are not those of its modules
         frozen = {name for name, one in named.items() if isinstance(one, nn.Parameter) and not one.requires_grad}
         state = checkpoint["state_dict"]
-        for name in [name for name in state if name in frozen or name.startswith("objective.teacher.")]:
-            del state[name]
+        for name in [*state]:
+            learning = name.replace("averaged.module.", "network.", 1)  # what this one follows, or itself
+            if learning in frozen or name.startswith("objective.teacher."):
+                del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back what `on_save_checkpoint` kept."""

@@ -23,6 +23,7 @@ from crossatnet.training import losses
 from crossatnet.training.batches import NONE, Pairs
 from crossatnet.training.decoder import CrossDecoder
 from crossatnet.training.prototypes import FreePrototypes, GraphPrototypes
+from crossatnet.training.ranks import ALONE, Ranks
 
 NO_RIVAL = -4.0  # added to a relative's margin: cosines are -1 at least, so it never gets in the way of a positive
 
@@ -58,21 +59,30 @@ class Objective(nn.Module):
         self.decoder = CrossDecoder(dimension, network.backbone.channels) if config.loss.reconstruction else None
         self.teacher = Teacher(network, passed_units) if config.loss.knowledge else None
 
-    def forward(self, network: CrossATNet, batch: Pairs) -> dict[str, Tensor]:
-        """The terms that are switched on, by name, weighted: their sum is the loss."""
+    def forward(self, network: CrossATNet, batch: Pairs, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+        """The terms that are switched on, by name, weighted: their sum is the loss.
+
+        The trained units and the attention see the own rows of the batch. All else sees the whole batch, gathered from
+        the `ranks`, and so does dropout.
+        """
         weights = self.weights
-        sketch_map = network.encoder("sketch").late(batch.sketch, self.passed_units)  # (B, C, h, w)
-        photo_map = network.encoder("photo").late(batch.photo, self.passed_units)  # (B, C, h, w)
+        pairs = len(batch.label)  # lone pictures after them count only for what needs no counterpart
+        lone_sketches, lone_photos = len(batch.lone_sketch_label), len(batch.lone_photo_label)
+        own = ranks.rows(pairs)  # of the pairs, in this rank's part of the maps
+        sketch_map = network.encoder("sketch").late(batch.sketch, self.passed_units)  # (B + R, C, h, w)
+        photo_map = network.encoder("photo").late(batch.photo, self.passed_units)  # (B + T, C, h, w)
         sketch_pooled, photo_pooled = network.pool(sketch_map, "sketch"), network.pool(photo_map, "photo")
-        all_sketches = network.embed_pooled(sketch_pooled.feature, "sketch")  # (B + R, D)
-        all_photos = network.embed_pooled(photo_pooled.feature, "photo")  # (B + T, D)
+        sketch_feature = ranks.whole(sketch_pooled.feature, pairs, lone_sketches)  # (B + R, C)
+        photo_feature = ranks.whole(photo_pooled.feature, pairs, lone_photos)  # (B + T, C)
+        all_sketches = network.embed_pooled(sketch_feature, "sketch")  # (B + R, D)
+        all_photos = network.embed_pooled(photo_feature, "photo")  # (B + T, D)
         prototypes = self.prototypes()  # (K, D)
         everything = torch.cat([all_sketches, all_photos])  # (2B + R + T, D)
         labels = torch.cat([batch.label, batch.lone_sketch_label, batch.label, batch.lone_photo_label])
-        pairs = len(batch.label)  # from here on only they count, but for what needs no counterpart
         sketch, photo = all_sketches[:pairs], all_photos[:pairs]
-        sketch_map, photo_map = sketch_map[:pairs], photo_map[:pairs]
-        sketch_pooled, photo_pooled = (Pooled(*(part[:pairs] for part in p)) for p in (sketch_pooled, photo_pooled))
+        sketch_feature, photo_feature = sketch_feature[:pairs], photo_feature[:pairs]
+        sketch_map, photo_map = sketch_map[: len(own)], photo_map[: len(own)]
+        guide = sketch_pooled.feature[: len(own)]
         terms: dict[str, Tensor] = {}
         if weights.classification:
             value = losses.classification(everything, prototypes, labels, weights.temperature, self.related)
@@ -86,35 +96,44 @@ class Objective(nn.Module):
             value = losses.instance_triplet(sketch, photo, batch.label, batch.instance, weights.instance_margin)
             terms["instance"] = weights.instance * value
         if weights.shuffle:
-            terms["shuffle"] = weights.shuffle * self.shuffled(network, batch)
+            terms["shuffle"] = weights.shuffle * self.shuffled(network, batch, ranks)
         if network.has_attention and (weights.guided or weights.agreement):
-            guided_pooled = network.pool(photo_map, "photo", sketch_pooled.feature)
+            guided_pooled = network.pool(photo_map, "photo", guide)
+            guided_feature = ranks.whole(guided_pooled.feature, pairs)  # (B, C)
             if weights.guided:
-                guided = network.embed_pooled(guided_pooled.feature, "photo")  # (B, D)
+                guided = network.embed_pooled(guided_feature, "photo")  # (B, D)
                 rival = hardest_rival(sketch, photo, batch.label, batch.instance)  # (B,)
-                seen = network.pool(photo_map[rival], "photo", sketch_pooled.feature).feature
+                rival_map = ranks.whole(photo_map, pairs)[rival[own]]  # of another rank's pairs, too
+                seen = ranks.whole(network.pool(rival_map, "photo", guide).feature, pairs)  # (B, C)
                 guided_rival = network.embed_pooled(seen, "photo")  # (B, D)
                 terms["guided"] = weights.guided * (
                     losses.classification(guided, prototypes, batch.label, weights.temperature, self.related)
                     + losses.ranking((sketch * guided).sum(1), (sketch * guided_rival).sum(1), weights.margin)
                 )
             if weights.agreement:
-                terms["agreement"] = weights.agreement * agreement(network, photo_pooled, guided_pooled)
+                attention = ranks.whole(photo_pooled.attention[: len(own)], pairs)  # (B, H, h, w)
+                guided_attention = ranks.whole(guided_pooled.attention, pairs)  # (B, H, h, w)
+                terms["agreement"] = weights.agreement * agreement(
+                    network, Pooled(photo_feature, attention), Pooled(guided_feature, guided_attention)
+                )
         if weights.latent:
             terms["latent"] = weights.latent * losses.latent(everything, prototypes, labels)
         if self.decoder is not None:
             to_photo, to_sketch = self.decoder(sketch, "photo"), self.decoder(photo, "sketch")  # (B, C)
             terms["reconstruction"] = weights.reconstruction * (
-                losses.reconstruction(to_photo, photo_pooled.feature - network.photo_centre)
-                + losses.reconstruction(to_sketch, sketch_pooled.feature - network.sketch_centre)
+                losses.reconstruction(to_photo, photo_feature - network.photo_centre)
+                + losses.reconstruction(to_sketch, sketch_feature - network.sketch_centre)
             )
         if self.teacher is not None:
-            terms["knowledge"] = weights.knowledge * self.teacher(
-                batch.photo[:pairs], photo_map, sketch_map, weights.knowledge_temperature
+            logits = self.teacher(batch.photo[: len(own)], photo_map, sketch_map)
+            opinion, of_photo, of_sketch = (ranks.whole(part, pairs) for part in logits)  # (B, 1000)
+            terms["knowledge"] = weights.knowledge * (
+                losses.knowledge(of_photo, opinion, weights.knowledge_temperature)
+                + losses.knowledge(of_sketch, opinion, weights.knowledge_temperature)
             )
         return terms
 
-    def shuffled(self, network: CrossATNet, batch: Pairs) -> Tensor:
+    def shuffled(self, network: CrossATNet, batch: Pairs, ranks: Ranks = ALONE) -> Tensor:
         """The loss of pairs whose maps are cut into patches and put together in another order.
 
         That of a sketch and its photo in one order is `together`, that of the sketch and its photo in another `apart`.
@@ -124,7 +143,8 @@ class Objective(nn.Module):
 
         def embedded(maps: Tensor, modality: Modality, order: Tensor) -> Tensor:
             late = network.encoder(modality).late(losses.shuffle_patches(maps, order), self.passed_units)
-            return network.embed_pooled(network.pool(late, modality).feature, modality)  # (B, D)
+            feature = ranks.whole(network.pool(late, modality).feature, len(batch.label))  # (B, C)
+            return network.embed_pooled(feature, modality)  # (B, D)
 
         sketch = embedded(batch.sketch, "sketch", one)
         together, apart = ((sketch * embedded(batch.photo, "photo", order)).sum(1) for order in (one, other))
@@ -156,13 +176,13 @@ class Teacher(nn.Module):
         """Never: it stays as it was."""
         return super().train(False)
 
-    def forward(self, photo: Tensor, photo_map: Tensor, sketch_map: Tensor, temperature: float) -> Tensor:
-        """Photos as batches hold them, and both trained maps (B, C, h, w) -> the loss of both modalities."""
+    def forward(self, photo: Tensor, photo_map: Tensor, sketch_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Photos as batches hold them, and both trained maps (B, C, h, w) -> logits (B, 1000): what was known of the
+        photos, what the photos' maps say now, and what the sketches' maps say.
+        """
         with torch.no_grad():
             opinion = self.classifier(self.backbone.late(photo, self.passed_units))  # (B, 1000)
-        return losses.knowledge(self.classifier(photo_map), opinion, temperature) + losses.knowledge(
-            self.classifier(sketch_map), opinion, temperature
-        )
+        return opinion, self.classifier(photo_map), self.classifier(sketch_map)
 
 
 def hardest_rival(sketch: Tensor, photo: Tensor, label: Tensor, instance: Tensor = NONE) -> Tensor:

@@ -26,7 +26,7 @@ from crossatnet.system.memory import keep_freed_memory
 from crossatnet.system.threads import keep_torch_to_cores
 from crossatnet.training.adapt import freeze_the_rest
 from crossatnet.training.batches import CachedViews, Source
-from crossatnet.training.features import LivePictures, LiveViews, ViewSettings, extract
+from crossatnet.training.features import LivePictures, LiveViews, MappedMaps, MappedViews, ViewSettings, extract
 
 MEASURED_AT_ONCE = 128  # pictures that give statistics
 ADAPTED = 1280  # pictures that give batch-norm statistics
@@ -35,7 +35,7 @@ ADAPTED = 1280  # pictures that give batch-norm statistics
 class NamedViews(NamedTuple):
     """The pictures of one modality with each one's class name and, where the data set says so, the thing pictured."""
 
-    views: Tensor | LivePictures  # maps (N, V, C, h, w), or the pictures themselves
+    views: Tensor | LivePictures | MappedMaps  # maps (N, V, C, h, w), or the pictures themselves
     classes: Sequence[str]
     instances: Sequence[str | None]
     statistics: Mapping[str, Tensor] = {}  # of batch normalisation, for the modality's encoder; ImageNet's where absent
@@ -137,6 +137,17 @@ def seen_features(config: Config, catalog: Catalog, quiet: bool) -> NamedFeature
     return features
 
 
+def mapped(features: NamedFeatures, folder: Path) -> dict[Modality, NamedViews]:
+    """The same features, their maps in files of `folder`, for processes that train together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        modality: named._replace(views=MappedMaps.write(folder / f"{modality}.npy", named.views))
+        if isinstance(named.views, Tensor)
+        else named
+        for modality, named in features.items()
+    }
+
+
 def origins(catalog: Catalog, config: Config) -> list[int]:
     """Which data set each picture of the catalog is from: 0 for the split's own, then those of `data.extra`."""
     roots = [extra.root for extra in config.data.extra]
@@ -190,6 +201,8 @@ def class_features(features: NamedFeatures, classes: Sequence[str]) -> dict[Moda
         chosen, instance = views[rows], torch.tensor(numbers)
         if isinstance(chosen, LivePictures):
             selected[modality] = LiveViews(chosen, labels, origin, instance)
+        elif isinstance(chosen, MappedMaps):
+            selected[modality] = MappedViews(chosen, labels, origin, instance)
         else:
             selected[modality] = CachedViews(chosen, labels, origin, instance)
     return selected

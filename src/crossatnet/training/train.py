@@ -32,12 +32,14 @@ from crossatnet.training.embedding import training_embeddings, training_opinions
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
 from crossatnet.training.opinion import add_opinion
+from crossatnet.training.ranks import ALONE, Ranks
 from crossatnet.training.seen_catalog import paired, seen_catalog
-from crossatnet.training.start import NamedFeatures, class_features, seen_features
+from crossatnet.training.start import NamedFeatures, class_features, mapped, seen_features
 from crossatnet.training.whitening import whitening
 
 RUN_SETTINGS = "training.yaml"  # the run's config, in its folder
 RUN_FILES = "run"  # the folder of what a killed run goes on from
+SHARED = "features"  # in that folder, what ranks that train together map into memory
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-def train(config: Config, output: Path, quiet: bool = False) -> Path:
+def train(config: Config, output: Path, quiet: bool = False, ranks: Ranks = ALONE) -> Path:
     """Train by `config` and write the checkpoint folder `output`; a killed run is resumed by the same call.
 
     1. Read the pictures of seen classes, and hold `data.validation_classes` of these classes out.
@@ -82,20 +84,23 @@ def train(config: Config, output: Path, quiet: bool = False) -> Path:
     4. Whiten the space, add the backbone's opinion and fit the hash codes, all on the training embeddings.
     5. Save the checkpoint, with a record of every picture and class that training had.
 
+    `ranks` call it together. The first one reads the pictures, writes and finishes; all of them train.
+
     Unseen classes are never read beyond listing their files. Raises `UserError` for data that does not fit the
     split, for a `train.start` that has read unseen classes, and for an `output` that holds another run.
     """
-    if _is_finished(config, output):
+    quiet = quiet or not ranks.is_first
+    if ranks.from_first(lambda: _is_finished(config, output)):
         shutil.rmtree(output / RUN_FILES, ignore_errors=True)  # left by a kill between saving and tidying up
         return output
-    seen = read_seen(config, quiet)  # 1
-    _begin(config, output)
-    trained = select_epoch(config, seen, output / RUN_FILES / "selection", quiet)  # 2
+    seen = ranks.from_first(lambda: _begun(config, output, quiet, ranks))  # 1
+    trained = select_epoch(config, seen, output / RUN_FILES / "selection", quiet, ranks)  # 2
     if config.train.refit and seen.held_out:
-        trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet)  # 3
-    trained = finish(config, seen, trained)  # 4
-    save(config, seen, trained, output)  # 5
-    shutil.rmtree(output / RUN_FILES)
+        trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet, ranks)  # 3
+    if ranks.is_first:
+        trained = finish(config, seen, trained)  # 4
+        save(config, seen, trained, output)  # 5
+        shutil.rmtree(output / RUN_FILES)
     return output
 
 
@@ -110,16 +115,16 @@ def read_seen(config: Config, quiet: bool) -> Seen:
     return Seen(catalog, split, classes, held_out, features, class_pictures(catalog, quiet), before)
 
 
-def select_epoch(config: Config, seen: Seen, folder: Path, quiet: bool) -> Trained:
+def select_epoch(config: Config, seen: Seen, folder: Path, quiet: bool, ranks: Ranks = ALONE) -> Trained:
     """Step 2: the network of the epoch that finds held-out classes best, the first of equal ones; else of the last."""
-    network, history = fit(config, seen.features, seen.kept, seen.held_out, folder, quiet=quiet)
+    network, history = fit(config, seen.features, seen.kept, seen.held_out, folder, quiet=quiet, ranks=ranks)
     best = max(history, key=lambda record: record.get("validation_map", record["epoch"]))
     return Trained(network, seen.kept, int(best["epoch"]), best.get("validation_map"), [*history])
 
 
-def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bool) -> Trained:
+def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bool, ranks: Ranks = ALONE) -> Trained:
     """Step 3: a network of all seen classes, trained for as many epochs as were best; with the history of both runs."""
-    network, again = fit(config, seen.features, seen.classes, (), folder, selected.epochs, quiet)
+    network, again = fit(config, seen.features, seen.classes, (), folder, selected.epochs, quiet, ranks)
     history: list[dict[str, Any]] = [{"phase": "selection", **record} for record in selected.history]
     history += [{"phase": "refit", **record} for record in again]
     return Trained(network, seen.classes, selected.epochs, selected.validation_map, history)
@@ -225,11 +230,15 @@ def _is_finished(config: Config, output: Path) -> bool:
     return False
 
 
-def _begin(config: Config, output: Path) -> None:
-    """Mark `output` as this run's; only once its data is known to fit, so that a config can still be mended."""
+def _begun(config: Config, output: Path, quiet: bool, ranks: Ranks) -> Seen:
+    """Step 1, and `output` marked as the run's: only now that its data is known to fit, so a config can be mended."""
+    seen = read_seen(config, quiet)
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RUN_SETTINGS).is_file():
         write_whole(output / RUN_SETTINGS, _settings(config))
+    if ranks.count == 1:
+        return seen
+    return replace(seen, features=mapped(seen.features, output / RUN_FILES / SHARED))
 
 
 def _settings(config: Config) -> str:

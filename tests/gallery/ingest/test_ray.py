@@ -15,18 +15,28 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from crossatnet.data import elsewhere
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import ray as ray_ingest_module
-from crossatnet.gallery.ingest.ray import TaskSettings, Worker, add_folder_by_ray, read_list, update_by_ray
+from crossatnet.gallery.ingest.ray import (
+    GPU_BATCH,
+    Power,
+    TaskSettings,
+    Worker,
+    add_folder_by_ray,
+    update_by_ray,
+)
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
 from gallery.fake_model import FakeModel
+from gallery.ingest.test_stream import png
 from gallery.milvus_server import MilvusServer
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.scale
 
+STORE_PORT = 18_432  # of an object store's server
 NODE_BYTES = 100_000_000  # of shared memory for each node
 
 
@@ -69,6 +79,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    settings |= {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{STORE_PORT}", "AWS_DEFAULT_REGION": "us-east-1"}
+    settings |= {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
     settings["PYTHONPATH"] = os.pathsep.join(sys.path)  # so that workers find this file and the small model
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
@@ -219,7 +231,10 @@ def test_a_worker_stores_into_a_server_itself(
         assert len(set((tmp_path / "log").read_text().split())) == 2
         assert counts(summary) == counts(twin[1])
         queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-        with Gallery.open(place, FakeModel()) as ours, Gallery.open(twin[0], FakeModel()) as theirs:
+        with (
+            Gallery.open(place, FakeModel(), consistency="strong") as ours,
+            Gallery.open(twin[0], FakeModel()) as theirs,
+        ):
             assert len(ours) == len(theirs) == 2000
             assert [*ours.store.paths_under(folder)] == [*theirs.store.paths_under(folder)]
             answers = [gallery.search_embeddings(queries, 10) for gallery in (ours, theirs)]
@@ -248,8 +263,61 @@ def test_a_node_that_does_not_see_the_pictures(cluster: Any, tmp_path: Path) -> 
         Worker(TaskSettings(ray.put(FakeModel()), tmp_path / "none", 0, None))
 
 
-@pytest.mark.parametrize(("content", "trouble"), [(b"\n \n", "an empty list"), (b"\xff\xfe", "not a list of paths")])
-def test_a_list_that_is_none(tmp_path: Path, content: bytes, trouble: str) -> None:
-    (tmp_path / "list.txt").write_bytes(content)
-    with pytest.raises(UserError, match=f"list.txt: {trouble}"):
-        read_list(tmp_path / "list.txt")
+class CountingModel(FakeModel):
+    """Records how many pictures it embeds at once."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.log = log
+
+    def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        with self.log.open("a") as file:
+            file.write(f"{len(pixels)}\n")
+        return super().embed(pixels, modality)
+
+
+@pytest.mark.parametrize(("power", "most"), [(Power(gpus=0.5), GPU_BATCH), (Power(batch_size=20), 20)])
+def test_workers_embed_as_many_pictures_at_once_as_they_are_told(
+    cluster: Any, folder: Path, tmp_path: Path, power: Power, most: int
+) -> None:
+    """The node says that it has a GPU, which only Ray's scheduler believes."""
+    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=NODE_BYTES)
+    place, model = str(tmp_path / "my.gallery"), CountingModel(tmp_path / "log")
+    Gallery.create(place, model).close()
+    with Gallery.open(place, model) as gallery:
+        assert add_folder_by_ray(gallery.store, place, model, folder, power=power).added == 2000
+    assert max(map(int, (tmp_path / "log").read_text().split())) == most
+    cluster.remove_node(node)
+
+
+@pytest.fixture
+def bucket(cluster: Any) -> Iterator[str]:
+    """A prefix of an object store on loopback with 640 pictures, of which workers know by the environment."""
+    server = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=STORE_PORT, verbose=False)
+    started.start()
+    client = elsewhere.filesystem("s3://bucket")
+    client.mkdir("bucket")
+    client.pipe({f"bucket/photos/{number % 3}/{number:04d}.png": png(number) for number in range(640)})
+    yield "s3://bucket/photos"
+    started.stop()
+
+
+def test_an_object_store_is_indexed_by_two_nodes_of_which_one_is_lost(
+    cluster: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 1)
+    place, log = str(tmp_path / "my.gallery"), tmp_path / "log"
+    with Gallery.create(tmp_path / "twin.gallery", FakeModel()) as twin:
+        alone = twin.add_source(bucket)
+    Gallery.create(place, FakeModel()).close()
+    with Gallery.open(place, model := SlowModel(log)) as gallery:
+        progress = lose_a_node_at(cluster, 6)
+        together = add_folder_by_ray(gallery.store, place, model, bucket, progress)
+    assert len(set(log.read_text().split())) == 2  # both have worked
+    assert counts(together) == counts(alone)
+    assert together.added == 640
+    assert contents(place) == contents(str(tmp_path / "twin.gallery"))
+    with Gallery.open(place, FakeModel()) as gallery:
+        assert add_folder_by_ray(gallery.store, place, FakeModel(), bucket).unchanged == 640

@@ -79,8 +79,8 @@ def found(
     return [sorted(((hit.path, hit.score) for hit in hits), key=lambda hit: (-hit[1], hit[0])) for hits in answers]
 
 
-def count_rows(gallery: Gallery, suffix: str = "") -> int:
-    return milvus_server.count_rows(gallery.store.name, suffix)
+def count_rows(gallery: Gallery) -> int:
+    return milvus_server.count_rows(gallery.store.name)
 
 
 @pytest.mark.scale  # the server alone needs a minute while cores are busy
@@ -161,7 +161,7 @@ def test_the_same_batch_twice_is_stored_once(gallery: Gallery) -> None:
     for _ in range(2):
         put(gallery, pictures, vectors(3))
     assert gallery.store.file_states(["/p/a"])["/p/a"].content_hash == "b" * 64
-    assert (len(gallery), count_rows(gallery, "_embeddings")) == (2, 2)
+    assert (len(gallery), count_rows(gallery)) == (2, 2)
     assert found(gallery, vectors(3)[2:], 1)[0][0][0] == "/p/a"
 
 
@@ -178,7 +178,7 @@ def test_a_changed_picture_keeps_its_id_and_its_time_of_adding(
     assert after.score == pytest.approx(1, abs=1e-3)
     item = gallery.store.pictures([after.id])[after.id]
     assert (item.added, item.facts) == (added, facts("/p/a", content="b"))
-    assert count_rows(gallery, "_embeddings") == 2
+    assert count_rows(gallery) == 2
 
 
 def test_touch_renews_the_stamp_alone(gallery: Gallery) -> None:
@@ -198,7 +198,7 @@ def test_what_was_removed_is_seen_no_more(gallery: Gallery) -> None:
         assert gallery.store.remove(["/p/a", "/p/none"]) == 1
         assert [hit.path for hit in other.search_embeddings(vectors(1), 2)[0]] == ["/p/b"]
     assert [item.facts.path for item in gallery.store.pictures(ids).values()] == ["/p/b"]
-    assert (len(gallery), count_rows(gallery, "_embeddings")) == (1, 1)
+    assert (len(gallery), count_rows(gallery)) == (1, 1)
     assert gallery.store.remove(["/p/a"]) == 0
 
 
@@ -206,6 +206,7 @@ def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(gallery, [facts("/p/a"), facts("/p/b"), facts("/p/c")], vectors(3))
+    assert len(gallery) == 3
     call, searches = Connection.call, 0
 
     def then_changed_by_another(connection: Connection, method: str, *arguments: Any, **named: Any) -> Any:
@@ -219,10 +220,11 @@ def test_a_picture_replaced_between_the_steps_of_a_search_is_found(
         return found
 
     monkeypatch.setattr(Connection, "call", then_changed_by_another)
-    (hits,) = gallery.search_embeddings(vectors(1, seed=1), 3)
-    assert searches == 1  # the shortlist was made before the change
-    assert [hit.path for hit in hits] == ["/p/a", "/p/b"]
-    assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it is now
+    (hits,) = gallery.search_embeddings(vectors(1), 3)
+    assert searches == 1
+    assert {hit.path for hit in hits} == {"/p/a", "/p/b"}
+    assert hits[0].score == pytest.approx(1, abs=1e-3)  # of the picture as it was
+    assert gallery.store.file_states(["/p/a"])["/p/a"].content_hash == "b" * 64
 
 
 def replace_again_and_again(place: str, stop: Any) -> None:
@@ -243,21 +245,24 @@ def test_no_picture_is_missed_while_another_process_replaces_it(gallery: Gallery
     stop = context.Event()
     process = context.Process(target=replace_again_and_again, args=(gallery.store.name, stop))
     process.start()
+    strong = Gallery.open(gallery.store.name, MODEL, consistency="strong")
     try:
         while set(gallery.store.file_states(["/p/0"])["/p/0"].content_hash) == {"a"}:
             assert process.is_alive()
         for _ in range(40):
-            assert len(gallery) == 20
+            for each in (gallery, strong):
+                assert len(each) == 20
+                assert len(each.store.pictures(ids)) == 20
+                assert len(each.search_embeddings(vectors(1), 20)[0]) == 20
             assert len(gallery.store.file_states([picture.path for picture in pictures])) == 20
-            assert len(gallery.store.pictures(ids)) == 20
-            assert len(gallery.search_embeddings(vectors(1), 20)[0]) == 20
             assert len([*gallery.store.paths_under(Path("/p"))]) == 20
             assert gallery.store.classes() == {"cat": 20}
         assert process.is_alive()
     finally:
+        strong.close()
         stop.set()
         process.join()
-    assert count_rows(gallery, "_embeddings") == 20
+    assert count_rows(gallery) == 20
 
 
 def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
@@ -339,9 +344,15 @@ def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
         Gallery.open(gallery.store.name, FakeModel(dimension=32, code_bits=128, seed=7))
 
 
-def test_a_collection_that_is_no_gallery(gallery: Gallery) -> None:
-    with pytest.raises(UserError, match="shared_embeddings is not a gallery of crossatnet there"):
-        Gallery.open(gallery.store.name + "_embeddings", MODEL)
+def test_a_collection_that_is_no_gallery_or_one_of_another_format(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossatnet.gallery.milvus.collections.FORMAT", 3)
+    with pytest.raises(UserError, match="shared: has format 2, this version reads 3; use the version that made it"):
+        Gallery.open(gallery.store.name, MODEL)
+    monkeypatch.setattr("crossatnet.gallery.milvus.collections.KIND", "another program's")
+    with pytest.raises(UserError, match="shared is not a gallery of crossatnet there"):
+        Gallery.open(gallery.store.name, MODEL)
 
 
 def test_no_server(gallery: Gallery) -> None:

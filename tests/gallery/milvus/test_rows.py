@@ -7,27 +7,35 @@ import numpy as np
 import pytest
 
 from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, FileState, Filter
-from crossatnet.gallery.milvus.rows import FACTS, expression, id_of, id_ranges, item_of, row_of
+from crossatnet.gallery.milvus.rows import (
+    FACTS,
+    embedding_letters,
+    embeddings_of,
+    expression,
+    id_ranges,
+    item_of,
+    row_of,
+)
 
 
 def test_a_row_becomes_the_item_it_was_made_of() -> None:
     code = np.arange(8, dtype=np.uint8)
     for class_name in ("owl", None):
         facts = Facts("/p/owl 1.jpg", class_name, FileState(10, 20, "ab12"), 30, 40)
-        row = row_of(facts, code, 86_400)
+        row = row_of(facts, code, np.zeros(3), 86_400)
         assert row["code"] == bytes(range(8))
         item = item_of({name: row[name] for name in ("id", *FACTS)})
         assert (item.id, item.facts, item.added) == (row["id"], facts, "1970-01-02T00:00:00+00:00")
 
 
-def test_an_embedding_has_another_key_with_every_content_of_its_path() -> None:
-    def keys(content_hash: str) -> tuple[int, int]:
-        row = row_of(Facts("/p/a", None, FileState(1, 2, content_hash), 3, 4), np.zeros(1, np.uint8), 0)
-        return row["id"], row["embedding_id"]
-
-    assert keys("one")[0] == keys("two")[0]
-    assert keys("one")[1] != keys("two")[1]
-    assert id_of("ab", "c") != id_of("a", "bc")
+@pytest.mark.parametrize("dimension", [1, 2, 3, 512])
+def test_embeddings_come_back_as_halves(dimension: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((4, dimension)).astype(np.float32)
+    facts = Facts("/p/a", None, FileState(1, 2, "ab"), 3, 4)
+    texts = [row_of(facts, np.zeros(1, np.uint8), row, 0)["embedding"] for row in rows]
+    assert {len(text) for text in texts} == {embedding_letters(dimension)}
+    assert embeddings_of(texts, dimension).tolist() == rows.astype(np.float16).tolist()
+    assert embeddings_of([], dimension).shape == (0, dimension)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 1000])

@@ -13,13 +13,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.data.elsewhere import FETCHERS, Entry
 from crossatnet.data.hashes import content_hash
 from crossatnet.gallery.backend import Backend, Choice, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
@@ -34,7 +35,9 @@ NOT_FINITE = "its embedding is NaN or infinite; check the checkpoint"
 PICTURES_A_BATCH = 32  # stored in one transaction
 
 Progress = Callable[[int, int], None]
-"""Called with (files done, files in all) after each batch."""
+"""Called with (files done, files in all) after each batch; 0 in all where that is not known yet."""
+Wanted = tuple[str, FileState | None, Entry | None]
+"""A file: its path, its stored state, and how its store or archive lists it."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +195,21 @@ def embedded_picture(
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """The files of one batch, with their stored states."""
+    """The files of one batch, with their stored states, and how their store or archive `listed` them, if one did."""
 
     paths: Sequence[str]
     states: Mapping[str, FileState]
+    listed: Mapping[str, Entry] = field(default_factory=dict)
+
+    def only(self, paths: Sequence[str]) -> "BatchFiles":
+        """Some of these files."""
+        states = {path: self.states[path] for path in paths if path in self.states}
+        return BatchFiles(paths, states, {path: self.listed[path] for path in paths if path in self.listed})
+
+    def to_read(self, verify: bool = False) -> list[Wanted]:
+        """The files that are not up to date, or all of them to `verify`."""
+        wanted = [(path, self.states.get(path), self.listed.get(path)) for path in self.paths]
+        return [each for each in wanted if verify or not is_up_to_date(*each)]
 
 
 @dataclass(frozen=True)
@@ -243,6 +257,11 @@ class Tally:
         self._unchanged += files
         self.done += files
 
+    def pass_over(self, skipped: Sequence[tuple[str, str]], passed_over: tuple[PassedOver, ...]) -> None:
+        """Note what was found to be of no use while it was listed."""
+        self._skipped += skipped
+        self._passed_over += passed_over
+
     def summary(self, removed: int, seconds: float) -> IngestSummary:
         """All counts, with those that only the caller knows."""
         counts = self._added, self._updated, self._unchanged, tuple(self._skipped), removed, seconds
@@ -258,21 +277,21 @@ class Embedded:
 
 
 def embed_batches(
-    reader: Reader, batches: Iterable[BatchFiles], workers: int, verify: bool = False
+    reader: Reader, batches: Iterable[BatchFiles], workers: int, verify: bool = False, batch_size: int | None = None
 ) -> Generator[Batch]:
     """The batches, read and embedded, in order. Meanwhile `workers` threads work at the next batches.
 
-    Files that are up to date are not read, unless `verify` says so.
+    Files that are up to date are not read, unless `verify` says so. `batch_size` pictures are embedded at once, as many
+    as the model wishes by default.
     """
-    model = reader.model
+    model, size = reader.model, batch_size or reader.model.batch_size
     # # so many batches keep all workers busy while the caller stores one
-    ahead = 1 + workers * model.batch_size // PICTURES_A_BATCH
+    ahead = 1 + workers * size // PICTURES_A_BATCH
     started: deque[tuple[BatchFiles, list[Future[Embedded]]]] = deque()
     with one_core_a_thread(), _workers(workers) as pool:
         for batch in batches:
-            files = [(path, batch.states.get(path)) for path in batch.paths]
-            files = [(path, state) for path, state in files if verify or not is_up_to_date(path, state)]
-            shares = [files[start : start + model.batch_size] for start in range(0, len(files), model.batch_size)]
+            files = batch.to_read(verify)
+            shares = [files[start : start + size] for start in range(0, len(files), size)]
             started.append((batch, [pool.submit(_embed_files, reader, share) for share in shares]))
             if len(started) > ahead:
                 yield _finished(model, *started.popleft())
@@ -280,8 +299,9 @@ def embed_batches(
             yield _finished(model, *started.popleft())
 
 
-def _embed_files(reader: Reader, files: Sequence[tuple[str, FileState | None]]) -> Embedded:
-    return _embedded(reader.model, [reader.read(path, state) for path, state in files])
+def _embed_files(reader: Reader, files: Sequence[Wanted]) -> Embedded:
+    read = FETCHERS.map if files[0][2] else map  # stores answer late, so several are asked at once
+    return _embedded(reader.model, [*read(lambda wanted: reader.read(*wanted), files)])
 
 
 def _embedded(model: Embedder, readings: list[Reading]) -> Embedded:

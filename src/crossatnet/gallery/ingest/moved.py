@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from crossatnet.data.elsewhere import is_elsewhere
 from crossatnet.gallery.backend import Backend, Facts
 
 
@@ -45,11 +46,15 @@ class Moves:
 def is_gone(path: str) -> bool:
     """Whether nothing is at `path`. False in a folder that may not be entered, so that its pictures are kept.
 
+    Also False for pictures in stores and archives: what lists these knows.
+
     Example:
         >>> from crossatnet.gallery.ingest.moved import is_gone
         >>> is_gone("no/such/file.jpg")
         True
     """
+    if is_elsewhere(path):
+        return False
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

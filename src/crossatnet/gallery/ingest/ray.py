@@ -10,7 +10,7 @@ they cannot see a gallery's file.
 import os
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial, reduce
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from crossatnet.data.elsewhere import Entry, check_source, is_source, is_url
 from crossatnet.gallery.backend import Backend, Choice, Facts
 from crossatnet.gallery.backends import open_backend
 from crossatnet.gallery.embedder import Embedder
@@ -35,15 +36,41 @@ from crossatnet.gallery.ingest.folder import (
 )
 from crossatnet.gallery.ingest.listing import Listing, list_pictures
 from crossatnet.gallery.ingest.moved import Moves
-from crossatnet.gallery.ingest.reading import Reader, is_up_to_date
+from crossatnet.gallery.ingest.reading import Reader
 from crossatnet.gallery.ingest.remembered import list_remembered, remember
+from crossatnet.gallery.ingest.stream import NOT_KNOWN, Pictures, batch_of, in_parts, listed_paths
 from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.system.errors import UserError
 
+GPU_BATCH = 256  # pictures in one pass of the network on a GPU
 BATCHES_A_TASK = 8  # a lost node's tasks are done again; a server is asked once for each task
 THREADS_A_WORKER = 2  # on its one core, as one may wait for the disk
 TASKS_A_ROUND = 400  # so that the driver holds the states of at most about 100,000 files at once
 OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; a result has about 3 KB a picture and does not stay
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a worker has beside its core: GPUs, or a share of one, and how many pictures it embeds at once.
+
+    By default as many as the model wishes, on a GPU `GPU_BATCH`.
+    """
+
+    gpus: float = 0.0
+    batch_size: int | None = None
+
+    @property
+    def pictures_at_once(self) -> int | None:
+        """Pictures in one pass of the network; None leaves it to the model."""
+        return self.batch_size or (GPU_BATCH if self.gpus else None)
+
+    @property
+    def pictures_a_batch(self) -> int:
+        """Pictures that are stored together: enough for one pass."""
+        return max(PICTURES_A_BATCH, self.pictures_at_once or 0)
+
+
+ONE_CORE = Power()
 
 
 @dataclass(frozen=True)
@@ -54,83 +81,94 @@ class TaskSettings:
     """
 
     model: Any
-    root: Path
+    root: Path | str
     thumbnail_side: int
     server: str | None
     moves: Any = None
+    power: Power = ONE_CORE
 
 
 def add_folder_by_ray(
     store: Backend,
     place: str,
     model: Embedder,
-    folder: Path,
+    folder: Path | str,
     progress: Progress | None = None,
     choice: Choice | None = None,
+    power: Power = ONE_CORE,
 ) -> IngestSummary:
     """Do what `add_folder` does, on the cluster that RAY_ADDRESS names, or else on the cores of this machine.
 
-    `place` is the gallery's address, by which workers reach `store`. `folder` may also be a text file of paths, one on
-    each line; then nothing is removed. Each node must see the pictures under the same paths. Raises `UserError` as
-    `add_folder` does, and if a node does not see them.
+    `place` is the gallery's address, by which workers reach `store`. `folder` may also be a source as `add_source` has
+    it, or a text file of paths, one on each line; then nothing is removed. Each node must see the pictures under the
+    same paths, and stores by credentials of its own. Raises `UserError` as `add_folder` does, and if a node does not
+    see them.
     """
-    if folder.is_file():
-        return _add_listed(store, place, model, read_list(folder), progress, is_whole_folder=False)
-    listing = list_pictures(folder, choice)
+    if is_source(str(folder)):
+        pictures = Pictures(store, check_source(str(folder)))
+        job = Job(pictures.source, pictures, Tally([], ()), pictures.remove_gone)
+        summary = _do(store, place, model, job, progress, power)
+        return pictures.noted(Tally([], ())).summary(0, 0.0).joined(summary)
+    if Path(folder).is_file():
+        paths = listed_paths(Path(folder))
+        return _do(store, place, model, Job(Path(folder).resolve().parent, paths, Tally([], ())), progress, power)
+    listing = list_pictures(Path(folder), choice)
     remember(store, [listing.root], choice or Choice())
-    return _add_listed(store, place, model, listing, progress)
+    return _do(store, place, model, _whole(store, listing), progress, power)
 
 
 def update_by_ray(
-    store: Backend, place: str, model: Embedder, progress: Progress | None = None, more: Choice | None = None
+    store: Backend,
+    place: str,
+    model: Embedder,
+    progress: Progress | None = None,
+    more: Choice | None = None,
+    power: Power = ONE_CORE,
 ) -> IngestSummary:
     """Do what `add_folder_by_ray` does, with all folders that the gallery remembers; see `folder.update`."""
     listings, away = list_remembered(store, more or Choice())
     summary = reduce(
-        IngestSummary.joined, [_add_listed(store, place, model, listing, progress) for listing in listings]
+        IngestSummary.joined,
+        [_do(store, place, model, _whole(store, listing), progress, power) for listing in listings],
     )
     return replace(summary, skipped=(*summary.skipped, *away))
 
 
-def _add_listed(
-    store: Backend,
-    place: str,
-    model: Embedder,
-    listing: Listing,
-    progress: Progress | None,
-    is_whole_folder: bool = True,
-) -> IngestSummary:
-    started = time.monotonic()
-    root, files = listing.root, listing.files
-    store.touch([])  # a gallery that cannot be written says so before anything is embedded
+@dataclass(frozen=True)
+class Job:
+    """Files to add, of which the driver holds one round at a time; `finish` says how many it removed at the end."""
+
+    root: Path | str
+    files: Iterable[str | Entry]
+    tally: Tally
+    finish: Callable[[], int] = lambda: 0
+    total: int = NOT_KNOWN
+
+
+def _whole(store: Backend, listing: Listing) -> Job:
+    """A whole folder."""
     tally = Tally(listing.skipped, listing.passed_over)
+    return Job(listing.root, listing.files, tally, lambda: remove_gone(store, listing), len(listing.files))
+
+
+def _do(
+    store: Backend, place: str, model: Embedder, job: Job, progress: Progress | None, power: Power
+) -> IngestSummary:
+    started, tally = time.monotonic(), job.tally
+    store.touch([])  # a gallery that cannot be written says so before anything is embedded
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
         shared_model = ray.put(model)  # so nodes need no checkpoint
         moves = _moves(place) if server is None and len(store) else None
-        settings = TaskSettings(shared_model, root, store.thumbnail_side, server, moves)
-        for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
-            tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
-            for batch in _embedded(tasks, settings):
+        settings = TaskSettings(shared_model, job.root, store.thumbnail_side, server, moves, power)
+        for part in in_parts(job.files, TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
+            for batch in _embedded(_tasks(store, part, tally, power), settings):
                 tally.count(batch, store_batch(store, batch) if server is None else None)
                 if progress is not None:
-                    progress(tally.done, len(files))
-    removed = remove_gone(store, listing) if is_whole_folder else 0
+                    progress(tally.done, job.total)
+    removed = job.finish()
     store.flush()
     return tally.summary(removed, time.monotonic() - started)
-
-
-def read_list(file: Path) -> Listing:
-    """The folder of a list, and its paths in order, absolute, each once. Relative paths start at that folder."""
-    root = file.resolve().parent
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a list of paths in UTF-8, nor a folder; give either") from error
-    files = dict.fromkeys(os.path.normpath(root / line) for line in lines if line.strip())
-    if not files:
-        raise UserError(f"{file}: an empty list; write the path of a picture into each line")
-    return Listing(root, [*files])
 
 
 class AskedMoves:
@@ -170,20 +208,24 @@ class Worker:
         import ray
 
         node = os.uname().nodename
-        if not settings.root.is_dir():
+        if not is_url(str(settings.root)) and not Path(settings.root).exists():
             raise UserError(f"{settings.root}: not seen on node {node}; mount it there under the same path")
         try:
             self._model: Embedder = ray.get(settings.model)
         except ray.exceptions.RaySystemError as error:  # without this, Ray would try again for ever in silence
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
+        if settings.power.gpus and hasattr(self._model, "to"):
+            self._model.to("cuda")  # the GPU that Ray has given to this process, the only one it sees
+        self._power = settings.power
         moves = AskedMoves(settings.moves) if settings.moves is not None else None
         self._reader = Reader(settings.root, self._model, settings.thumbnail_side, moves)
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
         """Read and embed. If workers store, store too, and return the batches without codes and embeddings."""
-        batches = [*embed_batches(self._reader, task, THREADS_A_WORKER)]
+        size = self._power.pictures_at_once
+        batches = [*embed_batches(self._reader, task, THREADS_A_WORKER, batch_size=size)]
         if self._store is not None:
             store_batch(self._store, _joined(batches))
             batches = [replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0]) for batch in batches]
@@ -224,18 +266,17 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def _tasks(store: Backend, files: Sequence[str], tally: Tally) -> list[list[BatchFiles]]:
+def _tasks(store: Backend, files: Sequence[str | Entry], tally: Tally, power: Power) -> list[list[BatchFiles]]:
     """Tasks: files cut into batches, and several batches a task. Unchanged batches are counted and left out."""
-    states = store.file_states(files)
+    whole = batch_of(store, files)
     batches: list[BatchFiles] = []
-    for start in range(0, len(files), PICTURES_A_BATCH):
-        paths = [*files[start : start + PICTURES_A_BATCH]]
-        known = {path: states[path] for path in paths if path in states}
-        if all(is_up_to_date(path, known.get(path)) for path in paths):
-            tally.count_unchanged(len(paths))
+    for paths in in_parts(whole.paths, power.pictures_a_batch):
+        part = whole.only(paths)
+        if part.to_read():
+            batches.append(part)
         else:
-            batches.append(BatchFiles(paths, known))
-    return [batches[start : start + BATCHES_A_TASK] for start in range(0, len(batches), BATCHES_A_TASK)]
+            tally.count_unchanged(len(paths))
+    return [*in_parts(batches, max(1, BATCHES_A_TASK * PICTURES_A_BATCH // power.pictures_a_batch))]
 
 
 def _embedded(tasks: Sequence[list[BatchFiles]], settings: TaskSettings) -> Iterator[Batch]:
@@ -246,7 +287,9 @@ def _embedded(tasks: Sequence[list[BatchFiles]], settings: TaskSettings) -> Iter
     if not tasks:
         return
     rows = [{"task": pickle.dumps(task)} for task in tasks]
-    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(partial(work, settings), num_cpus=1)
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        partial(work, settings), num_cpus=1, num_gpus=settings.power.gpus or None
+    )
     for row in done.iter_rows():
         if row["trouble"]:
             raise UserError(row["trouble"])

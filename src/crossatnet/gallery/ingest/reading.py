@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crossatnet.data import elsewhere
+from crossatnet.data.elsewhere import Entry, class_of, is_elsewhere
 from crossatnet.data.hashes import content_hash
 from crossatnet.data.images import picture_size, small_jpeg
 from crossatnet.data.looks import look
 from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
-from crossatnet.data.sidecars import read_sidecars, sidecar_state
+from crossatnet.data.sidecars import Sidecars, read_sidecars, sidecar_state
 from crossatnet.gallery.backend import Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.moved import Claims
 from crossatnet.system.errors import ImageError
 from crossatnet.system.files import open_plain
 
+NO_SIDECARS = Sidecars("", ())
 READINGS = 3  # of a file that changes while it is read; then it is skipped
 THUMBNAIL_QUALITY = 80
 
@@ -71,23 +74,30 @@ class ChangingError(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads and decodes pictures below a folder; called from several threads. `moves` None: none are recognised."""
+    """Reads and decodes pictures below a folder, or of a source elsewhere; called from several threads.
 
-    root: Path
+    `moves` None: none are recognised.
+    """
+
+    root: Path | str
     model: Embedder
     thumbnail_side: int
     moves: Claims | None = None
 
-    def read(self, path: str, stored: FileState | None) -> Reading:
-        """The decoded picture, or why there is none; raises nothing for a bad file. `stored` is its stored state."""
+    def read(self, path: str, stored: FileState | None, listed: Entry | None = None) -> Reading:
+        """The decoded picture, or why there is none. `stored` is its stored state; one elsewhere is `listed`.
+
+        Raises nothing for a bad file, but `UserError` for a store that does not answer: there the run ends.
+        """
         try:
-            content, state = read_file(path)
-            beside = read_sidecars(path)
+            content, state = read_file(path) if listed is None else read_listed(listed)
+            beside = read_sidecars(path) if listed is None else NO_SIDECARS
             state = replace(state, sidecar=beside.state)
             if stored is not None and stored.content_hash == state.content_hash:
                 is_described = stored.is_described and stored.sidecar in (None, beside.state)
                 return Touched(path, state, None if is_described else self._described(path, content, beside.packets))
-            if stored is None and self.moves and (origin := self.moves.claim(state.content_hash, path)):
+            moves = self.moves if stored is None and listed is None else None
+            if moves and (origin := moves.claim(state.content_hash, path)):
                 return self._moved(origin, path, state, content, beside.packets)
             return self.decode(path, content, state, beside.packets)
         except ImageError as error:
@@ -119,18 +129,23 @@ class Reader:
         return Moved(origin.path, facts)
 
     def _class(self, path: str) -> str | None:
+        if is_elsewhere(path):
+            return class_of(path, str(self.root))
         parent = Path(path).parent
         return None if parent == self.root else parent.name
 
 
-def is_up_to_date(path: str, stored: FileState | None) -> bool:
+def is_up_to_date(path: str, stored: FileState | None, listed: Entry | None = None) -> bool:
     """Whether a picture is stored with all that is known of it, and its files' sizes and times equal the stored ones.
 
     Then the file need not be read. Programs can set back the time of change (mtime), but not the time at which the
-    system noted a change (ctime).
+    system noted a change (ctime). A picture elsewhere has the mark of its version in that time's place.
     """
     if stored is None or not stored.is_described:
         return False
+    if listed is not None:
+        is_same = (listed.size, listed.mtime_ns) == (stored.size, stored.mtime_ns)
+        return is_same and listed.mark is not None and stored.ctime_ns in (None, listed.mark)
     try:
         now = Path(path).stat()
     except OSError:
@@ -155,6 +170,14 @@ def read_file(path: str) -> tuple[bytes, FileState]:
             if len(content) == before.st_size and before.st_mtime_ns == after.st_mtime_ns:
                 return content, FileState(after.st_size, after.st_mtime_ns, content_hash(content), after.st_ctime_ns)
     raise ChangingError
+
+
+def read_listed(entry: Entry) -> tuple[bytes, FileState]:
+    """As `read_file`, for a picture in a store or an archive, as it was listed."""
+    content = elsewhere.read(entry)
+    if len(content) != entry.size:
+        raise ChangingError
+    return content, FileState(entry.size, entry.mtime_ns, content_hash(content), entry.mark)
 
 
 def make_thumbnail(content: bytes, side: int) -> bytes:

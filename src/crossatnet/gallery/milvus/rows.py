@@ -1,19 +1,20 @@
 """Rows of a gallery on a Milvus server: their ids, fields and conditions. Nothing here calls the server.
 
-Letters: `B` bytes of a packed code.
+Letters: `N` items, `B` bytes of a packed code, `D` embedding dimension.
 """
 
+import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import LARGEST_ID, Facts, FileState, Filter, StoredPicture, path_range
+from crossatnet.gallery.backend import LARGEST_ID, STORED_FLOAT, Facts, FileState, Filter, StoredPicture, path_range
 from crossatnet.system.errors import UserError
 
 NO_WORDS = (
@@ -23,9 +24,9 @@ NO_WORDS = (
 FACTS = ("path", "class_name", "content_hash", "size", "mtime_ns", "width", "height", "added")
 
 
-def id_of(*parts: str) -> int:
-    """An id for these texts: 63 bits, so that it is a positive integer of 64."""
-    hashed = hashlib.sha256("\0".join(parts).encode()).digest()
+def id_of(path: str) -> int:
+    """An id for a path: 63 bits, so that it is a positive integer of 64."""
+    hashed = hashlib.sha256(path.encode()).digest()
     return int.from_bytes(hashed[:8], "big") & LARGEST_ID
 
 
@@ -36,12 +37,23 @@ def id_ranges(parts: int) -> Iterator[str]:
         yield f"id >= {first} and id <= {min(first + step - 1, LARGEST_ID)}"
 
 
-def row_of(facts: Facts, code: NDArray[np.uint8], added: int) -> dict[str, Any]:
-    """A picture as a row: its facts, its packed code (B,), and when it was added, in whole seconds of Unix time."""
+def embedding_letters(dimension: int) -> int:
+    """The length of the text that holds an embedding."""
+    return 4 * math.ceil(STORED_FLOAT.itemsize * dimension / 3)
+
+
+def embeddings_of(texts: Collection[str], dimension: int) -> NDArray[np.float16]:
+    """The embeddings (N, D) that texts hold."""
+    halves = b"".join(base64.b64decode(text) for text in texts)
+    return np.frombuffer(halves, STORED_FLOAT).reshape(-1, dimension)
+
+
+def row_of(facts: Facts, code: NDArray[np.uint8], embedding: NDArray[np.floating], added: int) -> dict[str, Any]:
+    """A picture as a row: its facts, its packed code (B,), its embedding (D,), when it was added in Unix time."""
     return {
         "id": id_of(facts.path),
         "code": code.tobytes(),
-        "embedding_id": id_of(facts.path, facts.file.content_hash),
+        "embedding": base64.b64encode(embedding.astype(STORED_FLOAT).tobytes()).decode(),
         "path": facts.path,
         "class_name": facts.class_name or "",
         "content_hash": facts.file.content_hash,

@@ -8,7 +8,6 @@ on arrays of all codes and embeddings, see `present`. Large galleries keep a cop
 `sidefile`.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from crossatnet.gallery.backend import (
     Nearest,
     Root,
     StoredPicture,
+    below,
     check_finite,
     path_range,
 )
@@ -196,9 +196,9 @@ class Store:
         """The ids of those among `paths` that are stored."""
         return dict(self._rows_among("path, id", "path", paths))
 
-    def paths_under(self, folder: Path) -> Iterator[str]:
-        """The stored paths in `folder` (absolute) or below it, ascending; a part at a time, so memory stays bounded."""
-        last, end = path_range(str(folder).rstrip(os.sep) + os.sep)
+    def paths_under(self, folder: Path | str) -> Iterator[str]:
+        """The stored paths `below` a folder or the like, ascending; a part at a time, so memory stays bounded."""
+        last, end = path_range(below(folder))
         statement = "SELECT path FROM items WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
         while rows := self._rows(statement, (last, end, IDS_A_STATEMENT)):
             yield from (row[0] for row in rows)

@@ -178,7 +178,7 @@ async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: D
     """The picture under the attention of a drawing's strokes: what it matched."""
     state = state_of(request)
     served = state.galleries.named(gallery)
-    png = await state.searches.run(lambda: explanation(served, item_id, drawing_of(drawn.strokes)))
+    png = await state.searches.run(lambda: explanation(served, item_id, drawing_of(drawn.strokes)), request.receive)
     return Response(png, media_type="image/png")
 
 
@@ -214,8 +214,8 @@ async def _made_of_sketch(request: Request, gallery: str, make: Callable[[Served
     served = state.galleries.named(gallery)
     content = await picture_body(request)
 
-    drawing = await state.decoding.run(partial(prepared, served, content, "sketch"))
-    return Response(await state.searches.run(partial(make, served, drawing)), media_type="image/png")
+    drawing = await state.decoding.run(partial(prepared, served, content, "sketch"), request.receive)
+    return Response(await state.searches.run(partial(make, served, drawing), request.receive), media_type="image/png")
 
 
 async def _search_upload(request: Request, gallery: str, modality: Modality, page: Page) -> SearchAnswer:
@@ -224,7 +224,7 @@ async def _search_upload(request: Request, gallery: str, modality: Modality, pag
     content = await picture_body(request)
     started = time.perf_counter()
     queries = await state.decoding.run(  # however long that takes
-        lambda: {served.name: prepared(served, content, modality) for served in asked}
+        lambda: {served.name: prepared(served, content, modality) for served in asked}, request.receive
     )
 
     def find(served: Served, page: Page) -> SearchResult:
@@ -249,7 +249,7 @@ async def _search(
     started = time.perf_counter() if started is None else started
     state: State = state_of(request)
     served = _asked(state, gallery, page)
-    found, answered = await state.searches.run(partial(_searched, served, page, search, started))
+    found, answered = await state.searches.run(partial(_searched, served, page, search, started), request.receive)
     state.metrics.searched(found.network_seconds, found.search_seconds)
     return answered
 

@@ -1,0 +1,149 @@
+"""The collection of a gallery on a Milvus server: its rows, written, and read as currently as was chosen.
+
+Letters: `Q` queries, `B` bytes of a packed code.
+
+Milvus replaces a row by deleting it and adding it again. While another process replaced rows, Milvus's own reads of a
+chosen moment missed rows, or counted too many, in about every fifth measurement. A read of what the server has loaded
+never missed a row. So each read here first catches up, which asks for nothing and may wait, and then takes what is
+loaded.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossatnet.gallery.backend import NO_ITEM
+from crossatnet.gallery.milvus.calls import Connection
+from crossatnet.system.consistency import Consistency
+
+ROWS_A_CALL = 1000
+LOOK_S = 1.0  # between two looks at what other processes wrote
+
+# # Milvus's levels
+STRONG = "Strong"  # all that any process has written; waits for the server's next time tick, every 200 ms
+SESSION = "Session"  # all that this process has stored: pymilvus keeps the time of its last write, but not of a removal
+BOUNDED = "Bounded"  # all that is older than the server's `common.gracefulTime`, 5 s; nearly always loaded already
+LOADED = "Eventually"  # what is loaded
+
+# # By this process, a mark of its own for each write: by server and collection, and the level that shows it. Milvus 2.3
+# does not say when it removed something.
+_LAST_WRITE: dict[tuple[str, str, str], object] = {}
+
+
+class Table:
+    """A collection. Any number of threads and processes may use it at once."""
+
+    def __init__(self, connection: Connection, name: str, consistency: Consistency) -> None:
+        """The collection of a name, which is there."""
+        self.name = name
+        self._connection = connection
+        self._consistency = consistency
+        self._server = f"{connection.address.host}:{connection.address.port}"
+        self._seen: dict[str, object] = {}  # the last writes that every read is sure to include, by their level
+        self._next_look = 0.0
+        self._size: int | None = None  # as counted after the last look
+
+    def catch_up(self) -> None:
+        """Wait until the server has loaded what the consistency promises; seldom any time, unless it is strong."""
+        if self._consistency == "strong":
+            self.catch_up_with_all()
+            return
+        if self._consistency == "session":
+            self.catch_up_with_own()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._wait_for(BOUNDED)
+            self._next_look, self._size = now + LOOK_S, None
+
+    def catch_up_with_own(self) -> None:
+        """Wait until all is loaded that this process has written; no time if nothing was written since."""
+        written = self._written()
+        if written[STRONG] is not self._seen.get(STRONG):
+            self.catch_up_with_all()
+        elif written[SESSION] is not self._seen.get(SESSION):
+            self._wait_for(SESSION)
+            self._seen, self._size = written, None
+
+    def catch_up_with_all(self) -> None:
+        """Wait until all is loaded that any process has written so far."""
+        written = self._written()
+        self._wait_for(STRONG)
+        self._seen, self._size = written, None
+
+    def size(self) -> int:
+        """The number of rows, after catching up; counted once for each time that there was something to catch up."""
+        self.catch_up()
+        size = self._size  # another thread may forget it meanwhile
+        if size is None:
+            size = self._size = self.count()
+        return size
+
+    def count(self) -> int:
+        """The number of rows that are loaded."""
+        return int(self.loaded("", ["count(*)"])[0]["count(*)"])
+
+    def loaded(self, condition: str, fields: Sequence[str], **more: Any) -> list[dict[str, Any]]:
+        """The loaded rows that meet a condition."""
+        asked = {"filter": condition, "output_fields": [*fields], "consistency_level": LOADED, **more}
+        rows: list[dict[str, Any]] = self._connection.call("query", self.name, **asked)
+        return rows
+
+    def rows(self, keys: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """The loaded rows among `keys`, by key. Where one is missing, it waits for all that any process has written."""
+        rows = {row["id"]: row for row in self._among(keys, fields)}
+        missing = [key for key in keys if key not in rows]
+        return rows | {row["id"]: row for row in self.latest(missing, fields)}
+
+    def latest(self, keys: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The rows among `keys` after all that any process has written."""
+        if keys:
+            self.catch_up_with_all()
+        yield from self._among(keys, fields)
+
+    def nearest(
+        self, packed: NDArray[np.uint8], length: int, condition: str, fields: Sequence[str]
+    ) -> list[list[dict[str, Any]]]:
+        """For each code (Q, B) the `length` nearest of the loaded rows that meet a condition."""
+        answers: list[list[dict[str, Any]]] = self._connection.call(
+            "search",
+            self.name,
+            data=[code.tobytes() for code in packed],
+            anns_field="code",
+            filter=condition,
+            limit=length,
+            search_params={"metric_type": "HAMMING"},
+            output_fields=[*fields],
+            consistency_level=LOADED,
+        )
+        return answers
+
+    def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Store rows, each in place of the one of its key."""
+        for start in range(0, len(rows), ROWS_A_CALL):
+            self._connection.call("upsert", self.name, [*rows[start : start + ROWS_A_CALL]])
+            _LAST_WRITE[self._server, self.name, SESSION] = object()
+
+    def delete(self, keys: Sequence[int]) -> None:
+        """Remove rows by their keys."""
+        for start in range(0, len(keys), ROWS_A_CALL):
+            self._connection.call("delete", self.name, ids=[*keys[start : start + ROWS_A_CALL]])
+            _LAST_WRITE[self._server, self.name, STRONG] = object()
+
+    def maintain(self, method: str) -> None:
+        """Let the server `flush` or `compact` the collection."""
+        self._connection.call(method, self.name)
+
+    def _among(self, keys: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(keys), ROWS_A_CALL):
+            yield from self.loaded(f"id in {[*keys[start : start + ROWS_A_CALL]]}", fields)
+
+    def _written(self) -> dict[str, object]:
+        """The last writes of this process, by the level that shows them."""
+        return {level: _LAST_WRITE.get((self._server, self.name, level)) for level in (SESSION, STRONG)}
+
+    def _wait_for(self, level: str) -> None:
+        nothing = {"filter": f"id == {NO_ITEM}", "output_fields": ["id"]}
+        self._connection.call("query", self.name, **nothing, consistency_level=level)
