@@ -1,7 +1,7 @@
 """CrossATNet: sketches and photos into one shared space.
 
 Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads,
-`D` the shared space, `R` bits of a hash code.
+`D` the shared space, `R` bits of a hash code, `W` windows of a map.
 """
 
 import copy
@@ -22,6 +22,7 @@ from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
+from crossatnet.model.regions import Regions, chosen, masks
 from crossatnet.system.errors import UserError
 
 
@@ -74,8 +75,27 @@ class CrossATNet(nn.Module, PictureModel):
         learnt = self.embed_pooled(feature, modality)
         return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
 
+    def region_map(self, photos: Tensor) -> Tensor:
+        """Prepared photos (B, 3, S, S), enlarged to `region_size` -> the backbone's maps (B, C, h, w)."""
+        side = self.config.region_size
+        assert side is not None
+        larger = functional.interpolate(photos.float(), (side, side), mode="bilinear")  # (B, 3, side, side)
+        feature_map: Tensor = self.encoder("photo")(larger)
+        return feature_map
+
+    def embed_windows(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D).
+
+        And how clearly each shows a thing, (B, W): the highest probability in the opinion; without opinion always 1.
+        """
+        learnt = self.embed_pooled(self.pooler.within(feature_map, windows), "photo")  # (B, W, D or D - E)
+        if self.opinion is None:
+            return learnt, torch.ones_like(learnt[:, :, 0])
+        opinion, clarity = self.opinion.within(feature_map, windows)
+        return self.with_opinion(learnt, opinion), clarity
+
     def with_opinion(self, learnt: Tensor, opinion: Tensor) -> Tensor:
-        """What was learnt (B, D - E) and the backbone's opinion (B, E) -> embeddings (B, D)."""
+        """What was learnt (..., D - E) and the backbone's opinion (..., E) -> embeddings (..., D)."""
         return joined(learnt, opinion, self.config.opinion)
 
     def pool(self, feature_map: Tensor, modality: Modality, sketch: Tensor | None = None) -> Pooled:
@@ -90,9 +110,9 @@ class CrossATNet(nn.Module, PictureModel):
         return self.pooler.forward(feature_map, None if sketch is None else sketch - self.sketch_centre)
 
     def embed_pooled(self, feature: Tensor, modality: Modality) -> Tensor:
-        """Pooled features (B, C) -> embeddings (B, D), L2-normalised; of a network with an opinion, what was learnt."""
-        centred = self.dropout(feature - self.centre(modality))  # (B, C)
-        return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
+        """Pooled features (..., C) -> embeddings (..., D), L2-normalised; with an opinion, what was learnt."""
+        centred = self.dropout(feature - self.centre(modality))  # (..., C)
+        return functional.normalize(self.projector(modality)(centred), dim=-1)  # (..., D)
 
     def distinct_state(self) -> dict[str, Tensor]:
         """As `state_dict`, but weights that both encoders share appear under one name only."""
@@ -140,6 +160,7 @@ class CrossATNet(nn.Module, PictureModel):
     def fingerprint(self) -> str:
         """Hash of settings and weights: equal only for networks that give equal embeddings."""
         later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
+        later |= {"region_size", "region_penalty"}  # the embedding of a whole picture does not depend on them
         return fingerprint_of(self, self.config.model_dump_json(exclude=later))
 
     @property
@@ -157,6 +178,23 @@ class CrossATNet(nn.Module, PictureModel):
                 embeddings + self.embed_map(self.map(mirrored, modality), modality), dim=1
             )
         return embeddings.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Preprocessed photos (B, S, S, 3) -> embeddings (B, D), as `embed` gives them, and the regions of each."""
+        embeddings = self.embed(pixels, "photo")
+        return embeddings, self.regions_of(pixels, embeddings)
+
+    @torch.inference_mode()
+    def regions_of(self, pixels: NDArray[np.uint8], embeddings: NDArray[np.float32]) -> list[Regions]:
+        """The regions of preprocessed photos (B, S, S, 3) with these embeddings (B, D)."""
+        pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
+            feature_map = self.region_map(pictures)
+        height, width = feature_map.shape[2:]
+        inside = torch.from_numpy(masks(height, width)).to(self.device)  # (W, h * w)
+        parts, clarity = (each.cpu().numpy() for each in self.embed_windows(feature_map.float(), inside))
+        return [chosen(*each, height, width) for each in zip(embeddings, parts, clarity, strict=True)]
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""

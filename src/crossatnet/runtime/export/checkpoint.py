@@ -10,6 +10,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from crossatnet.data.catalog import open_item
@@ -32,7 +33,7 @@ from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.choose import PROBES, probes
-from crossatnet.runtime.export.graphs import linked, traced
+from crossatnet.runtime.export.graphs import Regions, linked, traced
 from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, OnnxPart, read_weights
 from crossatnet.runtime.onnx_model import open_session
@@ -66,13 +67,15 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     network, checkpoint, weights = load_network(source), read_config(folder), read_weights(folder)
     _check_output(folder, output)
     graphs: dict[OnnxPart, onnx.ModelProto] = {}
-    for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):
+    for part in parts_of(network):
         graphs[part] = linked(traced(network, part), weights)
     error = max(compared(network, graphs, weights).values())
     outcome = None
     if calibration is not None:
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
+        if network.regions:
+            graphs["regions-int8"] = quantised(graphs["regions"], weights, pixels)
         outcome = agreement(graphs, weights, calibration, len(pixels))
     weights_sha256 = content_hash(weights)
     for part, graph in graphs.items():
@@ -91,6 +94,16 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     )
     _write(folder, output, form, contents)
     return form
+
+
+def parts_of(network: CrossATNet) -> list[OnnxPart]:
+    """The graphs of a network's form, those of 8 bits aside."""
+    parts: list[OnnxPart] = ["photo", "sketch"]
+    if network.has_attention:
+        parts.append("guided")
+    if network.regions:
+        parts.append("regions")
+    return parts
 
 
 def _check_output(folder: Path, output: Path) -> None:
@@ -174,6 +187,12 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
             expected = network.guide(sketches[0], photos)
             note("guided similarities", similarity, expected.similarity)
             note("attention", attention, expected.attention)
+        if "regions" in sessions:
+            windows, clarity, _ = sessions["regions"].run(None, {"pixels": photos})
+            with torch.inference_mode():
+                expected_windows, expected_clarity, _ = Regions(network)(torch.from_numpy(photos))
+            note("embeddings of regions", windows, expected_windows.numpy())
+            note("clarity of regions", clarity, expected_clarity.numpy())
     for what, error in errors.items():
         if not error <= TOLERANCE:
             raise UserError(

@@ -1,6 +1,7 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits.
+Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits,
+`W` windows.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from crossatnet.config import OPINION
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import masks
 from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
 
@@ -85,6 +87,21 @@ class GuidedPhoto(nn.Module):
         return similarity, pooled.attention
 
 
+class Regions(nn.Module):
+    """Photos (B, S, S, 3) -> embeddings (B, W, D) and clarity (B, W) of windows of their enlarged maps, and these."""
+
+    def __init__(self, network: CrossATNet) -> None:
+        super().__init__()
+        self.network = network
+        with torch.inference_mode():
+            example = network.region_map(torch.zeros(1, 3, 1, 1))  # (1, C, h, w)
+        self.windows = torch.from_numpy(masks(*example.shape[2:]))  # (W, h * w)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        feature_map = self.network.region_map(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
+        return *self.network.embed_windows(feature_map, self.windows), feature_map
+
+
 def packed_code(network: CrossATNet, embedding: Tensor) -> Tensor:
     """Embeddings (B, D) -> packed codes (B, R / 8), `uint8`, the first bit highest, as `PictureModel.hash` packs."""
     bits = network.hashing(embedding, network.code_bits).unflatten(1, (-1, 8))  # (B, R / 8, 8)
@@ -104,15 +121,16 @@ class Interface(NamedTuple):
 
 def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     """The module of a part, with its description."""
-    if part == "guided":
-        side = side_of(network.config, "photo")
-        photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
-        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
-        example = (torch.randn(1, guiding), torch.randn(photo_map.shape))
-        inputs = {"feature": False, "map": True}
-        return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    if part == "regions":
+        return Interface(Regions(network), (pixels,), {"pixels": True}, ("embedding", "clarity", "map"))
+    if part == "guided":
+        photo_map = torch.randn(network.map(pixels.numpy(), "photo").shape)
+        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
+        example = (torch.randn(1, guiding), photo_map)
+        inputs = {"feature": False, "map": True}
+        return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     module, last = (Sketch(network), "feature") if part == "sketch" else (Photo(network), "map")
     return Interface(module, (pixels,), {"pixels": True}, ("embedding", "code", last))
 
