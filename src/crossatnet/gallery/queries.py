@@ -3,6 +3,7 @@
 Letters: `Q` queries, `D` embedding dimension, `S` side of the network's input.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Picture
 from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import Backend, StoredPicture
-from crossatnet.gallery.results import Hit
+from crossatnet.gallery.results import Box, Hit
 from crossatnet.system.errors import UserError
 
 
@@ -56,10 +57,24 @@ def check_page(k: int, offset: int = 0) -> None:
         raise UserError(f"offset is {offset}; skip 0 hits or more")
 
 
-def hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
-    """Found ids as hits, without those that another process has removed since."""
-    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
-    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]
+def hits_of(
+    ids: Sequence[int],
+    scores: Sequence[float],
+    pictures: Mapping[int, StoredPicture],
+    boxes: NDArray[np.float32] | None = None,
+) -> list[Hit]:
+    """Found ids as hits, without those that another process has removed since; `boxes` (K, 4) as `Nearest` has them."""
+    framed = [None] * len(ids) if boxes is None else [box_of(row) for row in boxes.tolist()]
+    known = (found for found in zip(ids, scores, framed, strict=True) if found[0] in pictures)
+    return [
+        Hit(key, (facts := pictures[key].facts).path, score, facts.class_name, box=box) for key, score, box in known
+    ]
+
+
+def box_of(row: Sequence[float]) -> Box | None:
+    """Four numbers as a box; None for NaN."""
+    left, top, right, bottom = row
+    return None if math.isnan(left) else (round(left, 4), round(top, 4), round(right, 4), round(bottom, 4))
 
 
 def best_of(found: Sequence[Sequence[Hit]]) -> list[Hit]:

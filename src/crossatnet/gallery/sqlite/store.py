@@ -26,6 +26,7 @@ from crossatnet.data.metadata import READER
 from crossatnet.gallery.backend import (
     EVERYTHING,
     STORED_FLOAT,
+    CodedRegions,
     Description,
     Facts,
     FileState,
@@ -41,10 +42,12 @@ from crossatnet.gallery.sqlite.damage import DamageReport
 from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors
 from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql, placeholders
+from crossatnet.gallery.sqlite.regions import records_of
 from crossatnet.gallery.sqlite.rows import (
     VECTORS,
     Damaged,
     count_changes,
+    count_rows,
     facts_fault,
     read_changes,
     read_rows,
@@ -139,14 +142,16 @@ class Store:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
+        regions: Sequence[CodedRegions] = (),
     ) -> int:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
         check_finite(embeddings, self.name)
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
+        records = records_of(regions, self.made_with) if regions else [None] * len(pictures)
         rows = [
-            (now, *columns.row_of(facts), code.tobytes(), half.tobytes())
-            for facts, code, half in zip(pictures, packed, halves, strict=True)
+            (now, *columns.row_of(facts), code.tobytes(), half.tobytes(), parts)
+            for facts, code, half, parts in zip(pictures, packed, halves, records, strict=True)
         ]
         with self._file.changing() as connection:
             paths = [facts.path for facts in pictures]
@@ -288,20 +293,27 @@ class Store:
         return self._sampled[1]
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
+        self,
+        queries: NDArray[np.float32],
+        packed: NDArray[np.uint8],
+        k: int,
+        filter: Filter = EVERYTHING,
+        region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         current = self._current()
         try:
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter))
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter), region_penalty)
         except sidefile.DamagedError:
             current = self._current(distrust_side_file=True)
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter))
+            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter), region_penalty)
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+    def nearest_codes(
+        self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits."""
         current = self._current()
-        return current.snapshot.nearest_codes(packed, k, self._masks(current, filter))
+        return current.snapshot.nearest_codes(packed, k, self._masks(current, filter), region_penalty)
 
     # # The arrays for searches
 
@@ -384,11 +396,8 @@ class Store:
             with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
-                damaged: list[Damaged] = []
-                for _ in read_rows(reading, self.made_with, None, damaged) if is_damaged else ():
-                    pass  # only so it is known how many rows are whole
-                (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
-                header = sidefile.Header(token, generation, count - len(damaged), width, self.made_with.dimension)
+                count, regions = count_rows(reading, self.made_with, is_damaged)
+                header = sidefile.Header(token, generation, count, width, self.made_with.dimension, regions=regions)
                 if not sidefile.write(self.path, header, read_rows(reading, self.made_with, None, [])):
                     return False
             with self._file.writing() as connection:
