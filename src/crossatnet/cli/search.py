@@ -18,7 +18,7 @@ from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Filter, Gallery, Hit, Query, StoredPicture
-    from crossatnet.gallery.gallery import Combine
+    from crossatnet.gallery.ranking import Combine
 
 
 def search(

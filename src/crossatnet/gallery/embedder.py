@@ -6,9 +6,10 @@ Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension,
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import MadeWith
 from crossatnet.model.checkpoint import packaged_checkpoints
+from crossatnet.model.regions import Regions
 from crossatnet.system.errors import UserError, did_you_mean
 
 
@@ -64,6 +66,45 @@ class Embedder(Protocol):
 
     def hash(self, embeddings: NDArray[np.float32], /) -> NDArray[np.uint8]:
         """Embeddings (N, D) to packed codes (N, code_bits // 8)."""
+
+
+class RegionEmbedder(Embedder, Protocol):
+    """What a model has besides if it finds regions of photos."""
+
+    @property
+    def region_penalty(self) -> float:
+        """What is taken from a region's cosine, 0 or more: a part alone is less sure than a whole."""
+
+    def embed_with_regions(self, pixels: NDArray[np.uint8], /) -> tuple[NDArray[np.float32], Sequence[Regions]]:
+        """Photos (N, S, S, 3) to their embeddings (N, D), as `embed` gives them, and the regions of each."""
+
+
+def finds_regions(model: Embedder) -> TypeGuard[RegionEmbedder]:
+    """Whether a model finds regions of photos; `Embedder` does not ask for it.
+
+    Example:
+        >>> from crossatnet.gallery import TwoTowers
+        >>> from crossatnet.gallery.embedder import finds_regions
+        >>> def mean(pixels):
+        ...     return pixels.reshape(len(pixels), -1, 3).mean(1)
+        >>> finds_regions(TwoTowers(mean, mean, name="colour", version="1", side=32))
+        False
+    """
+    return bool(getattr(model, "regions", False))
+
+
+def penalty_of(model: Embedder) -> float:
+    """What is taken from the cosines of regions, if a model has them.
+
+    Example:
+        >>> from crossatnet.gallery import TwoTowers
+        >>> from crossatnet.gallery.embedder import penalty_of
+        >>> def mean(pixels):
+        ...     return pixels.reshape(len(pixels), -1, 3).mean(1)
+        >>> penalty_of(TwoTowers(mean, mean, name="colour", version="1", side=32))
+        0.0
+    """
+    return model.region_penalty if finds_regions(model) else 0.0
 
 
 FACTS = {

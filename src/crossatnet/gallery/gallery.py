@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -35,25 +34,15 @@ from crossatnet.gallery.ingest.folder import (
     store_batch,
 )
 from crossatnet.gallery.ingest.listing import Choice
-from crossatnet.gallery.queries import (
-    Prepared,
-    Query,
-    as_picture,
-    best_of,
-    check_page,
-    checked_embeddings,
-    hits_of,
-)
+from crossatnet.gallery.queries import Prepared, Query, as_picture, check_page
+from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
-from crossatnet.gallery.shortlist import unit_rows
-from crossatnet.model.confidence import OTHERS, Confidence
 from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
 Rerank = Literal["guided"]
-Combine = Literal["average", "union"]
 
 
 class Gallery:
@@ -281,8 +270,8 @@ class Gallery:
         def best(wanted: int) -> Found:
             nonlocal guiding
             if query is None:
-                return self._by_conditions(wanted, filter)
-            hits, pictures = self._ranked(embeddings, wanted, filter, ranking, combine)
+                return by_conditions(self.store, wanted, filter)
+            hits, pictures = combined(self.store, self.model, embeddings, wanted, filter, ranking, combine)
             if ranking == "guided":
                 begun = time.perf_counter()
                 hits = rerank(self.model, pixels[0], hits, lambda hit: read(pictures[hit.id]))
@@ -298,24 +287,11 @@ class Gallery:
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
         if ranking == "float" and modality == "sketch" and len(embeddings) and not isinstance(query, StoredPicture):
-            shown = self._judged(shown, embeddings, combine)
+            shown = judged(self.store, self.model, shown, embeddings, combine)
         known = [pictures[hit.id] for hit in shown]
         return SearchResult(
             shown, known, offset, len(groups) > depth, embedded - started + guiding, searching, pictures
         )
-
-    def _judged(self, hits: list[Hit], embeddings: NDArray[np.float32], combine: Combine) -> list[Hit]:
-        """Hits with their chance, if the model has a fit and one drawing, or several of one thing, were asked."""
-        confidence: Confidence | None = getattr(self.model, "confidence", None)  # which a model of one's own may lack
-        if confidence is None or not hits or (combine == "union" and len(embeddings) > 1):
-            return hits
-        others = self.store.sample(OTHERS)  # (S, D)
-        query = unit_rows(embeddings.mean(axis=0, keepdims=True))[0]  # (D,)
-        chances = confidence.chances(np.array([hit.score for hit in hits]), others @ query)
-        return [
-            replace(hit, chance=chance, sure=chance >= confidence.sure)
-            for hit, chance in zip(hits, chances.tolist(), strict=True)
-        ]
 
     def search_embeddings(
         self,
@@ -331,7 +307,7 @@ class Gallery:
         have another shape or are not finite.
         """
         check_page(k)
-        return self._nearest(embeddings, k, filter, ranking)[0]
+        return nearest(self.store, self.model, embeddings, k, filter, ranking)[0]
 
     def attention(self, drawing: Query, photo: Picture) -> NDArray[np.float32]:
         """Where a drawing looks in a photo: a map (h, w) that sums to 1 for each attention head, (M, h, w).
@@ -394,37 +370,3 @@ class Gallery:
                 "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
             )
         check_attention(self.model, "to guide: search without re-ranking")
-
-    def _nearest(
-        self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking
-    ) -> tuple[list[list[Hit]], dict[int, StoredPicture]]:
-        """The `k` nearest pictures of each query (Q, D), and what is stored of them, by id."""
-        queries = unit_rows(checked_embeddings(embeddings, self.store))  # (Q, D)
-        if not len(queries):
-            return [], {}
-        codes = self.model.hash(queries)  # (Q, B)
-        if ranking == "code":
-            ids, scores = self.store.nearest_codes(codes, k, filter)
-        else:
-            ids, scores = self.store.nearest(queries, codes, k, filter)
-        pictures = self.store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-        return [hits_of(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
-
-    def _by_conditions(self, k: int, filter: Filter) -> Found:
-        """The first `k` hits of the conditions alone, and what is stored of their pictures, by id."""
-        ids, scores = self.store.by_words(filter, k)
-        pictures = self.store.pictures(ids)
-        return hits_of(ids, scores, pictures), pictures
-
-    def _ranked(
-        self, embeddings: NDArray[np.float32], k: int, filter: Filter, ranking: Ranking, combine: Combine
-    ) -> Found:
-        """The `k` best hits of several queries (Q, D) combined, and what is stored of their pictures, by id."""
-        if combine == "average":
-            embeddings = embeddings.mean(axis=0, keepdims=True)  # (1, D)
-        elif combine != "union":
-            raise UserError(f"unknown way to combine queries '{combine}': give 'average' or 'union'")
-        found, pictures = self._nearest(embeddings, k, filter, ranking)
-        if len(found) == 1:
-            return found[0], pictures
-        return best_of(found)[:k], pictures

@@ -1,10 +1,8 @@
-"""What may be asked of a gallery, made ready; and what was found, made to hits.
+"""What may be asked of a gallery, made ready.
 
 Letters: `Q` queries, `D` embedding dimension, `S` side of the network's input.
 """
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from numpy.typing import NDArray
 
 from crossatnet.data.images import Picture
 from crossatnet.data.strokes import Drawing, named_drawing, render
-from crossatnet.gallery.backend import Backend, StoredPicture
-from crossatnet.gallery.results import Box, Hit
+from crossatnet.gallery.backend import Backend
 from crossatnet.system.errors import UserError
 
 
@@ -55,32 +52,3 @@ def check_page(k: int, offset: int = 0) -> None:
         raise UserError(f"k is {k}; ask for 1 hit or more")
     if offset < 0:
         raise UserError(f"offset is {offset}; skip 0 hits or more")
-
-
-def hits_of(
-    ids: Sequence[int],
-    scores: Sequence[float],
-    pictures: Mapping[int, StoredPicture],
-    boxes: NDArray[np.float32] | None = None,
-) -> list[Hit]:
-    """Found ids as hits, without those that another process has removed since; `boxes` (K, 4) as `Nearest` has them."""
-    framed = [None] * len(ids) if boxes is None else [box_of(row) for row in boxes.tolist()]
-    known = (found for found in zip(ids, scores, framed, strict=True) if found[0] in pictures)
-    return [
-        Hit(key, (facts := pictures[key].facts).path, score, facts.class_name, box=box) for key, score, box in known
-    ]
-
-
-def box_of(row: Sequence[float]) -> Box | None:
-    """Four numbers as a box; None for NaN."""
-    left, top, right, bottom = row
-    return None if math.isnan(left) else (round(left, 4), round(top, 4), round(right, 4), round(bottom, 4))
-
-
-def best_of(found: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """The hits of several queries, each picture once with its best score, best first."""
-    best: dict[int, Hit] = {}
-    for hit in (hit for hits in found for hit in hits):
-        if hit.id not in best or hit.score > best[hit.id].score:
-            best[hit.id] = hit
-    return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))
