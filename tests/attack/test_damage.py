@@ -190,7 +190,7 @@ def test_no_flipped_bit_changes_an_answer_in_silence(
 
 
 def test_flips_of_the_side_file_change_no_answer(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossatnet.gallery.sqlite.store.UNFLUSHED", 5)
+    monkeypatch.setattr("crossatnet.gallery.sqlite.present.UNFLUSHED", 5)
     with Gallery.open(place, FakeModel()) as gallery:
         gallery.store.flush()
     truth, side = answers(place), place.with_name(place.name + "-index")

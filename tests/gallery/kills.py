@@ -33,7 +33,7 @@ from PIL import Image
 
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.ingest import folder as ingest
-from crossatnet.gallery.sqlite import store
+from crossatnet.gallery.sqlite import present
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from gallery.fake_model import FakeModel
@@ -113,7 +113,7 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
 
 def work(path: Path, folder: Path, first: str, seed: int) -> None:
     """The worker: all steps again and again."""
-    store.UNFLUSHED, ingest.PICTURES_A_BATCH = 20, 8  # side files and many commits for a small gallery
+    present.UNFLUSHED, ingest.PICTURES_A_BATCH = 20, 8  # side files and many commits for a small gallery
     chance, files = random.Random(seed), sorted(map(str, folder.rglob("*.png")))
     with Gallery.open(path, FakeModel()) as gallery:
         say("opened")
@@ -168,7 +168,7 @@ def checked(path: Path, expected: dict[str, bool | None]) -> None:
     for one, must in expected.items():
         assert must is None or (one in stored) == must, f"{one}: {'lost' if must else 'back again'}"
     assert set(stored) <= set(expected)
-    with patch.object(store, "UNFLUSHED", 20), Gallery.open(path, FakeModel()) as gallery:
+    with patch.object(present, "UNFLUSHED", 20), Gallery.open(path, FakeModel()) as gallery:
         assert len(gallery) == len(stored)
         for one in stored[:: max(1, len(stored) // 5)]:
             (hit,) = gallery.search(one, 1, "photo")

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from crossatnet.gallery.ingest.folder import Progress
     from crossatnet.gallery.ingest.listing import Choice
 
+OnOff = Literal["on", "off"]
+
 
 def index(
     folders: Annotated[
@@ -39,6 +41,9 @@ def index(
     ],
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
+    regions: Annotated[
+        OnOff | None, typer.Option(help="Keep parts of the pictures too, to find small things (new galleries).")
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Leave out what it matches, as in .gitignore; may be given again."),
@@ -72,7 +77,8 @@ def index(
     if by_ray and embedder:
         raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
     _check_folders(folders, choice, by_ray, watch)
-    gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime)
+    model = model_given(checkpoint, embedder, runtime)
+    gallery = _opened_or_made(output, model, thumbnails, None if regions is None else regions == "on", runtime)
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             summary = (
@@ -143,6 +149,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
             "dimension": store.made_with.dimension,
             "code_bits": store.made_with.code_bits,
             "thumbnail_side": store.thumbnail_side,
+            "regions": store.made_with.regions,
             "bytes": _sizes(gallery),
         }
     if as_json:
@@ -151,6 +158,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     print(f"{store.name}: {facts['pictures']:,} pictures, made with {visible(str(facts['checkpoint']))}")
     print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
+    print(f"  regions of pictures: {'kept' if facts['regions'] else 'none'}")
     for name, size in _sizes(gallery).items():
         print(f"  {name}: {size:,} bytes")
     print_some("class", [f"{name} ({count:,})" for name, count in classes.items()])
@@ -187,7 +195,9 @@ def _add_by_ray(
     return reduce(lambda one, other: one.joined(other), added)
 
 
-def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runtime: Runtime) -> "Gallery":
+def _opened_or_made(
+    place: str, model: "Embedder | None", thumbnails: int, regions: bool | None, runtime: Runtime
+) -> "Gallery":
     from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
 
@@ -195,7 +205,13 @@ def _opened_or_made(place: str, model: "Embedder | None", thumbnails: int, runti
         gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:
         model = model or load(DEFAULT_CHECKPOINT, runtime)
-        return Gallery.create(place, model, thumbnails)
+        return Gallery.create(place, model, thumbnails, regions)
+    if regions not in (None, gallery.store.made_with.regions):
+        gallery.close()
+        raise UserError(
+            f"{place}: was made {'without' if regions else 'with'} regions; leave out --regions, or index into another"
+            " file, as every picture must be embedded again for that"
+        )
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):
         gallery.close()

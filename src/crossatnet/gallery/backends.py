@@ -7,6 +7,19 @@ from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 
+NO_REGIONS = "regions are kept by galleries in a file only"
+
+
+def may_keep_regions(place: str | Path) -> bool:
+    """Whether a gallery at a place can keep regions of its pictures.
+
+    Example:
+        >>> from crossatnet.gallery.backends import may_keep_regions
+        >>> may_keep_regions("my.gallery"), may_keep_regions("milvus://localhost:19530/mine")
+        (True, False)
+    """
+    return not (isinstance(place, str) and place.startswith(SCHEME))
+
 
 def open_backend(place: str | Path) -> Backend:
     """Open the gallery at a place. Raises `GalleryMissingError` if there is none."""
@@ -24,5 +37,7 @@ def create_backend(place: str | Path, made_with: MadeWith, thumbnail_side: int =
 
         if thumbnail_side:
             raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
+        if made_with.regions:
+            raise UserError(f"{place}: {NO_REGIONS}; make it with --regions off")
         return MilvusBackend.create(Address.parse(place), made_with)
     return Store.create(Path(place), made_with, thumbnail_side)

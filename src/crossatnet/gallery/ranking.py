@@ -37,7 +37,9 @@ def nearest(
     else:
         ids, scores, boxes = store.nearest(queries, codes, k, filter, penalty)
     pictures = store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-    framed = [[None] * k] * len(ids) if boxes is None else [[_box_of(each) for each in row] for row in boxes.tolist()]
+    framed: list[list[Box | None]] = (
+        [[None] * k] * len(ids) if boxes is None else [[_box_of(each) for each in row] for row in boxes.tolist()]
+    )
     rows = zip(ids.tolist(), scores.tolist(), framed, strict=True)
     return [_hits_of(keys, row, pictures, around) for keys, row, around in rows], pictures
 

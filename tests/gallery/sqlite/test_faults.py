@@ -15,7 +15,7 @@ import pytest
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.ingest import folder as ingest_module
 from crossatnet.gallery.sqlite import database, sidefile
-from crossatnet.gallery.sqlite import store as store_module
+from crossatnet.gallery.sqlite import present as present_module
 from crossatnet.gallery.sqlite.database import SCHEMA_VERSION
 from crossatnet.system.errors import UserError
 from gallery import kills
@@ -94,7 +94,7 @@ def test_a_disk_too_full_for_the_side_file_or_to_compact_loses_nothing(
         gallery.add_folder(folder)
         with pytest.raises(OSError, match="No space left"):
             (disk / "ballast").write_bytes(bytes(2_000_000))
-        monkeypatch.setattr(store_module, "UNFLUSHED", 20)
+        monkeypatch.setattr(present_module, "UNFLUSHED", 20)
         gallery.store.flush()
         with pytest.raises(UserError, match="the disk is full"):
             gallery.store.compact()
@@ -175,7 +175,7 @@ def test_an_older_schema_in_a_read_only_folder_is_reported(disk: Path, model: Fa
 def test_a_damaged_side_file_costs_nothing(
     tmp_path: Path, folder: Path, model: FakeModel, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "UNFLUSHED", 20)
+    monkeypatch.setattr(present_module, "UNFLUSHED", 20)
     with Gallery.create(tmp_path / "my.gallery", model) as gallery:
         gallery.add_folder(folder)
     side = sidefile.path_of(tmp_path / "my.gallery")

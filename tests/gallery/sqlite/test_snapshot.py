@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Filter, MadeWith, Nearest
+from crossatnet.gallery.sqlite import present as present_module
 from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
-from crossatnet.gallery.sqlite import store as store_module
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from oracles.search import nearest, nearest_codes
@@ -99,7 +99,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Side files for galleries of any size."""
-    monkeypatch.setattr(store_module, "UNFLUSHED", 20)
+    monkeypatch.setattr(present_module, "UNFLUSHED", 20)
 
 
 @pytest.mark.usefixtures("eager")
@@ -166,7 +166,7 @@ def test_the_side_file_is_used_and_kept_through_small_changes(store: Store, monk
 
 @pytest.mark.usefixtures("eager")
 def test_a_long_run_writes_the_side_file_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PUT_IN_A_RUN", 50)
+    monkeypatch.setattr(present_module, "PUT_IN_A_RUN", 50)
     random, held = np.random.default_rng(0), []
     for start in range(0, 1000, 10):
         put(store, [*range(start, start + 10)], random)
@@ -276,7 +276,7 @@ def test_a_lock_or_a_full_disk_keeps_nobody_from_searching(store: Store, monkeyp
     store.flush()
     assert_finds_what_a_loop_finds(store, vectors(3, random), 1000)
     monkeypatch.undo()
-    monkeypatch.setattr(store_module, "UNFLUSHED", 20)
+    monkeypatch.setattr(present_module, "UNFLUSHED", 20)
 
     def locked(*arguments: object) -> bool:
         raise UserError("another process keeps the gallery locked")

@@ -51,6 +51,7 @@ class TaskSettings:
     root: Path
     thumbnail_side: int
     server: str | None
+    regions: bool = False
 
 
 def add_folder_by_ray(
@@ -75,7 +76,7 @@ def add_folder_by_ray(
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
         shared_model = ray.put(model)  # so nodes need no checkpoint
-        settings = TaskSettings(shared_model, root, store.thumbnail_side, server)
+        settings = TaskSettings(shared_model, root, store.thumbnail_side, server, store.made_with.regions)
         for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
             tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
             for batch in _embedded(tasks, settings):
@@ -114,7 +115,7 @@ class Worker:
         except ray.exceptions.RaySystemError as error:  # without this, Ray would try again for ever in silence
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
-        self._reader = Reader(settings.root, self._model, settings.thumbnail_side)
+        self._reader = Reader(settings.root, self._model, settings.thumbnail_side, regions=settings.regions)
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
@@ -157,6 +158,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         [problem for batch in batches for problem in batch.skipped],
         [move for batch in batches for move in batch.moved],
         [description for batch in batches for description in batch.described],
+        [one for batch in batches for one in batch.regions],
     )
 
 

@@ -69,12 +69,16 @@ class ChangingError(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads and decodes pictures below a folder; called from several threads. `moves` None: none are recognised."""
+    """Reads and decodes pictures below a folder; called from several threads. `moves` None: none are recognised.
+
+    With `regions` the pictures' regions are to be embedded too.
+    """
 
     root: Path
     model: Embedder
     thumbnail_side: int
     moves: Moves | None = None
+    regions: bool = False
 
     def read(self, path: str, stored: FileState | None) -> Reading:
         """The decoded picture, or why there is none; raises nothing for a bad file. `stored` is its stored state."""

@@ -26,6 +26,7 @@ from crossatnet.gallery.backend import (
     EVERYTHING,
     NO_ITEM,
     STORED_FLOAT,
+    CodedRegions,
     Description,
     Facts,
     FileState,
@@ -138,8 +139,9 @@ class MilvusBackend:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
+        regions: Sequence[CodedRegions] = (),
     ) -> int:
-        """Store a batch: its embeddings, then the rows that point to them; `thumbnails` are not kept."""
+        """Store a batch: its embeddings, then the rows that point to them; thumbnails and regions are not kept."""
         check_finite(embeddings, self.name)
         known = self._rows_of_paths([facts.path for facts in pictures], ["added", "embedding_id"])
         now = int(datetime.now(UTC).timestamp())
@@ -252,7 +254,12 @@ class MilvusBackend:
         return np.stack(halves).astype(np.float32) if halves else np.empty((0, self.made_with.dimension), np.float32)
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
+        self,
+        queries: NDArray[np.float32],
+        packed: NDArray[np.uint8],
+        k: int,
+        filter: Filter = EVERYTHING,
+        region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         # # the count may be out of date; a shortlist that may need all items is rather too long than too short
@@ -271,7 +278,9 @@ class MilvusBackend:
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+    def nearest_codes(
+        self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits.
 
         The server chooses among equally distant items, so more are asked for than are returned.

@@ -31,6 +31,7 @@ class GalleryFile:
         self._connection = connection
         self._disk_state = _disk_state(path) if unchangeable else None
         self._lock = threading.RLock()  # of the connection
+        self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
         try:
             self._place = Place(path)
             with plain_errors(path):
@@ -50,6 +51,13 @@ class GalleryFile:
         with self._lock:
             data_version = self.rows("PRAGMA data_version")[0][0]  # changes only with other connections' commits
             return data_version, self._connection.total_changes, self._disk_state
+
+    def count(self) -> int:
+        """Number of items; counted again only after a change, as SQLite counts row by row."""
+        version = self.version()  # read before counting, so that a change in between is noticed next time
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, int(self.rows("SELECT count(*) FROM items")[0][0])
+        return self._counted[1]
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """The rows that a statement finds."""
@@ -121,8 +129,8 @@ def read_meta(path: Path, connection: sqlite3.Connection) -> tuple[MadeWith, int
     kinds = (str, str, str, int, int, int, int)
     if row is None or not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
         raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (what made it is not in it)")
-    *made_with, regions, thumbnail_side = row
-    found = MadeWith(*made_with, bool(regions))
+    fingerprint, source, name, dimension, code_bits, regions, thumbnail_side = row
+    found = MadeWith(fingerprint, source, name, dimension, code_bits, bool(regions))
     if found.dimension < 1 or found.code_bits < 8 or found.code_bits % 8 or thumbnail_side < 0:
         raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (dimension, bits or thumbnails make no sense)")
     return found, thumbnail_side

@@ -15,8 +15,8 @@ from crossatnet.gallery.sqlite.columns import facts_of
 from crossatnet.gallery.sqlite.database import transaction
 from crossatnet.gallery.sqlite.filters import placeholders
 from crossatnet.gallery.sqlite.regions import joined_tables, record, regions_fault, table_of
+from crossatnet.gallery.sqlite.segment import NOTHING, Changes
 from crossatnet.gallery.sqlite.sidefile import Rows
-from crossatnet.gallery.sqlite.snapshot import NOTHING, Changes
 from crossatnet.gallery.sqlite.sums import facts_sum, halves, vectors_sum
 
 VECTORS = "id, code, embedding, regions, checksum"
@@ -96,7 +96,7 @@ def read_rows(
         yield _arrays(connection.execute(statement, part).fetchall(), made_with, damaged)
 
 
-def vectors_fault(row: Sequence[object], made_with: MadeWith) -> str:
+def vectors_fault(row: Sequence[Any], made_with: MadeWith) -> str:
     """What is wrong with the codes and embeddings in a row of `VECTORS`; "" for nothing."""
     key, code, embedding, regions, checksum = row
     if not isinstance(code, bytes) or len(code) != made_with.code_bits // 8:

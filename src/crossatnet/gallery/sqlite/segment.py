@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery.sqlite.regions import RegionTable, joined_tables
 
+NOTHING = -1  # the generation of an empty snapshot; 0 is that of migrated items
+
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_] | None  # which rows count; None for all
 OfRows = Callable[["Segment", Ids], NDArray[Any]]

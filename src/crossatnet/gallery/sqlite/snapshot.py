@@ -31,10 +31,18 @@ from crossatnet.gallery.shortlist import (
 )
 from crossatnet.gallery.sqlite.measures import Cosine, EqualBits, Measure
 from crossatnet.gallery.sqlite.regions import HEAD_BYTES
-from crossatnet.gallery.sqlite.segment import Admitted, Changes, Ids, OfRows, Segment, by_segment, merged, starts
+from crossatnet.gallery.sqlite.segment import (
+    NOTHING,
+    Admitted,
+    Changes,
+    Ids,
+    OfRows,
+    Segment,
+    by_segment,
+    merged,
+    starts,
+)
 from crossatnet.gallery.sqlite.sidefile import SideFile
-
-NOTHING = -1  # the generation of an empty snapshot; 0 is that of migrated items
 
 Floats = NDArray[np.float32]
 Masks = list[Admitted]  # one for each segment
@@ -144,12 +152,12 @@ class Snapshot:
                 rows, found = rows[places], found[places]
             keys = self._of_items(rows, lambda segment, own: segment.ids[own])
             best = best_places(keys, found, k)
-            keys, found, framed = keys[best], found[best], None
+            keys, found = keys[best], found[best]
             if has_regions:
                 found, framed = self._exact(measure, rows[best])
                 best = best_places(keys, found, k)
-                boxes[number, : len(best)] = framed[best]
-            ids[number, : len(best)], scores[number, : len(best)] = keys[best], found[best]
+                keys, found, boxes[number, : len(best)] = keys[best], found[best], framed[best]
+            ids[number, : len(keys)], scores[number, : len(keys)] = keys, found
         return Nearest(ids, scores, boxes if has_regions else None)
 
     def _exact(self, measure: Measure, rows: Ids) -> tuple[Floats, Floats]:

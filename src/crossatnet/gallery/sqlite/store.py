@@ -4,17 +4,13 @@ Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `
 
 SQLite in WAL mode lets readers work while one process writes. `synchronous=FULL` makes a committed batch survive a
 power cut. With it a batch of 32 takes 3.4 ms rather than 1.0 ms; embedding the batch takes about 400 ms. Searches run
-on arrays of all codes and embeddings, see `snapshot`. Large galleries keep a copy of these arrays beside the file, see
+on arrays of all codes and embeddings, see `present`. Large galleries keep a copy of these arrays beside the file, see
 `sidefile`.
 """
 
 import os
-import secrets
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,39 +35,16 @@ from crossatnet.gallery.backend import (
 )
 from crossatnet.gallery.sqlite import columns, database, known, sidefile
 from crossatnet.gallery.sqlite.damage import DamageReport
-from crossatnet.gallery.sqlite.database import MESSAGES, plain_errors
+from crossatnet.gallery.sqlite.database import MESSAGES
 from crossatnet.gallery.sqlite.file import GalleryFile
-from crossatnet.gallery.sqlite.filters import in_sql, placeholders
+from crossatnet.gallery.sqlite.filters import placeholders
+from crossatnet.gallery.sqlite.present import Present
 from crossatnet.gallery.sqlite.regions import records_of
-from crossatnet.gallery.sqlite.rows import (
-    VECTORS,
-    Damaged,
-    count_changes,
-    count_rows,
-    facts_fault,
-    read_changes,
-    read_rows,
-    vectors_fault,
-)
-from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
+from crossatnet.gallery.sqlite.rows import VECTORS, Damaged, facts_fault, vectors_fault
 from crossatnet.gallery.sqlite.sums import SEAL, SEAL_FACTS
 from crossatnet.system.errors import UserError
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
-UNFLUSHED = 10_000  # SQLite reads so many items in a tenth of a second: fewer need no side file
-UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is written again
-# # A run of days must write it in between too: readers keep in memory what the side file lacks.
-PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
-CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
-
-
-@dataclass(frozen=True)
-class _Current:
-    """The snapshot of one version of the file, and which of its rows meet the conditions of recent searches."""
-
-    version: tuple[object, ...]
-    snapshot: Snapshot
-    masks: dict[Filter, Masks] = field(default_factory=dict)
 
 
 class Store:
@@ -89,12 +62,9 @@ class Store:
         self.path = path
         self._file = GalleryFile(path, connection, read_only, unchangeable)
         self._rows = self._file.rows
-        self._latest: _Current | None = None
-        self._counted: tuple[tuple[object, ...], int] | None = None  # a version of the file, and its number of items
-        self._report = DamageReport(path).add
-        self._put = 0  # items, since the side file was last checked
+        self._report = DamageReport(path)
+        self._present = Present(self._file, self._report)
         self._sampled: tuple[object, NDArray[np.float32]] | None = None  # what for, and the latest `sample`
-        self._snapshot_lock = threading.Lock()
         self.made_with, self.thumbnail_side = self._file.made_with, self._file.thumbnail_side
 
     @classmethod
@@ -124,11 +94,8 @@ class Store:
         self._file.close()
 
     def __len__(self) -> int:
-        """Number of items; counted again only after a change, as SQLite counts row by row."""
-        version = self.version()  # read before counting, so that a change in between is noticed next time
-        if self._counted is None or self._counted[0] != version:
-            self._counted = version, int(self._rows("SELECT count(*) FROM items")[0][0])
-        return self._counted[1]
+        """Number of items."""
+        return self._file.count()
 
     def version(self) -> tuple[object, ...]:
         """A value that differs after any change, by this process or another."""
@@ -145,7 +112,8 @@ class Store:
         regions: Sequence[CodedRegions] = (),
     ) -> int:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
-        check_finite(embeddings, self.name)
+        for each in (embeddings, *(one.embeddings for one in regions)):
+            check_finite(each, self.name)
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
         records = records_of(regions, self.made_with) if regions else [None] * len(pictures)
@@ -164,9 +132,7 @@ class Store:
                     "INSERT OR REPLACE INTO thumbnails SELECT id, ? FROM items WHERE path = ?",
                     [(jpeg, facts.path) for jpeg, facts in zip(thumbnails, pictures, strict=True)],
                 )
-        self._put += len(rows)
-        if self._put > PUT_IN_A_RUN:
-            self._flush(UNFLUSHED_SHARE_IN_A_RUN)
+        self._present.added(len(rows))
         return len(set(paths)) - int(stored)
 
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
@@ -196,7 +162,7 @@ class Store:
 
     def flush(self) -> None:
         """Write the side file if opening has become slow by many changes since it was written."""
-        self._flush(UNFLUSHED_SHARE)
+        self._present.flush()
 
     def compact(self) -> None:
         """Write the file again without the space of removed items; needs as much free disk space as the file has."""
@@ -207,12 +173,9 @@ class Store:
         with self._file.maintaining() as connection:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        if len(self) > UNFLUSHED:
-            self._write_side_file()
-        else:
-            sidefile.path_of(self.path).unlink(missing_ok=True)
+        self._present.rewrite()
 
-    # # Queries
+    # Queries
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""
@@ -241,7 +204,7 @@ class Store:
         """The stored items among `ids`, by id."""
         rows = self._rows_among(f"id, added, {columns.FACTS}, checksum", "id", ids)
         damaged = [Damaged(row[0], fault) for row in rows if (fault := facts_fault(row))]
-        self._report(damaged)
+        self._report.add(damaged)
         left_out = {row.id for row in damaged}
         return {
             key: StoredPicture(key, columns.facts_of(tuple(facts)), added)
@@ -271,7 +234,7 @@ class Store:
         """The stored embedding (D,) of an item, if there is one."""
         rows = self._rows(f"SELECT {VECTORS} FROM items WHERE id = ?", (item_id,))
         damaged = [Damaged(item_id, fault) for row in rows if (fault := vectors_fault(row, self.made_with))]
-        self._report(damaged)
+        self._report.add(damaged)
         return np.frombuffer(rows[0][2], STORED_FLOAT).astype(np.float32) if rows and not damaged else None
 
     def sample(self, number: int) -> NDArray[np.float32]:
@@ -301,118 +264,19 @@ class Store:
         region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
-        current = self._current()
+        current = self._present.now()
         try:
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter), region_penalty)
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
         except sidefile.DamagedError:
-            current = self._current(distrust_side_file=True)
-            return current.snapshot.nearest(queries, packed, k, self._masks(current, filter), region_penalty)
+            current = self._present.now(distrust_side_file=True)
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
 
     def nearest_codes(
         self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
     ) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits."""
-        current = self._current()
-        return current.snapshot.nearest_codes(packed, k, self._masks(current, filter), region_penalty)
-
-    # # The arrays for searches
-
-    def _current(self, distrust_side_file: bool = False) -> "_Current":
-        """The snapshot of the gallery as it is now. A search that still uses an older one is not disturbed."""
-        with self._snapshot_lock:
-            version = self.version()  # read first, so that a change in between is noticed next time
-            if self._latest is None or self._latest.version != version or distrust_side_file:
-                is_same_file = self._latest is not None and self._latest.version[2] == version[2]
-                self._file.check_meta()
-                before = self._latest.snapshot if self._latest and is_same_file and not distrust_side_file else None
-                self._latest = _Current(version, self._brought_up(before, distrust_side_file))
-            return self._latest
-
-    def _masks(self, current: "_Current", filter: Filter) -> Masks:
-        """Which rows of the snapshot meet the conditions; kept for the next search with the same conditions."""
-        masks = current.masks.get(filter)
-        if masks is None:
-            masks = current.snapshot.masks(None if filter == EVERYTHING else self._ids_that_meet(filter))
-            if len(current.masks) >= CONDITIONS_KEPT:
-                current.masks.clear()
-            current.masks[filter] = masks
-        return masks
-
-    def _brought_up(self, before: Snapshot | None, distrust_side_file: bool) -> Snapshot:
-        """The present snapshot, made from an earlier one if possible."""
-        if before and not self._is_overtaken(before) and (brought := self._after(before)) is not None:
-            return brought
-        if not distrust_side_file and (brought := self._of_side_file()) is not None:
-            return brought
-        if len(self) > UNFLUSHED and self._write_side_file() and (brought := self._of_side_file()) is not None:
-            return brought
-        everything = self._after(Snapshot())
-        assert everything is not None, "all items can be read from the beginning"
-        return everything
-
-    def _is_overtaken(self, before: Snapshot) -> bool:
-        """Whether a newer side file holds much of what this snapshot holds in memory."""
-        return before.in_memory > UNFLUSHED and before.side_token != self._side_token()
-
-    def _of_side_file(self) -> Snapshot | None:
-        """The present snapshot from the side file, if there is an undamaged one that is not too old."""
-        side = self._side_file()
-        return None if side is None else self._after(Snapshot.of_side_file(side))
-
-    def _after(self, snapshot: Snapshot) -> Snapshot | None:
-        with self._file.reading() as connection:
-            damaged: list[Damaged] = []
-            changes = read_changes(connection, self.made_with, snapshot.generation, damaged)
-            self._report(damaged)
-        return None if changes is None else snapshot.after(changes)
-
-    def _side_file(self) -> sidefile.SideFile | None:
-        """The side file, if there is an undamaged one."""
-        width, dimension = self.made_with.code_bits // 8, self.made_with.dimension
-        return sidefile.read(self.path, self._side_token(), width, dimension)
-
-    def _side_token(self) -> str:
-        return str(self._rows("SELECT side_token FROM meta")[0][0])
-
-    def _flush(self, share: float) -> None:
-        """Write the side file if there is none, or if more than this share of its items has changed."""
-        self._put = 0
-        with self._file.reading() as connection:
-            side = self._side_file()
-            changed = count_changes(connection, side.header.generation) if side else len(self)
-        if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
-            self._write_side_file()
-
-    def _write_side_file(self, is_damaged: bool = False) -> bool:
-        """Write the side file; returns whether that was possible. A failure loses nothing.
-
-        A gallery that `is_damaged` is read twice.
-        """
-        if not database.may_write(self.path):
-            return False
-        token, width = secrets.token_hex(16), self.made_with.code_bits // 8
-        try:
-            # # a connection of its own, so that searches go on meanwhile
-            with plain_errors(self.path), closing(database.open_to_read(self.path)[0]) as reading:
-                reading.execute("BEGIN")
-                (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
-                count, regions = count_rows(reading, self.made_with, is_damaged)
-                header = sidefile.Header(token, generation, count, width, self.made_with.dimension, regions=regions)
-                if not sidefile.write(self.path, header, read_rows(reading, self.made_with, None, [])):
-                    return False
-            with self._file.writing() as connection:
-                connection.execute("UPDATE meta SET side_token = ?", (token,))
-        except (OSError, UserError):
-            return False
-        except ValueError:  # fewer rows than were counted: some are damaged
-            return not is_damaged and self._write_side_file(is_damaged=True)
-        return True
-
-    def _ids_that_meet(self, filter: Filter) -> NDArray[np.int64]:
-        """The ids, ascending, of the items that meet the conditions."""
-        condition, values = in_sql(filter)
-        rows = self._rows(f"SELECT id FROM items WHERE {condition}", values)
-        return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+        current = self._present.now()
+        return current.snapshot.nearest_codes(packed, k, self._present.masks(current, filter), region_penalty)
 
     # SQLite
 

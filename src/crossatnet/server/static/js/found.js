@@ -80,12 +80,14 @@ export class Found {
   }
 
   /**
-   * Say that pictures like this hit are searched for, or with null that the drawing is.
+   * Say that pictures like this hit, or a part of it, are searched for, or with null that the drawing is.
    * @param {Hit | null} hit
+   * @param {boolean} isPart
    */
-  origin(hit) {
+  origin(hit, isPart) {
     this.#parts.origin.hidden = !hit;
-    if (hit) this.#parts.originName.textContent = readable(hit.class_name ?? hit.file_name);
+    if (!hit) return;
+    this.#parts.originName.textContent = `${isPart ? "a part of " : ""}${readable(hit.class_name ?? hit.file_name)}`;
   }
 }
 

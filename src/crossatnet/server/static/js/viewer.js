@@ -1,13 +1,15 @@
 /** Shows one hit large, with the drawing's attention, its neighbours in the list, and "more like this". */
 
 import { explanation } from "/static/js/api.js";
+import { frame } from "/static/js/frame.js";
 import { Original } from "/static/js/original.js";
+import { Part } from "/static/js/part.js";
 import { readable } from "/static/js/results.js";
 
 /** @import { Hit, Query } from "/static/js/api.js" */
 
 /**
- * Emits "similar" with detail {hit}, "left" with detail {index} when it is closed, and "copied" when a path was copied.
+ * Emits "similar" with detail {hit, box}, where `box` is a part of it or null, "left" with detail {index} when it is closed, and "copied" when a path was copied.
  */
 export class Viewer extends EventTarget {
   #dialog;
@@ -23,6 +25,7 @@ export class Viewer extends EventTarget {
   #likeness = true;
   #reveals = false;
   #original;
+  #part;
   /** @type {AbortController | null} */
   #loading = null; // the AbortController of the explanation being fetched
   #overlay = ""; // the blob URL shown
@@ -41,11 +44,9 @@ export class Viewer extends EventTarget {
     previous.addEventListener("click", () => this.#go(-1));
     next.addEventListener("click", () => this.#go(1));
     attention.addEventListener("click", () => this.#toggle());
-    similar.addEventListener("click", () => {
-      const hit = this.#hits[this.#index];
-      dialog.close();
-      this.dispatchEvent(new CustomEvent("similar", { detail: { hit } }));
-    });
+    similar.addEventListener("click", () => this.#seek());
+    this.#part = new Part(this.#parts);
+    this.#part.addEventListener("search", () => this.#seek());
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("keydown", (event) => this.#key(event));
     dialog.addEventListener("close", () => {
@@ -70,6 +71,12 @@ export class Viewer extends EventTarget {
     this.#parts.explain.hidden = !drawing;
     this.#dialog.showModal();
     this.#show(index);
+  }
+
+  #seek() {
+    const [hit, box] = [this.#hits[this.#index], this.#part.box];
+    this.#dialog.close();
+    this.dispatchEvent(new CustomEvent("similar", { detail: { hit, box } }));
   }
 
   get #attending() {
@@ -107,6 +114,8 @@ export class Viewer extends EventTarget {
     parts.next.disabled = index === this.#hits.length - 1;
     parts.problem.hidden = true;
     parts.image.alt = `Picture: ${name}`;
+    frame(parts.region, hit, hit.box);
+    this.#part.of(hit);
     this.#load(hit);
     this.#hideOverlay();
     if (this.#attending) this.#explain();
