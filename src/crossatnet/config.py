@@ -97,6 +97,12 @@ class ModelConfig(Settings):
     code_lengths: tuple[CodeLength, ...] = Field(
         default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
     )
+    region_penalty: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="what a part of a photo loses, in cosine, against the whole; null: photos have no parts",
+    )
 
     @model_validator(mode="after")
     def _has_an_opinion(self) -> "ModelConfig":

@@ -20,6 +20,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality, Picture, prepare, read_sketch
 from crossatnet.data.photos import read_photo
 from crossatnet.model.confidence import Confidence
+from crossatnet.model.regions import Regions
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -77,6 +78,13 @@ class PictureModel(ABC):
         """Preprocessed pictures (N, S, S, 3) -> embeddings (N, D), L2-normalised."""
 
     @abstractmethod
+    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), equal to those of `embed`, and the regions of each.
+
+        Both are of one pass of the backbone. Only a model that has `regions` can do it.
+        """
+
+    @abstractmethod
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
         """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed.
 
@@ -104,6 +112,16 @@ class PictureModel(ABC):
     def has_attention(self) -> bool:
         """Whether a sketch can guide the attention over a photo."""
         return self.config.attention_heads > 0
+
+    @property
+    def regions(self) -> bool:
+        """Whether photos have regions, for a thing that is only a part of one."""
+        return self.config.region_penalty is not None
+
+    @property
+    def region_penalty(self) -> float:
+        """What a region's cosine loses before it is compared with that of the whole photo."""
+        return self.config.region_penalty or 0.0
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""

@@ -1,7 +1,7 @@
 """CrossATNet: sketches and photos into one shared space.
 
 Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads,
-`D` the shared space, `R` bits of a hash code.
+`D` the shared space, `R` bits of a hash code, `W` windows of a map.
 """
 
 import copy
@@ -22,6 +22,7 @@ from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
+from crossatnet.model.regions import Regions, chosen, masks
 from crossatnet.system.errors import UserError
 
 
@@ -74,8 +75,15 @@ class CrossATNet(nn.Module, PictureModel):
         learnt = self.embed_pooled(feature, modality)
         return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
 
+    def embed_windows(self, feature_map: Tensor, windows: Tensor) -> Tensor:
+        """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D)."""
+        learnt = self.embed_pooled(self.pooler.within(feature_map, windows), "photo")  # (B, W, D or D - E)
+        if self.opinion is None:
+            return learnt
+        return self.with_opinion(learnt, self.opinion.within(feature_map, windows))
+
     def with_opinion(self, learnt: Tensor, opinion: Tensor) -> Tensor:
-        """What was learnt (B, D - E) and the backbone's opinion (B, E) -> embeddings (B, D)."""
+        """What was learnt (..., D - E) and the backbone's opinion (..., E) -> embeddings (..., D)."""
         return joined(learnt, opinion, self.config.opinion)
 
     def pool(self, feature_map: Tensor, modality: Modality, sketch: Tensor | None = None) -> Pooled:
@@ -90,9 +98,9 @@ class CrossATNet(nn.Module, PictureModel):
         return self.pooler.forward(feature_map, None if sketch is None else sketch - self.sketch_centre)
 
     def embed_pooled(self, feature: Tensor, modality: Modality) -> Tensor:
-        """Pooled features (B, C) -> embeddings (B, D), L2-normalised; of a network with an opinion, what was learnt."""
-        centred = self.dropout(feature - self.centre(modality))  # (B, C)
-        return functional.normalize(self.projector(modality)(centred), dim=1)  # (B, D)
+        """Pooled features (..., C) -> embeddings (..., D), L2-normalised; with an opinion, what was learnt."""
+        centred = self.dropout(feature - self.centre(modality))  # (..., C)
+        return functional.normalize(self.projector(modality)(centred), dim=-1)  # (..., D)
 
     def distinct_state(self) -> dict[str, Tensor]:
         """As `state_dict`, but weights that both encoders share appear under one name only."""
@@ -140,6 +148,7 @@ class CrossATNet(nn.Module, PictureModel):
     def fingerprint(self) -> str:
         """Hash of settings and weights: equal only for networks that give equal embeddings."""
         later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
+        later.add("region_penalty")  # embeddings do not depend on it
         return fingerprint_of(self, self.config.model_dump_json(exclude=later))
 
     @property
@@ -157,6 +166,20 @@ class CrossATNet(nn.Module, PictureModel):
                 embeddings + self.embed_map(self.map(mirrored, modality), modality), dim=1
             )
         return embeddings.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Preprocessed photos (B, S, S, 3) -> embeddings (B, D), as `embed` gives them, and the regions of each."""
+        return self.embed_maps_with_regions(self.map(pixels, "photo"))
+
+    @torch.inference_mode()
+    def embed_maps_with_regions(self, maps: Tensor) -> tuple[NDArray[np.float32], list[Regions]]:
+        """As `embed_with_regions`, for the backbone's maps (B, C, h, w)."""
+        height, width = maps.shape[2:]
+        inside = torch.from_numpy(masks(height, width)).to(self.device)  # (W, h * w)
+        embeddings = self.embed_map(maps, "photo").float().cpu().numpy()
+        parts = self.embed_windows(maps, inside).float().cpu().numpy()  # (B, W, D)
+        return embeddings, [chosen(*each, height, width) for each in zip(embeddings, parts, strict=True)]
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""

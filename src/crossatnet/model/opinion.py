@@ -44,8 +44,17 @@ class Opinion(nn.Module):
     def forward(self, feature_map: Tensor, modality: Modality) -> Tensor:
         """Maps (B, C, h, w) -> opinions (B, E), L2-normalised."""
         mean = self.sketch_mean if modality == "sketch" else self.photo_mean
-        centred = functional.normalize(self.roots(feature_map) - mean, dim=1)  # (B, K)
-        return functional.normalize(self.directions(centred), dim=1)  # (B, E)
+        return self._reduced(self.roots(feature_map) - mean)  # (B, E)
+
+    def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
+        """Opinions of windows (W, h * w), masks of positions, of photos' maps (B, C, h, w): (B, W, E)."""
+        logits = self.classifier.within(feature_map, windows)  # (B, W, K)
+        return self._reduced(logits.softmax(2).sqrt() - self.photo_mean)  # (B, W, E)
+
+    def _reduced(self, roots: Tensor) -> Tensor:
+        """Square roots of probabilities (..., K), less their mean -> opinions (..., E)."""
+        centred = functional.normalize(roots, dim=-1)  # (..., K)
+        return functional.normalize(self.directions(centred), dim=-1)  # (..., E)
 
     def roots(self, feature_map: Tensor) -> Tensor:
         """Square roots of the probabilities of ImageNet's classes: maps (B, C, h, w) -> (B, K), of length 1."""
@@ -54,7 +63,7 @@ class Opinion(nn.Module):
 
 
 def joined(embedding: Tensor, opinion: Tensor, weight: float) -> Tensor:
-    """One embedding of what was learnt (B, D - E) and of the opinion (B, E), both of length 1: (B, D), of length 1.
+    """One embedding of what was learnt (..., D - E) and of the opinion (..., E), both of length 1: (..., D), of length 1.
 
     Its cosine is the first's plus `weight` squared times the opinion's, over their sum.
 
@@ -64,5 +73,5 @@ def joined(embedding: Tensor, opinion: Tensor, weight: float) -> Tensor:
         >>> joined(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0]]), weight=0.75)
         tensor([[0.8000, 0.0000, 0.6000]])
     """
-    both = torch.cat([embedding, weight * opinion], dim=1)  # (B, D)
+    both = torch.cat([embedding, weight * opinion], dim=-1)  # (..., D)
     return both / float((1 + weight * weight) ** 0.5)

@@ -1,7 +1,7 @@
 """A checkpoint computed by ONNX Runtime, without torch.
 
 Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads,
-`R` bits of a hash code.
+`R` bits of a hash code, `W` windows of a map.
 """
 
 import threading
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
+from crossatnet.model.regions import Regions, chosen
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
@@ -93,6 +94,18 @@ class OnnxModel(PictureModel):
         """As `embed`, by the given file for photos."""
         return np.concatenate([*self._each(part, "embedding", pixels)])  # (N, D)
 
+    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), as `embed` gives them, and the regions of each."""
+        photo, regions = self._session(self.photo_part), self._session("regions")
+
+        def seen(row: int) -> tuple[NDArray[np.float32], Regions]:
+            whole, photo_map = photo.run(["embedding", "map"], {"pixels": pixels[row : row + 1]})
+            (windows,) = regions.run(["embedding"], {"map": photo_map})  # (1, W, D)
+            return whole, chosen(whole[0], windows[0], *photo_map.shape[2:])
+
+        rows = [*self._pool.map(seen, range(len(pixels)))]
+        return np.concatenate([whole for whole, _ in rows]), [parts for _, parts in rows]
+
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
         """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed."""
         feature = self._run("sketch", "feature", pixels=sketch[None])  # (1, C)
@@ -128,7 +141,7 @@ class OnnxModel(PictureModel):
     def _session(self, part: OnnxPart) -> onnxruntime.InferenceSession:
         with self._lock:
             if part not in self._sessions:
-                cores = 1 if part.startswith("photo") else self._threads
+                cores = 1 if part in ("photo", "photo-int8", "regions") else self._threads
                 where = str(self._folder / f"{part}.onnx")
                 self._sessions[part] = open_session(self._graph(part), self._weights, where, cores)
             return self._sessions[part]

@@ -10,6 +10,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from crossatnet.data.catalog import open_item
@@ -30,6 +31,7 @@ from crossatnet.model.checkpoint import (
 )
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import masks
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.choose import PROBES, probes
 from crossatnet.runtime.export.graphs import linked, traced
@@ -66,7 +68,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     network, checkpoint, weights = load_network(source), read_config(folder), read_weights(folder)
     _check_output(folder, output)
     graphs: dict[OnnxPart, onnx.ModelProto] = {}
-    for part in ("photo", "sketch", *(("guided",) if network.has_attention else ())):
+    for part in parts_of(network):
         graphs[part] = linked(traced(network, part), weights)
     error = max(compared(network, graphs, weights).values())
     outcome = None
@@ -91,6 +93,16 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     )
     _write(folder, output, form, contents)
     return form
+
+
+def parts_of(network: CrossATNet) -> list[OnnxPart]:
+    """The graphs of a network's form, those of 8 bits aside."""
+    parts: list[OnnxPart] = ["photo", "sketch"]
+    if network.has_attention:
+        parts.append("guided")
+    if network.regions:
+        parts.append("regions")
+    return parts
 
 
 def _check_output(folder: Path, output: Path) -> None:
@@ -174,6 +186,12 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
             expected = network.guide(sketches[0], photos)
             note("guided similarities", similarity, expected.similarity)
             note("attention", attention, expected.attention)
+        if "regions" in sessions:
+            height, width = photo_map.shape[2:]
+            inside, maps = torch.from_numpy(masks(height, width)), torch.from_numpy(photo_map)
+            with torch.inference_mode():
+                windows = network.embed_windows(maps, inside).numpy()
+            note("embeddings of regions", sessions["regions"].run(None, {"map": photo_map})[0], windows)
     for what, error in errors.items():
         if not error <= TOLERANCE:
             raise UserError(

@@ -1,6 +1,6 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits.
+Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits, `W` windows.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -21,6 +20,7 @@ from crossatnet.config import OPINION
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import masks
 from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
 
@@ -85,6 +85,18 @@ class GuidedPhoto(nn.Module):
         return similarity, pooled.attention
 
 
+class Windows(nn.Module):
+    """Maps of photos (B, C, h, w) -> embeddings of their windows (B, W, D)."""
+
+    def __init__(self, network: CrossATNet, height: int, width: int) -> None:
+        super().__init__()
+        self.network = network
+        self.windows = torch.from_numpy(masks(height, width))  # (W, h * w)
+
+    def forward(self, photo_map: Tensor) -> Tensor:
+        return self.network.embed_windows(photo_map, self.windows)
+
+
 def packed_code(network: CrossATNet, embedding: Tensor) -> Tensor:
     """Embeddings (B, D) -> packed codes (B, R / 8), `uint8`, the first bit highest, as `PictureModel.hash` packs."""
     bits = network.hashing(embedding, network.code_bits).unflatten(1, (-1, 8))  # (B, R / 8, 8)
@@ -104,15 +116,17 @@ class Interface(NamedTuple):
 
 def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     """The module of a part, with its description."""
-    if part == "guided":
-        side = side_of(network.config, "photo")
-        photo_map = network.map(np.zeros((2, side, side, 3), np.uint8), "photo")
-        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
-        example = (torch.randn(1, guiding), torch.randn(photo_map.shape))
-        inputs = {"feature": False, "map": True}
-        return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    if part in ("guided", "regions"):
+        photo_map = torch.randn(network.map(pixels.numpy(), "photo").shape)
+    if part == "regions":
+        return Interface(Windows(network, *photo_map.shape[2:]), (photo_map,), {"map": True}, ("embedding",))
+    if part == "guided":
+        guiding = network.backbone.channels + (OPINION if network.opinion else 0)
+        example = (torch.randn(1, guiding), photo_map)
+        inputs = {"feature": False, "map": True}
+        return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     module, last = (Sketch(network), "feature") if part == "sketch" else (Photo(network), "map")
     return Interface(module, (pixels,), {"pixels": True}, ("embedding", "code", last))
 

@@ -1,0 +1,275 @@
+"""A thing that is only a part of the photo: composed scenes with known boxes, searched by sketches.
+
+    python benchmarks/scenes.py crossatnet-sketchy --data DATA/sketchy-mini
+
+`scene_pictures.py` composes the scenes from the photos of classes that the checkpoint has not seen: those that its
+split keeps unseen, or with `--part choosing` those that its training held out. They are mixed with the plain photos of
+the same classes. Every sketch of a class searches them. Right are the scenes that show a thing of its class in a size
+of the row; other scenes and photos that show its class are left out of the ranking.
+
+Told by size of the thing: mAP, success@1 and success@10, of the whole photo's embedding alone and with regions. And
+pointing: how often, in a right scene, the centre of the best region lies in the thing's box; a whole photo that beats
+its regions points at its own centre. For `--guided` sketches of each class also the hits re-ordered by the
+sketch-guided attention, and how often its highest position lies in the box. `plain` is the mAP@all of the photos alone.
+It adds a row to `benchmarks/results/scenes.json`.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from crossatnet.data.catalog import Item, open_item
+from crossatnet.data.layouts import read_catalog
+from crossatnet.data.splits import load_split
+from crossatnet.model.checkpoint import locate, read_config
+from crossatnet.model.interface import GUIDED
+from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import Regions
+from crossatnet.model.weights import load_network
+from crossatnet.system.progress import track
+from record import machine, read, today, write
+from scene_pictures import BINS, Scene, Thing, scenes
+
+SIZES = {
+    **{f"{100 * low:.0f} to {100 * high:.0f}%": (low, high) for low, high in BINS},
+    "under 15%": (BINS[0][0], BINS[1][1]),
+    "all": (BINS[0][0], BINS[-1][1]),
+}
+ROUNDED = 1e-6  # of a thing's size, so that a range holds its own ends
+AT_ONCE = 16
+WHOLE = -1  # in place of a region's number, where the whole photo is nearest
+
+
+class Pictures(NamedTuple):
+    """Photos and scenes as a network sees them: maps (N, C, h, w), embeddings (N, D), and the regions of each."""
+
+    maps: Tensor
+    whole: NDArray[np.float32]
+    regions: list[Regions]
+
+
+class Ranked(NamedTuple):
+    """Scores (Q, N) of pictures for queries, and the number of the region that each is by; `WHOLE` for none."""
+
+    scores: NDArray[np.float32]
+    region: NDArray[np.int64]
+
+
+def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
+    """Pass all pictures once."""
+    maps, whole, regions = [], [], []
+    for start in track(range(0, len(pictures), AT_ONCE), what, -(-len(pictures) // AT_ONCE), quiet=False):
+        opened = [open_item(one) if isinstance(one, Item) else one for one in pictures[start : start + AT_ONCE]]
+        seen = network.map(np.stack([network.shape(one, "photo") for one in opened]), "photo")
+        some, parts = network.embed_maps_with_regions(seen)
+        maps.append(seen)
+        whole.append(some)
+        regions += parts
+    return Pictures(torch.cat(maps), np.concatenate(whole), regions)
+
+
+def ranked(queries: NDArray[np.float32], pictures: Pictures, penalty: float | None) -> Ranked:
+    """Each picture's score: of its whole or its best region, the latter less `penalty`; `None` for the whole alone."""
+    scores = queries @ pictures.whole.T  # (Q, N)
+    region = np.full(scores.shape, WHOLE)
+    for number, parts in enumerate(pictures.regions if penalty is not None else ()):
+        if len(parts.embeddings):
+            of_parts = queries @ parts.embeddings.T - penalty  # (Q, R)
+            better = of_parts.max(1) > scores[:, number]
+            region[better, number] = of_parts.argmax(1)[better]
+            scores[:, number] = np.maximum(scores[:, number], of_parts.max(1))
+    return Ranked(scores, region)
+
+
+def figures(order: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Average precision, success@1 and success@10 of a ranking: positions, best first, and which are right."""
+    found = right[order]
+    ranks = np.flatnonzero(found) + 1
+    return float((np.arange(1, len(ranks) + 1) / ranks).mean()), float(found[0]), float(found[:10].any())
+
+
+def points_at(box: Sequence[float], thing: Thing) -> bool:
+    """Whether the centre of a box lies in the thing's box."""
+    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return bool(thing.box[0] <= across <= thing.box[2] and thing.box[1] <= down <= thing.box[3])
+
+
+class Test:
+    """Scenes and plain photos, and what is right for each class."""
+
+    def __init__(self, things: list[tuple[Thing, ...]], shown: list[str]) -> None:
+        self.things, self.shown = things, np.array(shown)
+
+    def thing(self, scene: int, name: str) -> Thing | None:
+        """The thing of a class in a scene, if there is one."""
+        return next((thing for thing in self.things[scene] if thing.class_name == name), None)
+
+    def of(self, name: str, size: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which pictures are right, and which count, for a class and a range of sizes; scenes first, then photos."""
+        low, high = SIZES[size]
+        areas = np.array([thing.area if (thing := self.thing(s, name)) else 0 for s in range(len(self.things))])
+        right = (areas > low - ROUNDED) & (areas < high + ROUNDED)
+        counts = np.concatenate([right | (areas == 0), self.shown != name])
+        return np.concatenate([right, np.zeros(len(self.shown), dtype=bool)]), counts
+
+    def scores(self, scores: NDArray[np.float32], drawn: Sequence[str], size: str) -> dict[str, float]:
+        """Means over queries of the scores (Q, N) of scenes and photos."""
+        rows = []
+        for name, row in zip(drawn, scores, strict=True):
+            right, counts = self.of(name, size)
+            if right.any():
+                rows.append(figures(np.argsort(-row[counts], kind="stable"), right[counts]))
+        return dict(zip(("mAP", "success@1", "success@10"), np.mean(rows, axis=0).round(4).tolist(), strict=True))
+
+    def pointing(self, boxes: Any, drawn: Sequence[str], size: str) -> float:
+        """Share of right scenes in which `boxes(query, scene)` points at the thing."""
+        hits = []
+        for query, name in enumerate(drawn):
+            for scene in np.flatnonzero(self.of(name, size)[0][: len(self.things)]):
+                thing = self.thing(int(scene), name)
+                assert thing is not None
+                hits.append(points_at(boxes(query, int(scene)), thing))
+        return round(float(np.mean(hits)), 4)
+
+
+def guided(network: CrossATNet, test: Test, pictures: Pictures, sketches: list[Item], ranks: Ranked) -> Any:
+    """Scores (Q, N) after the best `GUIDED` of each query are re-ordered, and the box of the highest attention."""
+    scores, peaks = ranks.scores.copy(), {}
+    for query, item in enumerate(track(sketches, "guiding", len(sketches), quiet=False)):
+        feature = network.map(network.shape(open_item(item), "sketch")[None], "sketch")
+        first = np.argsort(-scores[query], kind="stable")[:GUIDED]
+        right = np.flatnonzero(test.of(item.class_name, "all")[0])
+        both = np.union1d(first, right)
+        seen = network.guide_maps(feature, pictures.maps[both])
+        scores[query, first] = 2 + seen.similarity[np.searchsorted(both, first)]  # above all others
+        height, width = seen.attention.shape[2:]
+        for scene, attention in zip(both, seen.attention.mean(1), strict=True):
+            top, left = np.unravel_index(attention.argmax(), attention.shape)
+            peaks[query, int(scene)] = (left / width, top / height, (left + 1) / width, (top + 1) / height)
+    return scores, lambda query, scene: peaks[query, scene]
+
+
+def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], options: argparse.Namespace) -> Any:
+    """All figures, by size of the thing."""
+    composed = scenes(photos, options.per_bin)
+    test = Test([scene.things for scene in composed], [photo.class_name for photo in photos])
+    seen = embedded(network, [scene.picture for scene in composed], "embedding scenes")
+    plain = embedded(network, photos, "embedding photos")
+    pixels = [network.shape(open_item(item), "sketch") for item in sketches]
+    queries = np.concatenate(
+        [network.embed(np.stack(pixels[start : start + AT_ONCE]), "sketch") for start in range(0, len(pixels), AT_ONCE)]
+    )
+    drawn = [item.class_name for item in sketches]
+    every = Pictures(
+        torch.cat([seen.maps, plain.maps]), np.concatenate([seen.whole, plain.whole]), seen.regions + plain.regions
+    )
+    penalty = network.region_penalty if options.penalty is None else options.penalty
+    whole, parts = ranked(queries, every, None), ranked(queries, every, penalty)
+
+    def box(query: int, scene: int) -> Sequence[float]:
+        number = parts.region[query, scene]
+        return (0, 0, 1, 1) if number == WHOLE else every.regions[scene].boxes[number]
+
+    some = [number for name in sorted({*drawn}) for number in np.flatnonzero(np.array(drawn) == name)[: options.guided]]
+    asked = [sketches[number] for number in some]
+    of_some = Ranked(parts.scores[some], parts.region[some])
+    reordered, peak = guided(network, test, every, asked, of_some)
+    names = [item.class_name for item in asked]
+    rows = [
+        {
+            "size": size,
+            "things": sum(SIZES[size][0] - ROUNDED < t.area < SIZES[size][1] + ROUNDED for s in composed for t in s.things),
+            "whole": test.scores(whole.scores, drawn, size),
+            "regions": test.scores(parts.scores, drawn, size) | {"pointing": test.pointing(box, drawn, size)},
+            "before guiding": test.scores(of_some.scores, names, size),
+            "guided": test.scores(reordered, names, size) | {"pointing": test.pointing(peak, names, size)},
+        }
+        for size in SIZES
+    ]
+    if options.look:
+        look(options.look, composed, box, test, drawn)
+    right = [test.shown == name for name in drawn]
+    return {
+        "scenes": len(composed),
+        "photos": len(photos),
+        "queries": len(drawn),
+        "guided_queries": len(names),
+        "penalty": penalty,
+        "regions": {
+            "scenes": round(float(np.mean([len(each.boxes) for each in seen.regions])), 2),
+            "photos": round(float(np.mean([len(each.boxes) for each in plain.regions])), 2),
+        },
+        "plain": {
+            what: round(
+                float(
+                    np.mean(
+                        [
+                            figures(np.argsort(-row, kind="stable"), which)[0]
+                            for row, which in zip(ranks.scores[:, len(composed) :], right, strict=True)
+                        ]
+                    )
+                ),
+                4,
+            )
+            for what, ranks in (("whole", whole), ("regions", parts))
+        },
+        "rows": rows,
+    }
+
+
+def look(folder: Path, composed: list[Scene], box: Any, test: Test, drawn: list[str]) -> None:
+    """Twelve scenes with the box of the first thing, in green, and the frame of a sketch's best region, in red."""
+    from PIL import ImageDraw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(0, len(composed), max(1, len(composed) // 12)):
+        scene, name = composed[number], composed[number].things[0].class_name
+        picture = scene.picture.copy()
+        pencil = ImageDraw.Draw(picture)
+        for colour, frame in (("lime", scene.things[0].box), ("red", box(drawn.index(name), number))):
+            pencil.rectangle([share * side for share, side in zip(frame, picture.size * 2, strict=True)], None, colour, 4)
+        picture.save(folder / f"{number:03}-{name}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a packaged checkpoint or the folder of one")
+    parser.add_argument("--data", type=Path, required=True, help="a folder in Sketchy's layout")
+    parser.add_argument("--part", choices=("choosing", "test"), default="test")
+    parser.add_argument("--per-bin", type=int, default=1, help="scenes for each class and size")
+    parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
+    parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
+    parser.add_argument("--label", help="what the results file calls it; the checkpoint's name by default")
+    parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
+    options = parser.parse_args()
+    provenance = read_config(locate(options.checkpoint)).provenance
+    classes = load_split(provenance.split).unseen if options.part == "test" else provenance.validation_classes
+    if options.part == "choosing" and {*classes} & {*provenance.training_classes}:
+        parser.error(f"{options.checkpoint} was trained on the classes that its training had held out")
+    catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
+    network = load_network(options.checkpoint)
+    found = measured(
+        network, [*catalog.select(classes, "photo").items], [*catalog.select(classes, "sketch").items], options
+    )
+    words = ["DATA/sketchy-mini" if word == str(options.data) else word for word in sys.argv]
+    record = read("scenes")
+    models = record.get("models", {}) | {
+        options.label or network.name: {"command": shlex.join(["python", *words]), "date": today(), **found}
+    }
+    write("scenes", {"machine": machine(), "models": models})
+    print(f"{found['regions']} regions; plain {found['plain']}")
+    for row in found["rows"]:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
