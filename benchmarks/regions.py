@@ -175,9 +175,10 @@ def show(row: dict[str, Any], without: dict[str, Any]) -> None:
             f" {' and '.join(f'{ratio:.2f}' for ratio in ratios)} times; recall {row[f'recall_k{k}']:.4f}"
         )
     print(
-        f"  opening {row['opening_warm_s']:.2f} s, cold {row['opening_cold_s']:.2f} s; memory {row.get('own_mib', 0)} MiB"
-        f" own, {row['peak_mib']} MiB with mapped pages; filled in {row['fill_cpu_s']:.0f} s of processor time,"
-        f" settled in {row['settle_cpu_s']:.0f} s; {', '.join(f'{n} {s / 1e6:,.0f} MB' for n, s in row['bytes'].items())}",
+        f"  opening {row['opening_warm_s']:.2f} s, cold {row['opening_cold_s']:.2f} s; memory {row.get('own_mib', 0)}"
+        f" MiB own, {row['peak_mib']} MiB with mapped pages; filled in {row['fill_cpu_s']:.0f} s of processor time,"
+        f" settled in {row['settle_cpu_s']:.0f} s;",
+        ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in row["bytes"].items()),
         flush=True,
     )
 

@@ -12,7 +12,7 @@ from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, CodedRegions, Facts,
 from crossatnet.gallery.sqlite import present, sidefile
 from crossatnet.gallery.sqlite.checking import check
 from crossatnet.gallery.sqlite.copies import backup, replace
-from crossatnet.gallery.sqlite.regions import record
+from crossatnet.gallery.sqlite.regions import BOX_STEPS, record
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from oracles.search import hamming, nearest_by_parts
@@ -33,7 +33,9 @@ def coded(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
 def parts(count: int, random: np.random.Generator) -> CodedRegions:
     """So many regions in different places."""
     embeddings = unit(random.standard_normal((count, 8)))
-    return CodedRegions(random.integers(0, 256, (count, 4)).astype(np.float32) / 255, coded(embeddings), embeddings)
+    return CodedRegions(
+        random.integers(0, BOX_STEPS + 1, (count, 4)).astype(np.float32) / BOX_STEPS, coded(embeddings), embeddings
+    )
 
 
 def put(store: Store, numbers: list[int], random: np.random.Generator) -> None:
@@ -67,7 +69,7 @@ def assert_finds_what_a_loop_finds(store: Store, queries: NDArray[np.float32], k
             assert found.scores[number][kept] == pytest.approx([score for _, score, _ in expected], abs=1e-6)
             assert found.boxes is not None
             for box, (key, _, part) in zip(found.boxes[number], expected, strict=False):
-                of_part = [np.nan] * 4 if part is None else stored[ids.index(key)][3]["box"][part] / 255
+                of_part = [np.nan] * 4 if part is None else stored[ids.index(key)][3]["box"][part] / BOX_STEPS
                 np.testing.assert_allclose(box, of_part, atol=1e-6)
         assert_codes_find_what_a_loop_finds(store, queries, k, filter)
 
@@ -143,7 +145,7 @@ def test_a_picture_is_found_by_a_part_in_a_gallery_larger_than_the_shortlist(
         by_codes = store.nearest_codes(made[2], len(planted), region_penalty=PENALTY)
     assert found.boxes is not None
     assert sorted(found.ids[0].tolist()) == sorted(by_codes.ids[0].tolist()) == [1 + number for number in planted]
-    np.testing.assert_allclose(found.boxes[0], np.tile(boxes[1], (len(planted), 1)), atol=1 / 255)
+    np.testing.assert_allclose(found.boxes[0], np.tile(boxes[1], (len(planted), 1)), atol=1 / BOX_STEPS)
     expected = np.sort(regions[planted, 1] @ query[0])[::-1] - PENALTY
     assert found.scores[0] == pytest.approx(expected, abs=1e-3)
 

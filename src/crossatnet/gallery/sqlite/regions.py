@@ -18,7 +18,7 @@ from crossatnet.gallery.backend import STORED_FLOAT, CodedRegions, MadeWith
 from crossatnet.model.regions import MOST_REGIONS
 
 HEAD_BYTES = 16  # of a code: what is scanned of every region
-BOX_STEPS = 255  # a coordinate is a byte; the maps that regions come from are coarser
+BOX_STEPS = 240  # a coordinate is a byte; halves, thirds, fifths and eighths of a side are kept exactly
 
 Ids = NDArray[np.int64]
 
