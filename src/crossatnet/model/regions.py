@@ -60,9 +60,7 @@ def masks(height: int, width: int) -> NDArray[np.bool_]:
     return inside.reshape(len(inside), -1)
 
 
-def chosen(
-    whole: NDArray[np.float32], embeddings: NDArray[np.float32], height: int, width: int
-) -> Regions:
+def chosen(whole: NDArray[np.float32], embeddings: NDArray[np.float32], height: int, width: int) -> Regions:
     """The regions of a photo: of the windows of its map (h, w), whose embeddings (W, D) are given, the best few.
 
     The window least like the whole (D,) and like those chosen before comes next, until all that are left are alike.
