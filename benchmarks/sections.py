@@ -22,6 +22,8 @@ from facts import (
     load_rows,
     milvus_rows,
     paper_rows,
+    region_size_rows,
+    regions_rows,
     search_rows,
     serve_facts,
     shortlist_rows,
@@ -91,6 +93,31 @@ SEARCH_TABLE = Table(
         "NumPy exact p50": "{numpy}",
     },
     search_rows,
+)
+REGIONS_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "regions of each": "{regions}",
+        "k": "{k}",
+        "recall@k": "{recall:.4f}",
+        "p50": "{p50_ms:.1f} ms",
+        "processor time, p50": "{cpu_p50_ms:.1f} ms",
+        "times that without": "{times:.2f}",
+    },
+    regions_rows,
+)
+REGION_SIZE_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "regions of each": "{regions}",
+        "SQLite file": "{sqlite:,.0f} MB",
+        "side file": "{-index:,.0f} MB",
+        "opening, cold": "{opening_warm_s:.2f}, {opening_cold_s:.2f} s",
+        "own memory": "{own_mib:,} MiB",
+        "with mapped pages": "{peak_mib:,} MiB",
+        "stored in": "{stored_s:.0f} s of processor time",
+    },
+    region_size_rows,
 )
 SIZE_TABLE = Table(
     {
@@ -255,6 +282,13 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             " {machine}; faiss {faiss}, NumPy {numpy}.",
             (SEARCH_TABLE, SIZE_TABLE),
             lambda record: {"asked": " or ".join(map(str, sorted({row["queries"] for row in record["rows"]})))},
+        ),
+    ),
+    "regions": (
+        Section(
+            "Synthetic: 512-dimensional embeddings in clusters, codes of {bits} bits; {queries} queries, each to all"
+            " galleries in turn, one thread. {machine}, {date}.",
+            (REGIONS_TABLE, REGION_SIZE_TABLE),
         ),
     ),
     "shortlist": (

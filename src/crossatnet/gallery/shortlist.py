@@ -101,6 +101,19 @@ def rows_admitted(rows: Sized, mask: Mask) -> int:
     return len(rows) if mask is None else int(np.count_nonzero(mask))
 
 
+def all_admitted(tables: Sequence[Sized], masks: Sequence[Mask]) -> NDArray[np.int64]:
+    """The rows that masks mark, of several tables, counted one after another.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import all_admitted
+        >>> all_admitted(["ab", "cd"], [None, np.array([False, True])]).tolist()
+        [0, 1, 3]
+    """
+    marked = [np.ones(len(rows), np.bool_) if mask is None else mask for rows, mask in zip(tables, masks, strict=True)]
+    return np.flatnonzero(np.concatenate(marked))
+
+
 def _count_nearest(
     codes: NDArray[np.uint8], queries: NDArray[np.uint8], length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

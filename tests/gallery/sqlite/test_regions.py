@@ -121,6 +121,18 @@ def test_two_readers_follow_any_changes(store: Store, seed: int, monkeypatch: py
         assert_finds_what_a_loop_finds(reader, unit(random.standard_normal((2, 8))), 1000)
 
 
+def test_regions_of_one_picture_take_no_room_from_others(store: Store) -> None:
+    random = np.random.default_rng(0)
+    query = unit(random.standard_normal((1, 8)))
+    wholes = unit(random.standard_normal((300, 8)))
+    alike = CodedRegions(np.zeros((8, 4), np.float32), np.tile(coded(query), (8, 1)), np.tile(query, (8, 1)))
+    facts = [Facts(f"/p/{n}", None, FileState(1, 1, f"{n}"), 1, 1) for n in range(300)]
+    store.put(facts, coded(wholes), wholes, regions=[alike] * 150 + [parts(0, random)] * 150)
+    for k in (1, 20, 200, 300):
+        for found in (store.nearest(query, coded(query), k), store.nearest_codes(coded(query), k)):
+            assert len(set(found.ids[0].tolist()) - {NO_ITEM}) == k
+
+
 @pytest.mark.parametrize("is_flushed", [True, False])
 def test_a_picture_is_found_by_a_part_in_a_gallery_larger_than_the_shortlist(
     tmp_path: Path, is_flushed: bool, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import NO_ITEM, Nearest
 from crossatnet.gallery.shortlist import (
+    SHORTEST_A_HIT,
+    all_admitted,
     best_of_each,
     best_places,
     distances_to,
@@ -99,9 +101,15 @@ class Snapshot:
         Equal distances are ordered by id, as faiss takes the first rows of equal distance, and a segment's rows are in
         the order of ids. Exact without regions; these are found by the heads of their codes.
         """
-        length = min(k, sum(self._counts(masks)))
+        everything = sum(self._counts(masks))
+        # an item has fewer than so many regions, so that this many items and regions are of k items at least
+        length = min(k * (SHORTEST_A_HIT if self._has_regions else 1), everything)
         measures = [EqualBits(code, penalty_bits(region_penalty, 8 * len(code))) for code in packed]
-        return self._best(measures, self._shortlists(masks, packed, k, length, region_penalty), length)
+        return self._best(measures, self._shortlists(masks, packed, k, length, region_penalty), min(k, length))
+
+    @property
+    def _has_regions(self) -> bool:
+        return any(len(segment.regions) for segment in self.segments)
 
     def _counts(self, masks: Masks) -> list[int]:
         """How many items of each segment count."""
@@ -121,15 +129,12 @@ class Snapshot:
         distances, items = nearest_of_all(codes, [mask.items for mask in masks], packed, length)  # (Q, S)
         heads, admitted = [segment.regions.heads for segment in self.segments], [mask.regions for mask in masks]
         total = sum(map(rows_admitted, heads, admitted))
-        if not total:
-            yield from ((rows, np.empty(0, np.int64)) for rows in items)
+        if not total or length == sum(self._counts(masks)):
+            every = all_admitted(heads, admitted)
+            yield from ((rows, every) for rows in items)
             return
-        is_all = length == sum(self._counts(masks))
-        candidates = total if is_all else min(shortlist_length(k, 8 * heads[0].shape[1], total), total)
+        candidates = min(shortlist_length(k, 8 * heads[0].shape[1], total), total)
         _, regions = nearest_of_all(heads, admitted, packed[:, :HEAD_BYTES], candidates)  # (Q, C)
-        if is_all:
-            yield from zip(items, regions, strict=True)
-            return
         worth = penalty_bits(penalty, 8 * packed.shape[1])
         for code, nearness, rows, others in zip(packed, distances, items, regions, strict=True):
             far = worth + distances_to(code, self._of_regions(others, lambda table, own: table.regions.codes[own]))
@@ -141,7 +146,6 @@ class Snapshot:
         ids = np.full((len(measures), k), NO_ITEM, np.int64)
         scores = np.full((len(measures), k), -np.inf, np.float32)
         boxes = np.full((len(measures), k, 4), np.nan, np.float32)
-        has_regions = any(len(segment.regions) for segment in self.segments)
         for number, (rows, regions) in enumerate(shortlists):
             measure = measures[number]
             found = self._of_items(rows, measure.of_items)
@@ -153,12 +157,12 @@ class Snapshot:
             keys = self._of_items(rows, lambda segment, own: segment.ids[own])
             best = best_places(keys, found, k)
             keys, found = keys[best], found[best]
-            if has_regions:
+            if self._has_regions:
                 found, framed = self._exact(measure, rows[best])
                 best = best_places(keys, found, k)
                 keys, found, boxes[number, : len(best)] = keys[best], found[best], framed[best]
             ids[number, : len(keys)], scores[number, : len(keys)] = keys, found
-        return Nearest(ids, scores, boxes if has_regions else None)
+        return Nearest(ids, scores, boxes if self._has_regions else None)
 
     def _exact(self, measure: Measure, rows: Ids) -> tuple[Floats, Floats]:
         """Scores (K,) of items by all their regions, and the boxes (K, 4) of those that are better than the whole."""
