@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import MadeWith
 from crossatnet.model.checkpoint import packaged_checkpoints
-from crossatnet.model.regions import Regions
+from crossatnet.model.regions import MOST_REGIONS, Regions
 from crossatnet.system.errors import UserError, did_you_mean
 
 
@@ -220,6 +220,14 @@ def _fault_of_trial(model: Embedder) -> str:
             return f"embed of a {modality} gives an embedding of length {lengths[0]:.3g}, not 1"
         if fault := _fault_of_array(model.hash(embeddings), (2, model.code_bits // 8), np.uint8):
             return f"hash of two embeddings gives {fault}"
+    if finds_regions(model):
+        whole, (regions,) = model.embed_with_regions(pixels["photo"][None])
+        count = len(regions.boxes)
+        fault = _fault_of_array(whole, (1, model.dimension), np.float32) or _fault_of_array(
+            regions.embeddings, (count, model.dimension), np.float32
+        )
+        if fault or count > MOST_REGIONS:
+            return f"embed_with_regions of one photo gives {fault or f'{count} regions; most are {MOST_REGIONS}'}"
     if model.has_attention:
         similarity, attention = model.guide(pixels["sketch"], pixels["photo"][None])
         if similarity.shape != (1,) or attention.ndim != 4 or len(attention) != 1:
