@@ -16,7 +16,7 @@ const NAMESPACE = "http://www.w3.org/2000/svg";
 export function frame(svg, { width, height }, box) {
   const isFramed = Boolean(box && width && height);
   svg.toggleAttribute("hidden", !isFramed);
-  svg.replaceChildren(...(isFramed ? ["shade", "line"].map((name) => outline(name, width, height, box)) : []));
+  svg.replaceChildren(...(isFramed ? [outline(width, height, box)] : []));
   if (isFramed) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
 }
 
@@ -36,15 +36,25 @@ export function frameThumbnail(svg, { width, height }, box, side) {
 }
 
 /**
- * @param {string} name a class of CSS
+ * The frame lies within the part, so that none of it is cut off at the picture's edge: an inner SVG shows only the inner
+ * half of a line along its own edge.
  * @param {number} width
  * @param {number} height
  * @param {Box} box
  */
-function outline(name, width, height, [left, top, right, bottom]) {
-  const rect = document.createElementNS(NAMESPACE, "rect");
-  const facts = { x: left * width, y: top * height, width: (right - left) * width, height: (bottom - top) * height };
-  for (const [key, value] of Object.entries(facts)) rect.setAttribute(key, String(value));
-  rect.setAttribute("class", name);
-  return rect;
+function outline(width, height, [left, top, right, bottom]) {
+  const [x, y] = [left * width, top * height];
+  const part = made("svg", { x, y, width: right * width - x, height: bottom * height - y });
+  part.append(...["line", "edge"].map((name) => made("rect", { class: name, width: "100%", height: "100%" })));
+  return part;
+}
+
+/**
+ * @param {string} name
+ * @param {Record<string, string | number>} facts
+ */
+function made(name, facts) {
+  const node = document.createElementNS(NAMESPACE, name);
+  for (const [key, value] of Object.entries(facts)) node.setAttribute(key, String(value));
+  return node;
 }
