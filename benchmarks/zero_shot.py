@@ -29,8 +29,9 @@ from crossatnet.evaluation.baselines import frozen_baselines
 from crossatnet.evaluation.zero_shot import evaluate_trials
 from crossatnet.model.checkpoint import Provenance
 from crossatnet.system.files import write_whole
-from crossatnet.training.embedding import training_embeddings
+from crossatnet.training.embedding import training_embeddings, training_opinions
 from crossatnet.training.fit import fit
+from crossatnet.training.opinion import add_opinion
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import class_features, seen_features
 from crossatnet.training.train import fit_hash, whiten
@@ -89,18 +90,23 @@ class Runs:
         def run() -> dict[str, Any]:
             begin = time.monotonic()
             network, _ = self.fit(config, self.seen, (), epochs)
-            network.name = variant
             seconds = time.monotonic() - begin
             sources = class_features(self.views(config), self.seen)
             embeddings, labels = training_embeddings(network, config, sources)
-            networks, bare = {variant: network}, copy.deepcopy(network)
+            bare = copy.deepcopy(network)
             embeddings = whiten(network, config, embeddings, labels)
-            if config.train.whitening and variant == WHOLE:  # it follows training: what it adds takes no run of its own
-                networks["without whitening"] = bare
-            elif config.train.whitening and variant == PLAIN:
-                networks = {PLAIN: bare, f"{PLAIN}, whitened": network}
-            if variant == WHOLE:  # hash codes are told of the whole model
+            whitened = network
+            if config.model.opinion:
+                roots = training_opinions(network, config, sources)
+                network, embeddings = add_opinion(network, config.model.opinion, embeddings, roots, labels)
+            network.name = variant
+            networks = {variant: network}
+            if variant == WHOLE:  # what follows training takes no run of its own; hash codes are told of the whole
+                networks |= {"without opinion": whitened} if config.model.opinion else {}
+                networks |= {"without opinion and whitening": bare} if config.train.whitening else {}
                 fit_hash(network, config, embeddings, labels)
+            elif variant == PLAIN and config.train.whitening:
+                networks = {PLAIN: bare, f"{PLAIN}, whitened": whitened}
             provenance = Provenance(
                 data=self.catalog.root.name,
                 layout=config.data.layout,

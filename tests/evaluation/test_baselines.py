@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from crossatnet.config import ModelConfig
 from crossatnet.evaluation.baselines import frozen_baselines
+from crossatnet.model.interface import MODALITIES
 from crossatnet.model.network import CrossATNet
 from crossatnet.system.errors import UserError
 from tiny_data import UNSEEN
@@ -43,3 +45,13 @@ def test_frozen_baselines_refuse_another_backbone(network: CrossATNet) -> None:
         UserError, match=r"no baseline for large: it does not hold the original weights of owner/vision-transformer"
     ):
         frozen_baselines(other)
+
+
+def test_frozen_baselines_have_no_opinion(network: CrossATNet) -> None:
+    settings = {**network.config.model_dump(), "dimension": 288, "opinion": 1.0}
+    opinionated = CrossATNet(ModelConfig.model_validate(settings)).eval()
+    opinionated.load_state_dict(network.backbone.state_dict(prefix="backbone."), strict=False)
+    for modality in MODALITIES:
+        opinionated.centre(modality).copy_(network.centre(modality))
+    for name, baseline in frozen_baselines(opinionated).items():
+        assert baseline.fingerprint == frozen_baselines(network)[name].fingerprint

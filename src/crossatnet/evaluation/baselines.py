@@ -20,7 +20,7 @@ def frozen_baselines(network: CrossATNet) -> dict[str, CrossATNet]:
         raise UserError(
             f"no baseline for {network.name}: it does not hold the original weights of {network.config.backbone}"
         )
-    plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True}
+    plain = {"dimension": network.backbone.channels, "attention_heads": 0, "shared_encoder": True, "opinion": 0.0}
     pretrained = EfficientNetLite0().load_imagenet_weights().state_dict()
     baselines = {}
     for name in ("frozen backbone, centred", "frozen backbone, raw"):
