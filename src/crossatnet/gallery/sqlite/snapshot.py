@@ -137,7 +137,8 @@ class Snapshot:
         _, regions = nearest_of_all(heads, admitted, packed[:, :HEAD_BYTES], candidates)  # (Q, C)
         worth = penalty_bits(penalty, 8 * packed.shape[1])
         for code, nearness, rows, others in zip(packed, distances, items, regions, strict=True):
-            far = worth + distances_to(code, self._of_regions(others, lambda table, own: table.regions.codes[own]))
+            far = worth + distances_to(code, self._of_regions(others, lambda each, own: each.regions.codes[own]))
+            others, far = others[far < nearness[-1]], far[far < nearness[-1]]  # what comes after all items is left out
             best = np.argsort(np.concatenate([nearness, far]), kind="stable")[:length]
             yield rows[best[best < len(rows)]], others[best[best >= len(rows)] - len(rows)]
 
