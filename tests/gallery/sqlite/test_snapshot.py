@@ -14,6 +14,7 @@ from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Fi
 from crossatnet.gallery.sqlite import present as present_module
 from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
+from crossatnet.gallery.sqlite.segment import Changes
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from oracles.search import nearest, nearest_codes
@@ -154,7 +155,7 @@ def test_the_side_file_is_used_and_kept_through_small_changes(store: Store, monk
     read: list[int] = []
     read_rows = snapshot_module.Snapshot.after
 
-    def counted(snapshot: snapshot_module.Snapshot, changes: snapshot_module.Changes) -> snapshot_module.Snapshot:
+    def counted(snapshot: snapshot_module.Snapshot, changes: Changes) -> snapshot_module.Snapshot:
         read.append(len(changes.ids))
         return read_rows(snapshot, changes)
 
