@@ -2,13 +2,15 @@
 
     python benchmarks/attack_price.py --before PATH_OF_ANOTHER_CHECKOUT --rounds 5
 
-Each round indexes made-up JPEG photos into a new gallery and searches it by strokes, in a process for each tree. Prints
-the medians of processor time, which a busy machine changes little, and their ratios.
+Each round indexes made-up JPEG photos into a new gallery, opens it and searches it by strokes, in a process for each
+tree, and then once more by the command line. Both use the checkpoint of the other tree. Prints the medians of processor
+time, which a busy machine changes little, and their ratios.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,8 +30,8 @@ def used():
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in both)
 
-folder, place, searches = sys.argv[1], sys.argv[2], int(sys.argv[3])
-model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+folder, place, checkpoint, searches = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+model = CrossATNet.from_pretrained(checkpoint, runtime="onnx")
 stroke = (np.array([[0, 0], [50, 90], [100, 0], [0, 0]], np.float32),)
 with Gallery.create(place, model) as gallery:
     gallery.search(stroke, 1)
@@ -42,7 +44,13 @@ with Gallery.open(place, model) as gallery:
     for _ in range(searches):
         gallery.search(stroke, 10)
     searched = used() - begin
-print(json.dumps({"index": indexed, "search": searched / searches}))
+query, code = np.ones((1, model.dimension), np.float32), np.zeros((1, model.code_bits // 8), np.uint8)
+begin = used()
+for _ in range(searches):
+    with Gallery.open(place, model) as gallery:
+        gallery.store.nearest(query, code, 10)
+opened = used() - begin
+print(json.dumps({"index": indexed, "search": searched / searches, "open": opened / searches}))
 """
 
 
@@ -54,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     trees = {"before": options.before, "now": Path(__file__).parents[1]}
+    checkpoint = options.before.absolute() / "src" / "crossatnet" / "checkpoints" / "crossatnet-open"
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "photos")
@@ -61,8 +70,8 @@ def main() -> None:
         for number in range(options.rounds):
             for name in (trees, reversed(trees))[number % 2]:
                 place = Path(scratch, f"{name}{number}.gallery")
-                taken[name].append(measured(trees[name], folder, place, options.searches))
-    for step in ("index", "search"):
+                taken[name].append(measured(trees[name], folder, place, checkpoint, options.searches))
+    for step in taken["now"][0]:
         before, now = (statistics.median(each[step] for each in taken[name]) for name in ("before", "now"))
         ratios = [late[step] / early[step] for early, late in zip(taken["before"], taken["now"], strict=True)]
         print(
@@ -71,13 +80,18 @@ def main() -> None:
         )
 
 
-def measured(tree: Path, folder: Path, place: Path, searches: int) -> dict[str, float]:
-    """Processor seconds of one tree, in a process of its own."""
+def measured(tree: Path, folder: Path, place: Path, checkpoint: Path, searches: int) -> dict[str, float]:
+    """Processor seconds of one tree, in processes of its own."""
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WORKER, str(folder), str(place), str(searches)]
+    command = [sys.executable, "-c", WORKER, str(folder), str(place), str(checkpoint), str(searches)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    query = next(folder.iterdir())
+    command = [sys.executable, "-m", "crossatnet", "search", str(place), str(query), "--photo", "--runtime", "onnx"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {**found, "command": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
 def made(folder: Path, pictures: int) -> None:

@@ -137,7 +137,7 @@ def kills_facts(record: Record) -> Record:
     during = Counter(row["during"] for row in record["rounds"])
     return {
         "moments": len(record["rounds"]),
-        "counts": ", ".join(f"{count} while {step}" for step, count in sorted(during.items())),
+        "counts": ", ".join(f"{count} during {step}" for step, count in sorted(during.items())),
         "checked": sum(row["acknowledged"] for row in record["rounds"]),
     }
 
@@ -153,3 +153,20 @@ def soak_facts(part: Record) -> Record:
 
 def kill_facts(part: Record) -> Record:
     return {**serve_facts(part), "wrong": part["refused"] + part["other"]}
+
+
+def large_facts(record: Record) -> Record:
+    """Which share of the queries was asked, where it is not all of them."""
+    row = record["rows"][0]
+    share = f"A share: the first {row['queries']:,} of {row['all_queries']:,} queries, the whole gallery. "
+    return {"share": share if row["queries"] < row["all_queries"] else ""}
+
+
+def instance_rows(record: Record) -> Iterator[Record]:
+    """Means over seeds, with their standard deviation where there are several."""
+    for row in record["rows"]:
+        cells = {
+            name: f"{value:.3f}" + (f" ± {row['stdev'][name]:.3f}" if row["seeds"] > 1 else "")
+            for name, value in row["mean"].items()
+        }
+        yield {"model": row["model"], "seeds": row["seeds"], **cells}

@@ -50,7 +50,9 @@ def scenes(photos: Sequence[Item], per_bin: int, seed: int = 0) -> list[Scene]:
     classes = sorted({photo.class_name for photo in photos})
     by_class = {name: [photo for photo in photos if photo.class_name == name] for name in classes}
     wanted = [(name, size) for name in classes for size in BINS for _ in range(per_bin)]
-    return [compose(*each, number, by_class, np.random.default_rng((seed, number))) for number, each in enumerate(wanted)]
+    return [
+        compose(*each, number, by_class, np.random.default_rng((seed, number))) for number, each in enumerate(wanted)
+    ]
 
 
 def compose(
@@ -94,9 +96,7 @@ def free_box(
 
 def are_apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether two boxes have a gap between them."""
-    return (
-        one[2] + GAP <= other[0] or other[2] + GAP <= one[0] or one[3] + GAP <= other[1] or other[3] + GAP <= one[1]
-    )
+    return one[2] + GAP <= other[0] or other[2] + GAP <= one[0] or one[3] + GAP <= other[1] or other[3] + GAP <= one[1]
 
 
 def paste(canvas: Image.Image, photo: Item, box: tuple[float, float, float, float], random: Generator) -> None:
@@ -104,7 +104,10 @@ def paste(canvas: Image.Image, photo: Item, box: tuple[float, float, float, floa
     picture = open_item(photo)
     left, top, right, bottom = (round(share * side) for share, side in zip(box, canvas.size * 2, strict=True))
     side = random.uniform(*CROP_RANGE) * min(picture.size)
-    crop_width, crop_height = side * min(1, (right - left) / (bottom - top)), side * min(1, (bottom - top) / (right - left))
+    crop_width, crop_height = (
+        side * min(1, (right - left) / (bottom - top)),
+        side * min(1, (bottom - top) / (right - left)),
+    )
     middle = picture.width / 2, picture.height / 2
     crop = (
         *(middle[0] - crop_width / 2, middle[1] - crop_height / 2),

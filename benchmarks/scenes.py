@@ -187,7 +187,9 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
     rows = [
         {
             "size": size,
-            "things": sum(SIZES[size][0] - ROUNDED < t.area < SIZES[size][1] + ROUNDED for s in composed for t in s.things),
+            "things": sum(
+                SIZES[size][0] - ROUNDED < t.area < SIZES[size][1] + ROUNDED for s in composed for t in s.things
+            ),
             "whole": test.scores(whole.scores, drawn, size),
             "regions": test.scores(parts.scores, drawn, size) | {"pointing": test.pointing(box, drawn, size)},
             "before guiding": test.scores(of_some.scores, names, size),
@@ -236,7 +238,9 @@ def look(folder: Path, composed: list[Scene], box: Any, test: Test, drawn: list[
         picture = scene.picture.copy()
         pencil = ImageDraw.Draw(picture)
         for colour, frame in (("lime", scene.things[0].box), ("red", box(drawn.index(name), number))):
-            pencil.rectangle([share * side for share, side in zip(frame, picture.size * 2, strict=True)], None, colour, 4)
+            pencil.rectangle(
+                [share * side for share, side in zip(frame, picture.size * 2, strict=True)], None, colour, 4
+            )
         picture.save(folder / f"{number:03}-{name}.png")
 
 

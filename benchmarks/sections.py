@@ -16,8 +16,10 @@ from facts import (
     folder_facts,
     folder_rows,
     ingest_rows,
+    instance_rows,
     kill_facts,
     kills_facts,
+    large_facts,
     latency_rows,
     load_rows,
     milvus_rows,
@@ -80,6 +82,27 @@ EVALUATE_TABLE = Table(
         "whole matrix and scikit-learn": "{whole matrix[seconds]:.1f} s, {whole matrix[peak_mib]:,} MiB",
         "times faster": "{ratio:.1f}",
     }
+)
+LARGE_TABLE = Table(
+    {
+        "queries x gallery": "{queries:,} x {gallery:,}",
+        "": "{kind}, {width}",
+        "time": "{ours[seconds]:,.0f} s",
+        "peak memory": "{ours[peak_mib]:,} MiB",
+    }
+)
+INSTANCE_TABLE = Table(
+    {
+        "model": "{model}",
+        "acc@1": "{acc@1}",
+        "acc@5": "{acc@5}",
+        "acc@10": "{acc@10}",
+        "MRR": "{MRR}",
+        "acc@1 (all)": "{acc@1 (all)}",
+        "acc@5 (all)": "{acc@5 (all)}",
+        "seeds": "{seeds}",
+    },
+    instance_rows,
 )
 SEARCH_TABLE = Table(
     {
@@ -274,6 +297,21 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "evaluate": (
         Section(
             "Peak memory is that of the process, arrays included. {machine}, {software}, {date}.", (EVALUATE_TABLE,)
+        ),
+    ),
+    "evaluate-million": (
+        Section(
+            "{share}Peak memory is that of the process, arrays included. {machine}, {software}, {date}.",
+            (LARGE_TABLE,),
+            large_facts,
+        ),
+    ),
+    "instances": (
+        Section(
+            "{facts[queries]} sketches and {facts[gallery]} photos of {facts[classes]} unseen classes ({facts[split]},"
+            " {facts[data]}); trained on {pairs:,} pairs of seen classes, {settings[train][epochs]} x"
+            " {settings[train][epoch_batches]} batches. {machine}, {date}.",
+            (INSTANCE_TABLE,),
         ),
     ),
     "search": (

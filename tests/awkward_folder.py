@@ -166,12 +166,12 @@ def _no_pictures(made: Awkward) -> None:
         "taxes.pdf",
         "drawing.psd",
         "logo.svg",
-        "photo.xmp",
         "Thumbs.db",
         "desktop.ini",
         "all.zip",
     ):
         made.other(f"papers/{name}", b"something", Path(name).suffix)
+    made.other("papers/photo.xmp", b"something", "XMP beside a picture", "sidecar")
     made.other("papers/half.jpg.part", jpeg()[:200], "unfinished download")
     made.other("papers/README", b"plain words", "text without a suffix")
     for name in (".DS_Store", "._IMG_0001.jpg", ".hidden.png", ".cache/a.jpg", ".cache/b.jpg", ".trash/c/d.heic"):

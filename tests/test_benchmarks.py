@@ -114,7 +114,7 @@ def test_the_tables_of_speed_tell_what_was_measured() -> None:
 def test_both_ways_find_the_same() -> None:
     """A small run of the benchmark: mAP@all of embeddings agrees; of codes it lies between the extremes."""
     module = runpy.run_path(str(TABLES.parent / "evaluate.py"))
-    arrays = module["made"](40, 300, 4)
+    arrays = module["made"](40, 300, 4, 512)
     ours, whole = (module["METHODS"][method]["embeddings"]()(**arrays) for method in ("ours", "whole matrix"))
     assert ours["mAP@all"] == pytest.approx(whole["mAP@all"], abs=1e-6)
     for part in ("query", "gallery"):

@@ -1,8 +1,10 @@
 """Idle connections, logs and odd requests: nothing fills the disk, and nobody is kept out."""
 
+import asyncio
 import contextlib
 import json
 import logging
+import resource
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from attack.servers import Server
+from crossatnet.server import loop, run
 from crossatnet.server.logs import Bounded, OneLine, Repeats
 from server.serving import ADDRESS, BASE, HOUSE, assert_refused
 
@@ -51,6 +54,35 @@ def test_idle_connections_fill_no_log_and_keep_nobody_out(indexed: Path, tmp_pat
         assert size < 100_000
         assert "Traceback" not in server.text()
         assert server.stop() < 10
+
+
+def test_a_connection_without_a_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "IDLE_S", 0.3)
+
+    async def read_to_the_end() -> None:
+        here = asyncio.get_running_loop()
+        with run.bind("127.0.0.1", 0) as listening:
+            server = await here.create_server(asyncio.Protocol, sock=listening, backlog=8)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            async with asyncio.timeout(60):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+            server.close()
+
+    with asyncio.Runner(loop_factory=loop.SteadyLoop) as runner:
+        runner.run(read_to_the_end())
+
+
+def test_a_server_may_open_as_many_files_as_the_system_allows() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    try:
+        loop.allow_descriptors()
+        allowed = limits[1] if limits[1] != resource.RLIM_INFINITY else loop.DESCRIPTORS
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(loop.DESCRIPTORS, allowed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.attack

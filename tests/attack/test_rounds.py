@@ -9,8 +9,6 @@ import random
 import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,10 +27,13 @@ from crossatnet.gallery.sqlite.checking import check
 from crossatnet.gallery.sqlite.copies import backup, replace
 from crossatnet.runtime.load import load
 from crossatnet.system.errors import UserError
+from gallery.killed import STEPS
+from gallery.kills import killed_rounds
 from server.serving import PNG, picture
 
 MINUTES = float(os.environ.get("ATTACK_MINUTES", "0"))
 KINDS = 5  # of rounds, which share the minutes
+FLIPS = int(os.environ.get("ATTACK_FLIPS", "60"))  # at least
 SEED = int(os.environ.get("ATTACK_SEED", "0"))
 
 pytestmark = pytest.mark.attack
@@ -52,6 +53,11 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+def scores(archive: Path) -> str:
+    """What embeddings score, without how long it took."""
+    return repr([row.model_copy(update={"seconds_per_query": None}) for row in evaluate_embeddings(archive).rows])
+
+
 def test_flips_of_checkpoints_results_and_archives(exported: Path, tmp_path: Path) -> None:
     chance, outcomes = random.Random(SEED), Counter[str]()
     probe = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), np.uint8)
@@ -60,16 +66,16 @@ def test_flips_of_checkpoints_results_and_archives(exported: Path, tmp_path: Pat
     values = np.random.default_rng(0).standard_normal((20, 8))
     names = [f"class{number % 4}" for number in range(20)]
     np.savez(archive, query=values, query_class=names, gallery=values, gallery_class=names)
-    scored = evaluate_embeddings(archive).rows
+    scored = scores(archive)
     save_results(evaluate_embeddings(archive), results)
     files = [*(exported / name for name in ("config.json", "onnx.json", "model.safetensors", "photo.onnx"))]
-    for number in rounds(60):
+    for number in rounds(FLIPS):
         file = [*files, archive, results][number % (len(files) + 2)]
         content = file.read_bytes()
         file.write_bytes(flipped(content, chance))
         try:
             if file == archive:
-                is_same = repr(evaluate_embeddings(archive).rows) == repr(scored)
+                is_same = scores(archive) == scored
             elif file == results:
                 is_same = True  # text of a user's own: what is well-formed is believed
                 load_results(results)
@@ -123,29 +129,15 @@ def test_kills_of_a_server_that_takes_uploads(indexed: Path, tmp_path: Path) -> 
     print(f"kills of a server: {acknowledged} acknowledged changes, none lost")
 
 
-def test_kills_of_index_and_of_replace(indexed: Path, tmp_path: Path) -> None:
-    chance, folder, place = random.Random(SEED), tmp_path / "pictures", tmp_path / "pets.gallery"
-    backup(indexed, place)
-    folder.mkdir()
-    other = tmp_path / "other.gallery"
-    for number in rounds(6):
-        for seed in range(8):
-            (folder / f"{number}-{seed}.png").write_bytes(picture(1_000 * number + seed))
-        command = [sys.executable, "-m", "crossatnet", "index", str(folder), "-o", str(place), "--quiet"]
-        if number % 3 == 2:
-            backup(place, other)
-            command = [sys.executable, "-m", "crossatnet", "replace", str(place), str(other)]
-        before = _paths(place)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.2, 4))
-        process.kill()
-        process.wait()
-        assert _paths(place) >= before, "stored and lost"
-        assert check(place).are_none
-        other.unlink(missing_ok=True)
-    assert crossatnet("index", folder, "-o", place, "--quiet").returncode == 0
-    names = {Path(path).name for path in _paths(place)}
-    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= names
+def test_kills_over_all_steps(tmp_path: Path) -> None:
+    """Of a worker that indexes, watches, uploads, removes, compacts, converts, copies, replaces and repairs."""
+    done, acknowledged = Counter[str](), 0
+    killed = killed_rounds(tmp_path, 1_000_000, SEED)
+    for _ in rounds(len(STEPS)):
+        outcome = next(killed)
+        done[outcome["during"]] += 1
+        acknowledged += outcome["acknowledged"]
+    print(f"kills: {acknowledged} acknowledged changes, none lost and none done twice; {dict(done)}")
 
 
 def test_a_disk_that_gets_full_at_any_write(indexed: Path, tmp_path: Path) -> None:

@@ -92,6 +92,28 @@ def test_search_by_strokes(gallery: Path, tmp_path: Path, run: Run) -> None:
     assert_refused(run("search", gallery, tmp_path / "none.ndjson"), "none.ndjson", "cannot be read")
 
 
+def test_index_alone_brings_all_folders_in_step(tmp_path: Path, run: Run) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9), "red" if name == "one" else "green").save(tmp_path / name / "1.png")
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "left out.png")
+    gallery = tmp_path / "my.gallery"
+    assert_refused(run("index", "-o", gallery), "my.gallery: no gallery there; make one with `crossatnet index FOLDER")
+    assert run("index", tmp_path / "one", tmp_path / "two", "-o", gallery, "--exclude", "left*", "-q").code == 0
+    Image.new("RGB", (9, 9), "blue").save(tmp_path / "two" / "2.png")
+    (tmp_path / "one").rename(tmp_path / "away")
+    outcome = run("index", "-o", gallery, "-q")
+    assert outcome.code == 0
+    assert "3 pictures (1 added, 0 updated, 1 unchanged, 0 removed, 1 skipped)" in outcome.out
+    assert f"skipped: {tmp_path}/one: no such folder; check the path; its pictures stay" in outcome.out
+    facts = json.loads(run("info", gallery, "--json").out)
+    options = {"exclude": ["left*"], "follow_links": False, "videos": False}
+    assert facts["folders"] == [{"folder": str(tmp_path / name), **options} for name in ("one", "two")]
+    assert f"folder: {tmp_path}/two --exclude left*\n" in run("info", gallery).out
+    (tmp_path / "two").rename(tmp_path / "away too")
+    assert_refused(run("index", "-o", gallery, "-q"), "one: no such folder", "two: no such folder")
+
+
 def test_remove_compact_and_info(gallery: Path, folder: Path, run: Run) -> None:
     outcome = run("remove", gallery, folder / "class0", folder / "class1" / "001.png")
     assert outcome.out == f"{gallery}: {kills.PICTURES - 81} pictures (81 removed)\n"

@@ -186,6 +186,11 @@ def test_truncated_file_is_named(tmp_path: Path, kind: str) -> None:
         load_image(path)
 
 
+def test_damage_that_a_library_names_by_a_number_only() -> None:
+    with pytest.raises(ImageError, match=r"^the uploaded picture: damaged picture$"):
+        load_image(b"II*\0broken")
+
+
 def test_truncated_file_opened_by_the_caller(tmp_path: Path) -> None:
     content = encoded(Image.fromarray(noise(64, 64)), "JPEG")
     with pytest.raises(ImageError, match="the uploaded picture: damaged picture"):

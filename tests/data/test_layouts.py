@@ -149,6 +149,20 @@ def test_folder(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) ->
     assert built == ([(tmp_path, False)] if layout == "quickstart" else [])
 
 
+def test_pairs_of_sketchy_are_known_in_a_folder_too(tmp_path: Path) -> None:
+    """By the end of a photo's name, where other sets have put their own before it."""
+    expected = {
+        "sketches/dog/n02103406_1011-2.png": "n02103406_1011",
+        "sketches/dog/mine-2.png": None,
+        "photos/dog/n02103406_1011.jpg": "n02103406_1011",
+        "photos/dog/pacs_dog_n02103406_1138.jpg": "n02103406_1138",
+        "photos/dog/mini_n02103406_n0210340600000012.jpg": None,
+    }
+    tree(tmp_path, *expected)
+    items = read_catalog(tmp_path, "folder", quiet=True).items
+    assert {item.path.relative_to(tmp_path).as_posix(): item.instance for item in items} == expected
+
+
 def test_quickstart_without_root_is_built_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path))
     monkeypatch.setattr(layouts, "build_quickstart", lambda root, progress: tree(root, "photos/mug/a.jpg"))

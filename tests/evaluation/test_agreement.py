@@ -209,3 +209,30 @@ def test_metric_learning_ranks_by_euclidean_distance_by_default() -> None:
     by_distance = evaluate(query, classes[0], gallery, classes[1], distance="euclidean").means()["mAP@all"]
     assert found == pytest.approx(by_distance, abs=1e-6)
     assert abs(found - evaluate(query, classes[0], gallery, classes[1]).means()["mAP@all"]) > 0.005
+
+
+def test_metric_learning_orders_ties_somehow() -> None:
+    """Its value of a collapsed model depends on the gallery's order; ours does not."""
+    rows = np.ones((40, 8), dtype=np.float32)
+    gallery_class = np.sort(np.arange(40) % 2)
+    calculator = AccuracyCalculator(include=("mean_average_precision",), k=40, device=torch.device("cpu"))
+    query = torch.from_numpy(rows[:1])
+    theirs, values = [], []
+    for labels in (gallery_class, gallery_class[::-1].copy()):
+        found = calculator.get_accuracy(query, torch.tensor([1]), torch.from_numpy(rows), torch.from_numpy(labels))
+        theirs.append(found["mean_average_precision"])
+        values.append(evaluate(rows[:1], [1], rows, labels).average_precision.tolist())
+    assert theirs[0] != pytest.approx(theirs[1], abs=0.1)
+    assert values[0] == values[1]
+
+
+def test_metric_learning_leaves_out_a_query_without_a_relevant_item_and_we_refuse_it() -> None:
+    query, gallery = embedded()
+    calculator = AccuracyCalculator(include=("mean_average_precision",), k=ITEMS, device=torch.device("cpu"))
+    labels = np.arange(QUERIES) % CLASSES, np.arange(ITEMS) % CLASSES
+    asked = np.where(np.arange(QUERIES) == 0, 99, labels[0])
+    found = calculator.get_accuracy(*map(torch.from_numpy, (query, asked, gallery, labels[1])))
+    others = evaluate(query[1:], labels[0][1:], gallery, labels[1]).means()["mAP@all"]
+    assert found["mean_average_precision"] == pytest.approx(others, abs=1e-6)
+    with pytest.raises(ValueError, match="the gallery has no item of class 99"):
+        evaluate(query, asked, gallery, labels[1])

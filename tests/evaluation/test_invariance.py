@@ -1,7 +1,10 @@
 """A ranking depends on nothing but the order of similarities: not on their scale, nor on any order of the arrays."""
 
+import sys
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -10,6 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from crossatnet.evaluation.metrics import RetrievalScores
 from crossatnet.evaluation.ranking import evaluate, evaluate_codes, evaluate_similarity
+from crossatnet.evaluation.similarity import gpu
 from crossatnet.system.errors import UserError
 from oracles import metrics as oracle
 
@@ -216,3 +220,40 @@ def test_a_collapsed_model_scores_what_chance_does(distance: str) -> None:
 def test_zeros_of_both_signs_are_equal() -> None:
     scores = evaluate_similarity([[0.0, -0.0, 1.0]], ["a"], list("abb"))
     assert scores.average_precision == pytest.approx([(1 / 2 + 1 / 3) / 2])
+
+
+# Torch multiplies and sorts, as on a GPU
+
+
+def torch_task(kind: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    query, query_class, gallery, gallery_class = embeddings()
+    if kind == "ties":
+        query, gallery = (np.sign(rows[:, :9]) for rows in (query, gallery))
+    if kind == "copies":
+        gallery[300:] = gallery[:300]
+    if kind == "classes of other sizes":
+        gallery_class = np.minimum(gallery_class, np.arange(600) // 90)
+    return query.astype(np.float32), query_class, gallery.astype(np.float32), gallery_class
+
+
+@pytest.mark.parametrize("has_itself", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "ties", "copies", "classes of other sizes"])
+def test_torch_finds_the_values_of_numpy(kind: str, has_itself: bool) -> None:
+    """Exactly, where the products are whole numbers."""
+    query, query_class, gallery, gallery_class = torch_task(kind)
+    same = None
+    if has_itself:
+        gallery[:40], gallery_class[:40], same = query, query_class, np.arange(40)
+    expected = evaluate(query, query_class, gallery, gallery_class, AT, same=same)
+    found = evaluate(query, query_class, gallery, gallery_class, AT, same=same, device="cpu")
+    assert found.all_means() == pytest.approx(expected.all_means(), abs=0 if kind == "ties" else 1e-6)
+
+
+def test_a_gpu_is_used_if_torch_has_one_that_does_not_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu() == "cuda"
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert gpu() is None
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "torch")
+    assert gpu() is None  # torch is not loaded for it

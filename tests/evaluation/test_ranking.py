@@ -32,7 +32,7 @@ def problem(seed: int, queries: int = 23, gallery: int = 61, dimension: int = 7,
 
 def rows_at_once(rows: int, items: int = 61) -> int:
     """The memory with which each thread ranks so many queries at once."""
-    return 4 * ranking.THREADS * rows * items * ranking.STRIP_BYTES
+    return ranking.THREADS * rows * items * 11  # 8 bytes for a similarity, and a quarter for the scores
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -148,9 +148,9 @@ def test_float16_scores_as_the_float32_it_is() -> None:
 def test_many_near_ties_and_ties_equal_the_loop(
     step: float, block: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few or many values, in cells with dozens of items or one."""
+    """Few or many values, in ties with dozens of items or one."""
     monkeypatch.setattr(ranking, "BLOCK", block)
-    monkeypatch.setattr(ranking, "STRIP", strip * 900)
+    monkeypatch.setattr(ranking, "SCORED", strip * 450)
     random = np.random.default_rng(0)
     similarity = random.integers(-1500, 1500, size=(20, 900)) * step
     gallery_class = np.concatenate([np.arange(6), random.geometric(0.5, size=894) % 6])

@@ -1,10 +1,11 @@
 """Kill a process that works on a gallery at random moments, and check that no acknowledged change is lost.
 
-    python tests/gallery/kills.py --moments 50
+    python tests/gallery/kills.py --moments 200
 
-A worker indexes a folder, removes pictures and compacts the gallery, for ever. It reports each step before and after
-it. It is killed with SIGKILL, so that it cannot clean up. Then the gallery is opened and every picture is searched for.
-The next worker continues with the same gallery.
+The worker of `killed.py` indexes a folder, watches another, removes pictures, takes uploads by a server, compacts,
+copies, replaces, repairs and converts galleries, for ever. It says what it is about to change, and what is done. It is
+killed with SIGKILL, so that it cannot clean up. Then the gallery is opened and compared with what was said. The next
+worker continues with the same gallery, and begins with another step.
 
 Prints a table and writes `benchmarks/results/kills.json`; `test_faults.py` runs a few moments.
 """
@@ -32,31 +33,30 @@ import numpy as np
 from PIL import Image
 
 from crossatnet.gallery import Gallery
-from crossatnet.gallery.ingest import folder as ingest
 from crossatnet.gallery.sqlite import present
+from crossatnet.gallery.sqlite.checking import check, repair
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from gallery import killed
 from gallery.fake_model import FakeModel
+from gallery.sqlite.test_migrations import made_by_schema_2, rows_of
 
 TESTS = Path(__file__).parents[1]
 RESULTS = TESTS.parent / "benchmarks" / "results" / "kills.json"
 PICTURES = 240
-STEPS = ("index", "remove", "compact")
-MOST_SECONDS = 0.5  # after the first report; a worker does all steps about five times a second
+SILENT = ("compact", "convert", "backup", "repair")  # steps that say only when they begin
+MOST_WORDS, MOST_SECONDS = 15, 0.1  # a worker is killed so long after it has said so much: on slow machines too
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", nargs=3, metavar=("GALLERY", "FOLDER", "FIRST"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        work(Path(options.work[0]), Path(options.work[1]), options.work[2], options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         rounds = list(killed_rounds(Path(scratch), options.moments, options.seed))
     during = Counter(one["during"] for one in rounds)
-    print(f"killed at {len(rounds)} moments: {', '.join(f'{count} while {step}' for step, count in during.items())}")
+    print(f"killed at {len(rounds)} moments: {', '.join(f'{count} in {step}' for step, count in during.items())}")
     print(f"{sum(one['acknowledged'] for one in rounds):,} acknowledged changes checked, none lost, none twice")
     record = {
         "command": f"python tests/gallery/kills.py --moments {options.moments} --seed {options.seed}",
@@ -67,24 +67,29 @@ def main() -> None:
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def killed_rounds(scratch: Path, moments: int, seed: int) -> Iterator[dict[str, Any]]:
+def killed_rounds(place: Path, moments: int, seed: int) -> Iterator[dict[str, Any]]:
     """Kill a worker again and again; raises `AssertionError` as soon as the gallery is not as it must be."""
-    folder, path = scratch / "pictures", scratch / "my.gallery"
-    files = drawn(folder)
-    Gallery.create(path, FakeModel()).close()
-    expected = dict.fromkeys(files, False)  # path -> whether it is stored; None: the kill came before the answer
-    chance = random.Random(seed)
+    files = drawn(place / "pictures")
+    (place / "watched").mkdir()
+    (place / "watched" / "first.png").write_bytes(killed.png(seed))
+    Gallery.create(place / "my.gallery", FakeModel()).close()
+    old = [(path, "cat", f"{number:064x}") for number, path in enumerate(files)]
+    template = made_by_schema_2(place / "template", FakeModel(), old)
+    expected: dict[str, bool | None] = {}  # path -> whether it is stored; None: the kill came before the answer
+    chance, steps = random.Random(seed), [*killed.STEPS]
     for moment in range(moments):
-        command = [sys.executable, __file__, "--seed", str(seed + moment)]
-        command += ["--work", str(path), str(folder), STEPS[moment % len(STEPS)]]
-        said = killed(command, chance.uniform(0, MOST_SECONDS))
-        step, acknowledged = followed(expected, files, said)
-        checked(path, expected)
-        yield {"during": step, "acknowledged": acknowledged}
+        step = steps[moment % len(steps)]
+        command = [sys.executable, killed.__file__, str(place), step, str(seed + moment)]
+        words = 1 if step in SILENT else chance.randint(1, MOST_WORDS)
+        said = killed_after(command, words, chance.uniform(0, MOST_SECONDS))
+        acknowledged = followed(expected, said)
+        check_gallery(place, expected)
+        check_copies(place, template)
+        yield {"during": [what for word, what in said if word == "begun"][-1], "acknowledged": acknowledged}
 
 
-def killed(command: list[str], seconds: float) -> list[list[Any]]:
-    """The reports of a worker until it was killed, so many seconds after its first one."""
+def killed_after(command: list[str], words: int, seconds: float) -> list[list[Any]]:
+    """What a worker said until it was killed, so many seconds after it had said so many words."""
     paths = os.pathsep.join([str(TESTS), *sys.path])
     said: list[list[Any]] = []
     began = threading.Event()
@@ -94,7 +99,8 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
         for line in worker.stdout:
             if line.endswith("\n"):  # the last line may be cut short; then it does not count
                 said.append(json.loads(line))
-                began.set()
+                if len(said) == words:
+                    began.set()
         began.set()
 
     with subprocess.Popen(
@@ -102,7 +108,7 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
     ) as worker:
         listener = threading.Thread(target=listen)
         listener.start()
-        began.wait(60)
+        began.wait(120)
         time.sleep(seconds)
         assert worker.poll() is None, "the worker ended by itself"
         worker.send_signal(signal.SIGKILL)
@@ -111,56 +117,26 @@ def killed(command: list[str], seconds: float) -> list[list[Any]]:
     return said
 
 
-def work(path: Path, folder: Path, first: str, seed: int) -> None:
-    """The worker: all steps again and again."""
-    present.UNFLUSHED, ingest.PICTURES_A_BATCH = 20, 8  # side files and many commits for a small gallery
-    chance, files = random.Random(seed), sorted(map(str, folder.rglob("*.png")))
-    with Gallery.open(path, FakeModel()) as gallery:
-        say("opened")
-        steps = [*STEPS]
-        while steps[0] != first:
-            steps.append(steps.pop(0))
-        while True:
-            for step in steps:
-                if step == "index":
-                    say("indexing")
-                    gallery.add_folder(folder, lambda done, _: say("indexed", done))
-                elif step == "remove":
-                    for _ in range(5):
-                        doomed = chance.sample(files, 20)
-                        say("removing", doomed)
-                        gallery.store.remove(doomed)
-                        say("removed", doomed)
-                else:
-                    say("compacting")
-                    gallery.store.compact()
-                    say("compacted")
-
-
-def say(*words: object) -> None:
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
-
-
-def followed(expected: dict[str, bool | None], files: list[str], said: list[list[Any]]) -> tuple[str, int]:
-    """Update `expected` by the reports; returns the last step begun and the number of acknowledged changes."""
+def followed(expected: dict[str, bool | None], said: list[list[Any]]) -> int:
+    """Update `expected` by what was said; returns the number of acknowledged changes."""
     acknowledged = 0
-    for word, *rest in said:
-        if word == "indexing":
-            expected.update({path: stored or None for path, stored in expected.items()})
-        elif word == "removing":
-            expected.update(dict.fromkeys(rest[0], None))
-        elif word == "indexed":
-            expected.update(dict.fromkeys(files[: rest[0]], True))
-            acknowledged += len(files[: rest[0]])
-        elif word == "removed":
-            expected.update(dict.fromkeys(rest[0], False))
-            acknowledged += len(rest[0])
-    return next((word for word, *_ in reversed(said) if word.endswith("ing")), "opening"), acknowledged
+    for word, what in said:
+        if word == "doubtful":
+            expected.update(dict.fromkeys(what, None))
+        elif word == "coming":
+            expected.update({path: expected.get(path) or None for path in what})
+        elif word in ("kept", "gone"):
+            expected.update(dict.fromkeys(what, word == "kept"))
+            acknowledged += len(what)
+    return acknowledged
 
 
-def checked(path: Path, expected: dict[str, bool | None]) -> None:
+def check_gallery(place: Path, expected: dict[str, bool | None]) -> None:
     """Check that the gallery opens, is undamaged, and holds each acknowledged picture once; update open cases."""
+    path = place / "my.gallery"
+    finish_uploads(place)
+    assert repair(path, killed.embed_into)[1] == (), "damaged by the worker, and not to be mended"
+    assert check(path).are_none
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         stored = [row[0] for row in connection.execute("SELECT path FROM items")]
@@ -168,13 +144,45 @@ def checked(path: Path, expected: dict[str, bool | None]) -> None:
     for one, must in expected.items():
         assert must is None or (one in stored) == must, f"{one}: {'lost' if must else 'back again'}"
     assert set(stored) <= set(expected)
-    with patch.object(present, "UNFLUSHED", 20), Gallery.open(path, FakeModel()) as gallery:
+    kept = {str(each) for each in (place / "uploads").rglob("*.png")}
+    assert kept == {each for each in stored if each.startswith(str(place / "uploads"))}, "a file or a row is alone"
+    with patch.object(present, "UNFLUSHED", killed.SMALL_SIDE_FILE), Gallery.open(path, FakeModel()) as gallery:
         assert len(gallery) == len(stored)
-        for one in stored[:: max(1, len(stored) // 5)]:
+        there = [one for one in stored if Path(one).is_file()]
+        for one in there[:: max(1, len(there) // 5)]:
             (hit,) = gallery.search(one, 1, "photo")
             assert hit.path == one
             assert hit.score > 0.99
     expected.update({one: one in stored for one in expected})
+
+
+def finish_uploads(place: Path) -> None:
+    """What a server does when it starts again."""
+    if not (place / "uploads").exists():
+        return
+    from crossatnet.server import uploads  # here, as only this step needs what is slow to load
+    from crossatnet.server.galleries import open_galleries
+    from crossatnet.server.settings import Place
+
+    galleries = open_galleries([Place(str(place / "my.gallery"))], place / "uploads", FakeModel())
+    for served in galleries:
+        uploads.tidy(served)
+    galleries.close()
+
+
+def check_copies(place: Path, template: list[tuple[object, ...]]) -> None:
+    """Check that a copy is whole or not there, and that an old gallery is converted whole or not at all."""
+    old = place / "old.gallery"
+    if old.exists():
+        Gallery.open(old, FakeModel()).close()
+        with closing(sqlite3.connect(old)) as connection:
+            assert rows_of(connection) == template
+        for file in place.glob("old.gallery*"):
+            file.unlink()
+    for name in ("copy.gallery", "earlier.gallery"):
+        assert not (place / name).exists() or check(place / name).are_none
+    for part in place.glob(".*.unfinished*"):
+        part.unlink()
 
 
 def drawn(folder: Path) -> list[str]:

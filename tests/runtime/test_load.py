@@ -11,7 +11,7 @@ import pytest
 from crossatnet import CrossATNet
 from crossatnet.config import cache_directory
 from crossatnet.model import network as torch_network
-from crossatnet.model.checkpoint import FORM
+from crossatnet.model.checkpoint import CONFIDENCE, FORM, WEIGHTS, weights_hash
 from crossatnet.runtime import choose as runtime
 from crossatnet.runtime.choose import CHOICES, faster_photo_part, machine_key, measured, probes
 from crossatnet.runtime.load import load
@@ -55,6 +55,21 @@ def test_every_runtime_embeds_alike(tiny_export: Path) -> None:
         assert model.fingerprint == load(tiny_export, "torch").fingerprint
     bfloat16 = CrossATNet.from_pretrained(tiny_export, runtime="torch-bf16").embed(pixels, "photo")
     assert np.abs(bfloat16 - expected).max() > 1e-5
+
+
+def test_the_onnx_form_reads_and_hashes_its_weights_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = {"intercept": -4, "score": 6, "outstanding": 0.5, "sure": 0.7, "fitted_on": "a test"}
+    (exported / CONFIDENCE).write_text(json.dumps({"weights": weights_hash(exported), **fit}), encoding="utf-8")
+    opened: list[str] = []
+    open_file = Path.open
+
+    def noted(path: Path, *arguments: object, **options: object) -> object:
+        opened.append(path.name)
+        return open_file(path, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", noted)
+    assert load(exported, "onnx").confidence is not None
+    assert opened.count(WEIGHTS) == 1
 
 
 def test_the_compiled_network_is_the_network(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

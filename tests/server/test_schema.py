@@ -64,5 +64,7 @@ def test_every_made_up_request_gets_a_documented_answer(
             BOUNDS(drawn)()
     if mode == GenerationMode.POSITIVE:
         assert answers[200] > 5 * EXAMPLES
+        assert answers[201] > 0, "no upload was taken"
+        assert answers[204] > 0, "no picture was deleted"
     else:
         assert answers[422] > 2 * EXAMPLES

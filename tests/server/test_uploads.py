@@ -140,6 +140,14 @@ def test_announced_sizes_are_refused_before_they_are_read(client: TestClient) ->
             assert_refused(answer, 413, "too_large")
 
 
+def test_bodies_find_room_beside_others_or_are_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossatnet.server.limits.BODIES_BYTES", 1_500_000)
+    for _ in range(3):  # what was refused takes no room afterwards
+        refused = client.post(f"{BASE}/search/photo", content=iter([bytes(900_000)] * 2), headers=PNG)
+        assert_refused(refused, 503, "overloaded", "as many pictures")
+        assert client.post(f"{BASE}/search/photo", content=picture(1), headers=PNG).status_code == 200
+
+
 def test_an_upload_can_be_found_and_deleted(client: TestClient, gallery: Gallery, tmp_path: Path) -> None:
     content = picture(700, "JPEG")
     answer = client.post(f"{BASE}/items?file_name=My%20bird.exe&class_name=bird", content=content, headers=PNG)

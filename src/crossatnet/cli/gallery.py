@@ -25,20 +25,21 @@ from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
     from crossatnet.gallery import Gallery, IngestSummary
+    from crossatnet.gallery.backend import Choice, Root
     from crossatnet.gallery.embedder import Embedder
     from crossatnet.gallery.ingest.folder import Progress
-    from crossatnet.gallery.ingest.listing import Choice
 
 OnOff = Literal["on", "off"]
 
 
 def index(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders of pictures; with --ray also a text file of their paths.")
-    ],
     output: Annotated[
         str, typer.Option("--output", "-o", "--to", help="The gallery: a file, or milvus://HOST:PORT/NAME.")
     ],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of pictures, by default those indexed before; with --ray also a list of paths."),
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
     regions: Annotated[
@@ -65,9 +66,10 @@ def index(
 ) -> None:
     """Make a gallery of folders' pictures, or bring it up to date; a killed run goes on with the same command.
 
-    A file .crossatnetignore in a folder says, as .gitignore does, what of it is left out.
+    Without folders, those that the gallery was made from are looked at again, with their options. A file
+    .crossatnetignore in a folder says, as .gitignore does, what of it is left out.
     """
-    from crossatnet.gallery.ingest.listing import Choice
+    from crossatnet.gallery.backend import Choice
     from crossatnet.gallery.ingest.watch import watch_folder
     from crossatnet.system.progress import gallery_progress
 
@@ -76,21 +78,22 @@ def index(
         raise UserError("--ray starts many workers for one big run; leave out --verify, or run it without --ray")
     if by_ray and embedder:
         raise UserError("--ray sends checkpoints to its workers, no model of your own; leave out --ray or --embedder")
-    _check_folders(folders, choice, by_ray, watch)
-    model = model_given(checkpoint, embedder, runtime)
-    gallery = _opened_or_made(output, model, thumbnails, None if regions is None else regions == "on", runtime)
+    _check_folders(folders or [], choice, by_ray, watch)
+    model, keeps_regions = model_given(checkpoint, embedder, runtime), None if regions is None else regions == "on"
+    gallery = _opened_or_made(output, model, thumbnails, keeps_regions, runtime, bool(folders))
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
-            summary = (
-                _add_by_ray(gallery, output, folders, report, choice)
-                if by_ray
-                else gallery.add_folders(folders, report, choice, verify)
-            )
+            if by_ray:
+                summary = _add_by_ray(gallery, output, folders or [], report, choice)
+            elif folders:
+                summary = gallery.add_folders(folders, report, choice, verify)
+            else:
+                summary = gallery.update(report, choice, verify)
         _print_summary(gallery, output, summary, as_json)
         if not len(gallery):
-            raise UserError(f"{folders[0]}: none of its pictures can be read; the first: {summary.skipped[0][1]}")
+            raise UserError(f"{output}: none of the pictures can be read; the first: {summary.skipped[0][1]}")
         if watch:
-            update = partial(gallery.add_folders, folders, choice=choice)
+            update = partial(gallery.add_folders, folders, choice=choice) if folders else gallery.update
             for change in watch_folder(update, every, _report_error, summary.skipped):
                 _print_summary(gallery, output, change, as_json)
 
@@ -136,7 +139,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
 
     with Gallery.open(gallery) as opened:
         store = opened.store
-        counts = store.classes()
+        counts, roots = store.classes(), store.roots()
         without_class = counts.pop(None, 0)
         classes = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
         facts = {
@@ -151,6 +154,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
             "thumbnail_side": store.thumbnail_side,
             "regions": store.made_with.regions,
             "bytes": _sizes(gallery),
+            "folders": [{"folder": str(root.folder), **asdict(root.choice)} for root in roots],
         }
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -159,6 +163,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
     print(f"  regions of pictures: {'kept' if facts['regions'] else 'none'}")
+    print_some("folder", [_as_given(root) for root in roots])
     for name, size in _sizes(gallery).items():
         print(f"  {name}: {size:,} bytes")
     print_some("class", [f"{name} ({count:,})" for name, count in classes.items()])
@@ -189,14 +194,16 @@ def _add_by_ray(
 ) -> "IngestSummary":
     import ray  # noqa: F401  # where it is missing, report that before the network is loaded
 
-    from crossatnet.gallery.ingest.ray import add_folder_by_ray
+    from crossatnet.gallery.ingest.ray import add_folder_by_ray, update_by_ray
 
+    if not folders:
+        return update_by_ray(gallery.store, place, gallery.model, report, choice)
     added = (add_folder_by_ray(gallery.store, place, gallery.model, each, report, choice) for each in folders)
     return reduce(lambda one, other: one.joined(other), added)
 
 
 def _opened_or_made(
-    place: str, model: "Embedder | None", thumbnails: int, regions: bool | None, runtime: Runtime
+    place: str, model: "Embedder | None", thumbnails: int, regions: bool | None, runtime: Runtime, may_make: bool
 ) -> "Gallery":
     from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
@@ -204,6 +211,8 @@ def _opened_or_made(
     try:
         gallery = Gallery.open(place, model, runtime)
     except GalleryMissingError:
+        if not may_make:
+            raise
         model = model or load(DEFAULT_CHECKPOINT, runtime)
         return Gallery.create(place, model, thumbnails, regions)
     if regions not in (None, gallery.store.made_with.regions):
@@ -220,6 +229,13 @@ def _opened_or_made(
             " --thumbnails, or index into another file"
         )
     return gallery
+
+
+def _as_given(root: "Root") -> str:
+    """A remembered folder with the options that it was indexed with."""
+    excludes = [f"--exclude {pattern}" for pattern in root.choice.exclude]
+    flags = {"--follow-links": root.choice.follow_links, "--videos": root.choice.videos}
+    return " ".join([str(root.folder), *excludes, *(name for name, is_set in flags.items() if is_set)])
 
 
 def _report_error(trouble: str) -> None:
@@ -241,11 +257,12 @@ def _print_summary(gallery: "Gallery", place: str, summary: "IngestSummary", as_
         print(json.dumps(facts, indent=1), flush=True)
         return
     embedded = summary.added + summary.updated
-    rate = f", {embedded / summary.seconds:.0f}/s" if embedded and summary.seconds else ""
+    rate = f", {embedded / summary.seconds:.3g}/s" if embedded and summary.seconds else ""
     moved = f" {summary.moved} moved," if summary.moved else ""
+    described = f" ({summary.described} with new metadata)" if summary.described else ""
     print(
         f"{place}: {size} pictures ({summary.added} added, {summary.updated} updated,{moved}"
-        f" {summary.unchanged} unchanged, {summary.removed} removed, {len(summary.skipped)} skipped)"
+        f" {summary.unchanged} unchanged{described}, {summary.removed} removed, {len(summary.skipped)} skipped)"
         f" in {summary.seconds:.1f} s{rate}",
         flush=True,
     )

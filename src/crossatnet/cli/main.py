@@ -135,7 +135,7 @@ def demo(
 
     if pictures:
         output.mkdir(parents=True, exist_ok=True)
-        index([pictures], str(output / "my.gallery"), quiet=quiet)
+        index(str(output / "my.gallery"), [pictures], quiet=quiet)
         print(f"search it: crossatnet search {output / 'my.gallery'} drawing.png -k 10")
     results, seconds = run_demo(output, quiet)
     print_results(results)

@@ -75,5 +75,5 @@ def path_prefix(under: str) -> str:
     is_folder = under.endswith(os.sep) or whole.is_dir()
     is_there = whole.parent.is_dir() and any(each.name.startswith(whole.name) for each in whole.parent.iterdir())
     if not Path(under).is_absolute() and not is_folder and not is_there:
-        raise UserError(f"--under {under}: nothing here begins so ({whole}); give the whole path of the folder")
+        raise UserError(f"--under {under}: nothing here begins so ({whole}); give the whole path, or --folder NAME")
     return str(whole).rstrip(os.sep) + (os.sep if is_folder else "")

@@ -150,7 +150,7 @@ def _report_gone(gallery: str, gone: int) -> None:
         files = "1 of the files found is" if gone == 1 else f"{gone} of the files found are"
         print(
             f"{files} gone: if they moved or were deleted, bring the gallery in step with"
-            f" `crossatnet index FOLDER -o {visible(gallery)}`",
+            f" `crossatnet index -o {visible(gallery)}`",
             file=sys.stderr,
         )
 

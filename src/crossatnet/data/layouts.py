@@ -18,7 +18,7 @@ from crossatnet.data.strokes import StrokeFile, is_stroke_file
 from crossatnet.system.errors import UserError, did_you_mean
 
 SKETCH_OF_PHOTO = re.compile(r"^(?P<photo>.+)-\d+$")
-SKETCHY_PHOTO = re.compile(r"^n\d{8}_\d+$")  # ImageNet's name of a photo, which Sketchy's files keep
+SKETCHY_PHOTO = re.compile(r"(?:^|_)(n\d{8}_\d+)$")  # ImageNet's name of a photo, which Sketchy's files keep
 
 
 def sketchy(root: Path) -> Iterator[Item]:
@@ -88,7 +88,7 @@ def folder(root: Path) -> Iterator[Item]:
     """Your own pictures: `photos/CLASS/*` and `sketches/CLASS/*`.
 
     Photos and sketches that have Sketchy's names keep what they say: sketch `nXXXXXXXX_N-K` was drawn of photo
-    `nXXXXXXXX_N`.
+    `nXXXXXXXX_N`, also where the name of the set it is from stands before (`pacs_dog_nXXXXXXXX_N`).
 
     Example:
         >>> from crossatnet.data.layouts import folder
@@ -108,7 +108,8 @@ def folder(root: Path) -> Iterator[Item]:
 
 def _of_sketchy(item: Item, photo: str) -> Item:
     """The item, with the photo's name for its instance if it is one of Sketchy's."""
-    return replace(item, instance=photo) if SKETCHY_PHOTO.match(photo) else item
+    found = SKETCHY_PHOTO.search(photo)
+    return replace(item, instance=found[1]) if found else item
 
 
 def quickstart(root: Path) -> Iterator[Item]:

@@ -1,14 +1,15 @@
 """What a photo's file says of it: when and by which camera it was taken, its tags, caption and rating.
 
 Three standards are read, as Pillow finds them: EXIF (cameras), IPTC (press archives) and XMP (photo programs). Where
-they differ, XMP comes first, as programs write it last. Files are untrusted: whatever is broken, huge or absurd counts
-as absent, and costs nothing else.
+they differ, XMP comes first, as programs write it last, and what lies in a file of its own before what is in the
+picture. Files are untrusted: whatever is broken, huge or absurd counts as absent, and costs nothing else.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
@@ -49,10 +50,10 @@ class Metadata:
     rating: int | None = None
 
 
-def read_metadata(content: bytes, name: str = "") -> Metadata:
-    """The metadata in a picture file's bytes. Raises nothing; the pixels are not decoded.
+def read_metadata(content: bytes, name: str = "", packets: Sequence[bytes] = ()) -> Metadata:
+    """The metadata in a picture file's bytes, and in XMP `packets` beside it. Raises nothing; no pixel is decoded.
 
-    If the file has no date, one in its name counts, as phones and messengers write them (`IMG_20190714_102233.jpg`).
+    If none has a date, one in the file's name counts, as phones and messengers write it (`IMG_20190714_102233.jpg`).
 
     Example:
         >>> from crossatnet.data.metadata import read_metadata
@@ -60,13 +61,7 @@ def read_metadata(content: bytes, name: str = "") -> Metadata:
         >>> read_metadata((tmp_path / "photo.jpg").read_bytes(), "IMG_20190714_102233.jpg").taken
         '2019-07-14T10:22:33'
     """
-    try:
-        if not is_read_here(content):
-            found = decoders().ask("metadata", content, name=name)[0]
-            return Metadata(**{**found, "tags": tuple(found["tags"])})
-    except ImageError:
-        return Metadata(taken=_date_in(name))
-    sources = _sources(content)
+    sources = [*(_tolerant(partial(_packet, packet)) or _Source() for packet in packets), *_inside(content)]
     texts = [text for source in sources for text in source.captions if text]
     ratings = (source.rating for source in sources)
     return Metadata(
@@ -89,6 +84,19 @@ class _Source:
     tags: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     rating: int | None = None
+
+
+def _inside(content: bytes) -> list[_Source]:
+    """What a picture file says; one that is not read in this process says it as one source."""
+    try:
+        if is_read_here(content):
+            return _sources(content)
+        found = decoders().ask("metadata", content, name="")[0]
+    except ImageError:
+        return []
+    known = Metadata(**{**found, "tags": tuple(found["tags"])})
+    dates = known.taken or "", "", ""
+    return [_Source(dates, known.camera, known.has_place, known.tags, (known.caption,), known.rating)]
 
 
 def _sources(content: bytes) -> list[_Source]:
@@ -157,10 +165,19 @@ def _iptc(image: Image.Image) -> _Source:
 
 def _xmp(image: Image.Image) -> _Source:
     packet = image.info.get("xmp", b"") or image.info.get("XML:com.adobe.xmp", b"")
-    if not packet or len(packet) > LONGEST_XMP:
+    if not packet:
         return _Source()
-    image.info.setdefault("xmp", packet.encode() if isinstance(packet, str) else packet)
-    described = image.getxmp()["xmpmeta"]["RDF"]["Description"]
+    return _packet(packet.encode() if isinstance(packet, str) else packet)
+
+
+def _packet(packet: bytes) -> _Source:
+    """What an XMP packet says. Pillow reads it by defusedxml, which refuses entities; raises nearly anything."""
+    if len(packet) > LONGEST_XMP:
+        return _Source()
+    bearer = Image.new("1", (1, 1))
+    bearer.info["xmp"] = packet
+    found = bearer.getxmp()
+    described = found.get("xmpmeta", found)["RDF"]["Description"]
     facts: dict[str, Any] = {}
     for part in described if isinstance(described, list) else [described]:
         facts |= {key: value for key, value in part.items() if key not in facts}

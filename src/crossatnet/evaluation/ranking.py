@@ -3,9 +3,9 @@
 Shapes: `Q` queries, `N` gallery items, `D` embedding, `B` bytes of a packed code, `T` Hamming distances, `b` the
 queries of a block or a strip.
 
-A block holds as many queries as make one matrix product fast, and each core takes one block after another. A block is
-ranked in strips that fit the core's cache. The metrics need only where the relevant items stand, so only that is kept
-of a block. Blocks do not depend on the number of cores, and neither do the scores.
+A block holds as many queries as make one matrix product fast, and each core takes one block after another. The metrics
+need only where the relevant items stand, so only that is kept of a block; a strip of it is scored at once, as much as
+fits the core's cache. Blocks do not depend on the number of cores, and neither do the scores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,25 @@ from numpy.typing import ArrayLike, NDArray
 from crossatnet.evaluation.classes import as_text
 from crossatnet.evaluation.metrics import RetrievalScores, joined
 from crossatnet.evaluation.order import places
-from crossatnet.evaluation.similarity import THREADS, Similarity, checked_embeddings, cosine, nearness, slices
-from crossatnet.evaluation.ties import Ties, score_counts, score_places
+from crossatnet.evaluation.similarity import (
+    THREADS,
+    Matrix,
+    Similarity,
+    checked_embeddings,
+    cosine,
+    gpu,
+    nearness,
+    slices,
+)
+from crossatnet.evaluation.ties import score_counts, score_places
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import on_cores
 
 MEMORY = 2**29  # bytes that may be used in addition to the arrays
 BLOCK = 400  # queries of one matrix product; with fewer, BLAS spends more on packing the gallery
-STRIP = 2**17  # pairs of a query and an item that are ranked at once; so many fit a core's cache
-STRIP_BYTES = 100  # at most, to rank one such pair
+STRIP = 2**17  # pairs of codes that are counted at once; so many fit a core's cache
+STRIP_BYTES = 100  # at most, to count one such pair
+SCORED = 2**15  # ranks that are scored at once; so many fit a core's cache
 SCORE_BYTES = 80  # at most, to score one rank
 TIE_BYTES = 250  # at most, to score one tie
 
@@ -42,13 +52,15 @@ def evaluate(
     distance: Literal["cosine", "euclidean"] = "cosine",
     same: NDArray[np.int64] | None = None,
     memory: int = MEMORY,
+    device: str | None = None,
 ) -> RetrievalScores:
     """Rank the gallery for every query by cosine similarity or Euclidean distance and score the rankings.
 
     Args: query (Q, D) and gallery (N, D) embeddings of any model; `query_class` (Q,) and `gallery_class` (N,), the
     class of each; `at`, the k of P@k and mAP@k; `same` (Q,), for each query the gallery row that is the query itself
     and is left out, or -1; `memory`, the bytes that may be used in addition to the embeddings and a copy of the
-    queries. With less memory fewer queries are ranked at once, but at least one by each thread.
+    queries. With less memory fewer queries are ranked at once, but at least one by each thread. `device`, where torch
+    multiplies and sorts, such as "cuda"; by default on its GPU, if torch is loaded and has one, else NumPy does.
     An item is relevant if its class equals the query's. Similarities are compared exactly, and where items tie, values
     are expectations over random orders within the tie: no order of the gallery has an advantage. Cosines are computed
     in float32 if both arrays are, as NumPy does, else in float64 (`similarity.cosine`); distances in float64
@@ -70,7 +82,8 @@ def evaluate(
     if distance not in ("cosine", "euclidean"):
         raise UserError(f"distance must be cosine or euclidean, not {distance!r}")
     pairs = _Pairs((len(query), len(gallery)), query_class, gallery_class, same)
-    return _score((cosine if distance == "cosine" else nearness)(query, gallery), pairs, at, memory)
+    similarity = cosine(query, gallery, device or gpu()) if distance == "cosine" else nearness(query, gallery)
+    return _score(similarity, pairs, at, memory)
 
 
 def evaluate_similarity(
@@ -169,11 +182,17 @@ class _Pairs:
             name = self.query_class.tolist()[row]
             raise UserError(f"query {row} is itself the gallery's only item of class {name!r}; leave it out")
 
+    def columns_of(self, rows: slice) -> list[NDArray[np.int64]]:
+        """Columns, ascending, of each query's relevant items, without itself."""
+        asked = zip(self.query_number[rows], self.same[rows], strict=True)
+        return [
+            self.columns[number][self.columns[number] != same] if same >= 0 else self.columns[number]
+            for number, same in asked
+        ]
+
     def relevant(self, rows: slice) -> NDArray[np.int64]:
         """Positions, ascending, of each query's relevant items in the flattened matrix (b, N), without itself."""
-        asked = zip(self.query_number[rows], self.same[rows], strict=True)
-        columns = [self.columns[number][self.columns[number] != same] for number, same in asked]
-        return np.concatenate([row * self.shape[1] + found for row, found in enumerate(columns)])
+        return np.concatenate([row * self.shape[1] + found for row, found in enumerate(self.columns_of(rows))])
 
     def self_matches(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The positions of the queries themselves in the matrix: row of the slice, and column."""
@@ -190,21 +209,18 @@ def _score(similarity: Similarity, pairs: _Pairs, at: Sequence[int], memory: int
 
     def score(block: slice) -> RetrievalScores:
         matrix = similarity(block)  # (b, N)
-        ranks = np.full((len(matrix), most), np.inf)
-        is_rank = np.arange(most) < pairs.found[block, None]
-        ties = []
-        for rows in slices(slice(0, len(matrix)), strip):
-            asked = slice(block.start + rows.start, block.start + rows.stop)
-            found, tied = places(matrix[rows], pairs.relevant(asked), pairs.self_matches(asked))
-            ranks[rows][is_rank[rows]] = found
-            ties.append(tied._replace(query=tied.query + rows.start))
-        del matrix
-        together = Ties(*(np.concatenate(column) for column in zip(*ties, strict=True)))
-        values, curves = score_places(ranks, together, at)
-        return RetrievalScores(values, curves, pairs.query_class[block], items, tuple(at))
+        return joined([scored(matrix, block.start, rows) for rows in slices(slice(0, len(matrix)), strip)])
 
-    strip = _strip(items, share // 4)
-    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items + SCORE_BYTES * most))
+    def scored(matrix: Matrix, start: int, rows: slice) -> RetrievalScores:
+        asked = slice(start + rows.start, start + rows.stop)
+        found, ties = places(matrix[rows], pairs.columns_of(asked), pairs.same[asked])
+        ranks = np.full((len(matrix[rows]), most), np.inf)
+        ranks[np.arange(most) < pairs.found[asked, None]] = found
+        values, curves = score_places(ranks, ties, at)
+        return RetrievalScores(values, curves, pairs.query_class[asked], items, tuple(at))
+
+    strip = max(1, min(SCORED, share // 4 // SCORE_BYTES) // most)
+    blocks = _blocks(pairs.shape[0], (share - share // 4) // (8 * items))
     return joined(on_cores(score, blocks, THREADS))
 
 

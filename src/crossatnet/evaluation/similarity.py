@@ -8,7 +8,9 @@ Shapes: `Q` queries, `N` gallery items, `D` embedding, `b` the queries of a bloc
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,8 +24,9 @@ SAMPLE = 1001  # gallery items whose middle is taken for that of all; odd, so th
 NARROW = 0.9  # squared length of the mean direction from which on cosines differ too little for float32
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
-Similarity = Callable[[slice], Floats]
-"""The similarities (b, N) of some queries, in an array that may be overwritten."""
+Matrix = Any  # Floats, or the same as a torch tensor on another device
+Similarity = Callable[[slice], Matrix]
+"""The similarities (b, N) of some queries, in an array or tensor that may be overwritten."""
 
 
 def slices(rows: slice, size: int) -> Iterator[slice]:
@@ -62,7 +65,18 @@ def checked_embeddings(rows: ArrayLike, name: str) -> Floats:
     return rows
 
 
-def cosine(query: Floats, gallery: Floats) -> Similarity:
+def gpu() -> str | None:
+    """The GPU of torch, if torch is loaded, has one, and multiplies float32 there without a loss.
+
+    Torch is not loaded for it, which takes seconds: whoever has computed embeddings on a GPU has loaded it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or torch.get_float32_matmul_precision() != "highest":
+        return None
+    return "cuda"
+
+
+def cosine(query: Floats, gallery: Floats, device: str | None = None) -> Similarity:
     r"""The cosine similarities of queries (Q, D) with a gallery (N, D), times what is the same for all of a query's.
 
     $q \cdot g / |g|$, or $q \cdot g$ where all of the gallery has one length, computed from the embeddings as they
@@ -70,7 +84,8 @@ def cosine(query: Floats, gallery: Floats) -> Similarity:
     so that they tie exactly as the hash codes of their signs. In float32 if both arrays are, else in float64. Where
     all of the gallery lies in one direction, such as embeddings with a large offset, cosines differ in their last
     digits only; then what has the same order is computed in float64, `nearness` of the directions $q / |q|$ and $g
-    / |g|$. Raises `UserError` for a row of zeros.
+    / |g|$. With a `device` torch computes the products there, and leaves them there as tensors; those of directions
+    NumPy computes always. Raises `UserError` for a row of zeros.
 
     Example:
         >>> import numpy as np
@@ -91,13 +106,14 @@ def cosine(query: Floats, gallery: Floats) -> Similarity:
     (copies,) = np.nonzero(first != np.arange(len(first)))
     # Of equal lengths none needs to be divided by, and products of whole numbers stay whole.
     scale = None if (lengths == lengths[0]).all() else (1 / lengths).astype(precision)
+    asked, searched, factor, to, of = (_on(device, part) for part in (query, gallery, scale, copies, first[copies]))
 
-    def similarity(rows: slice) -> Floats:
-        result: Floats = query[rows] @ gallery.T
-        if scale is not None:
-            result *= scale
+    def similarity(rows: slice) -> Matrix:
+        result = asked[rows] @ searched.T
+        if factor is not None:
+            result *= factor
         # BLAS may sum the last columns of a matrix in another order than the first.
-        result[:, copies] = result[:, first[copies]]
+        result[:, to] = result[:, of]
         return result
 
     return similarity
@@ -169,6 +185,15 @@ def _in_parts(
         return result
 
     return similarity
+
+
+def _on(device: str | None, array: NDArray[Any] | None) -> Any:
+    """The array as a tensor on torch's device, if one is given."""
+    if device is None or array is None:
+        return array
+    import torch
+
+    return torch.as_tensor(array, device=device)
 
 
 def _signs(rows: Floats) -> Floats:

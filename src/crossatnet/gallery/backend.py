@@ -51,7 +51,8 @@ class FileState:
     """The state of a stored file when it was embedded: enough to see whether it changed. Size in bytes.
 
     `ctime_ns`, which no program can set back, is None where it is not known. `is_described` tells whether all that this
-    version reads of a photo is stored.
+    version reads of a photo is stored. `sidecar` is the state of the XMP files beside it (see
+    `crossatnet.data.sidecars`): "" if there are none, None where it is not kept.
     """
 
     size: int
@@ -59,6 +60,7 @@ class FileState:
     content_hash: str
     ctime_ns: int | None = None
     is_described: bool = field(default=True, compare=False)
+    sidecar: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,23 @@ class Filter:
 
 
 EVERYTHING = Filter()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a folder is wanted: patterns to leave out, whether links out of it are followed, and videos read."""
+
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    videos: bool = False
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder, absolute, that a gallery was indexed from, and what of it is wanted."""
+
+    folder: Path
+    choice: Choice = Choice()
 
 
 def check_finite(embeddings: NDArray[np.float32], name: str) -> None:
@@ -217,6 +236,15 @@ class Backend(Protocol):
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths; those not stored are ignored. Returns how many were stored."""
+
+    def roots(self) -> list[Root]:
+        """The folders that the gallery was indexed from, those first that were given first; none on a server."""
+
+    def remember(self, root: Root) -> None:
+        """Remember a folder, with the choice given last; one within another that is remembered is part of that one."""
+
+    def forget(self, folder: Path) -> None:
+        """No longer remember a folder and those in it; their pictures stay."""
 
     def file_states(self, paths: Sequence[str]) -> dict[str, FileState]:
         """The file states of those among `paths` that are stored."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Filter, MadeWith, StoredPicture
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, MadeWith, StoredPicture
 from crossatnet.gallery.backends import create_backend, may_keep_regions, open_backend
 from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
@@ -32,8 +32,8 @@ from crossatnet.gallery.ingest.folder import (
     add_folders,
     embedded_picture,
     store_batch,
+    update,
 )
-from crossatnet.gallery.ingest.listing import Choice
 from crossatnet.gallery.queries import PartOf, Prepared, Query, as_picture, check_page, cut_out
 from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
@@ -80,6 +80,8 @@ class Gallery:
         >>> gallery.remove(["garden.png"]), len(gallery)
         (1, 1)
         >>> gallery.add_folders(["photos"]).unchanged
+        1
+        >>> gallery.update().unchanged
         1
         >>> gallery.close()
     """
@@ -173,6 +175,16 @@ class Gallery:
         """The same for several folders; a folder within another one of them is part of that one."""
         return add_folders(self.store, self.model, [Path(folder) for folder in folders], progress, choice, verify)
 
+    def update(
+        self, progress: Progress | None = None, more: Choice | None = None, verify: bool = False
+    ) -> IngestSummary:
+        """The same for all folders that were added before, each as it was added; `more` is wanted besides, from now on.
+
+        A folder that is away is named among the skipped, and its pictures stay. Raises `UserError` if all are, or if
+        no folder is remembered.
+        """
+        return update(self.store, self.model, progress, more, verify)
+
     def add_picture(self, path: Path, class_name: str | None = None) -> StoredPicture:
         """Add one picture file by its absolute path, or update it; returns the stored item.
 
@@ -199,7 +211,7 @@ class Gallery:
         raise PictureGoneError(f"{path}: was removed again by another process; add it again")
 
     def remove(self, paths: Sequence[str | Path]) -> int:
-        """Remove pictures, or all pictures below a folder; the files stay. Returns how many were removed.
+        """Remove pictures, or all pictures below a folder, which is forgotten; the files stay. Returns how many.
 
         Raises `UserError`, before anything is removed, if nothing is stored at one of the paths or below it.
         """
@@ -216,6 +228,8 @@ class Gallery:
             if not found:
                 raise UserError(f"{path}: no picture of {self.store.name} is there or below; nothing was removed")
             doomed |= dict.fromkeys(found)
+        for path in paths:
+            self.store.forget(Path(path).resolve())
         return self.store.remove([*doomed])
 
     def search(

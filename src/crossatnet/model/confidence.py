@@ -63,10 +63,10 @@ def features(scores: NDArray[np.floating], others: NDArray[np.floating]) -> NDAr
     return np.stack([score, outstanding], axis=1)
 
 
-def read_confidence(folder: Path) -> Confidence | None:
+def read_confidence(folder: Path, weights: str | None = None) -> Confidence | None:
     """The fit of a checkpoint folder; None where there is none, or where it was made for other weights.
 
-    Raises `UserError` for a damaged one.
+    `weights` is their `weights_hash`, if it is known already. Raises `UserError` for a damaged one.
 
     Example:
         >>> from crossatnet.model.confidence import read_confidence
@@ -83,7 +83,7 @@ def read_confidence(folder: Path) -> Confidence | None:
         return None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError, TypeError) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); copy the checkpoint again") from error
-    return found if found.weights == weights_hash(folder) else None
+    return found if found.weights == (weights or weights_hash(folder)) else None
 
 
 def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from crossatnet.model.checkpoint import (
     CARD,
@@ -51,7 +51,8 @@ def save_checkpoint(
         for key, tensor in network.distinct_state().items()
     }
     config = CheckpointConfig(name=name, model=network.config, provenance=provenance)
-    save_file(weights, folder / WEIGHTS)
+    write_whole(folder / WEIGHTS, save(weights))  # on a full disk, the checkpoint before stays
+    (folder / CONFIG).unlink(missing_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     (folder / FORM).unlink(missing_ok=True)
     if record is not None:

@@ -16,6 +16,7 @@ import importlib.util
 from pathlib import Path
 from typing import get_args
 
+from crossatnet.data.hashes import short_hash
 from crossatnet.model.checkpoint import locate, source_of
 from crossatnet.model.confidence import read_confidence
 from crossatnet.model.interface import PictureModel
@@ -62,27 +63,24 @@ def load(source: str | Path, runtime: Runtime = "auto") -> PictureModel:
     found = source_of(source, folder)  # so that the hub is asked only once
     if runtime == "auto" and not has_form(folder):
         runtime = "torch"
-    model = _torch_model(found, runtime) if runtime.startswith("torch") else _onnx_model(found, runtime)
-    model.confidence = read_confidence(folder)
-    return model
+    return _torch_model(found, runtime, folder) if runtime.startswith("torch") else _onnx_model(found, runtime, folder)
 
 
-def _onnx_model(source: str, runtime: Runtime) -> PictureModel:
+def _onnx_model(source: str, runtime: Runtime, folder: Path) -> PictureModel:
     from crossatnet.runtime.choose import faster_photo_part
     from crossatnet.runtime.onnx_model import OnnxModel
 
     if runtime == "auto":
-        return OnnxModel(source, faster_photo_part)
-    return OnnxModel(source, "photo-int8" if runtime == "onnx-int8" else "photo")
+        model = OnnxModel(source, faster_photo_part)
+    else:
+        model = OnnxModel(source, "photo-int8" if runtime == "onnx-int8" else "photo")
+    model.confidence = read_confidence(folder, short_hash(model.form.weights))
+    return model
 
 
-def _torch_model(source: str, runtime: Runtime) -> PictureModel:
+def _torch_model(source: str, runtime: Runtime, folder: Path) -> PictureModel:
     if importlib.util.find_spec("torch") is None:
-        way = (
-            "take --runtime onnx"
-            if has_form(locate(source))
-            else "give it an ONNX form where torch is: crossatnet export"
-        )
+        way = "take --runtime onnx" if has_form(folder) else "give it an ONNX form where torch is: crossatnet export"
         raise UserError(
             f"'{source}' would be computed by torch, which is not installed: {how_to_install('torch')}, or {way}"
         )
@@ -90,4 +88,5 @@ def _torch_model(source: str, runtime: Runtime) -> PictureModel:
 
     network = load_network(source)
     network.use(runtime)
+    network.confidence = read_confidence(folder)
     return network

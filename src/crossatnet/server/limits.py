@@ -2,14 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from starlette.types import Message, Receive, Scope
 
 from crossatnet.server.errors import ApiError
-from crossatnet.server.settings import BODY_SECONDS, JOB_SECONDS, LOGIN_BYTES, PICTURE_BYTES, STROKES_BYTES
+from crossatnet.server.settings import (
+    BODIES_BYTES,
+    BODY_SECONDS,
+    JOB_SECONDS,
+    LOGIN_BYTES,
+    PICTURE_BYTES,
+    STROKES_BYTES,
+)
 
 Result = TypeVar("Result")
 
@@ -72,10 +80,18 @@ def largest_body(path: str) -> int:
     return LOGIN_BYTES
 
 
-def bounded_receive(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that raises `ApiError` if the body is too large or arrives too slowly.
+class Bodies:
+    """The bytes of all bodies that are in memory, of requests that are not answered yet."""
 
-    Then the connection is closed, and the rest of the body is not read.
+    def __init__(self) -> None:
+        self.held = 0
+
+
+@contextmanager
+def bounded_receive(scope: Scope, receive: Receive, bodies: Bodies) -> Iterator[Receive]:
+    """`receive` that raises `ApiError` if the body is too large, arrives too slowly, or finds no room beside others.
+
+    Then the connection is closed, and the rest of the body is not read. Small bodies always find room.
     """
     most = largest_body(scope["path"])
     loop = asyncio.get_running_loop()
@@ -91,12 +107,21 @@ def bounded_receive(scope: Scope, receive: Receive) -> Receive:
             raise _closing(408, f"the body did not come within {BODY_SECONDS:g} s; send it faster") from error
         if not message.get("more_body", False):
             deadline = None  # after the body, only the end of the connection is awaited
-        read += len(message.get("body", b""))
+        came = len(message.get("body", b""))
+        read += came
+        bodies.held += came
         if read > most:
             raise too_large(most)
+        if read > STROKES_BYTES and bodies.held > BODIES_BYTES:
+            raise ApiError(
+                503, "the server holds as many pictures as it may: try again", "overloaded", {"Connection": "close"}
+            )
         return message
 
-    return bounded
+    try:
+        yield bounded
+    finally:
+        bodies.held -= read
 
 
 def too_large(most: int) -> ApiError:

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossatnet.server.errors import ApiError
-from crossatnet.server.limits import bounded_receive, largest_body, too_large
+from crossatnet.server.limits import Bodies, bounded_receive, largest_body, too_large
 from crossatnet.server.settings import LOOPBACK
 from crossatnet.system.errors import UserError
 
@@ -94,6 +94,7 @@ class Guard:
     def __init__(self, app: ASGIApp, token: Token | None, is_loopback: bool) -> None:
         self._app = app
         self._token = token
+        self._bodies = Bodies()
         # # With a token, other host names are safe: a browser sends the cookie only to the host that set it.
         self._checks_host = is_loopback and token is None
 
@@ -109,7 +110,8 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._as_get(scope, bounded_receive(scope, receive), send)
+        with bounded_receive(scope, receive, self._bodies) as bounded:
+            await self._as_get(scope, bounded, send)
 
     async def _as_get(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, HEAD as GET without the body, and without `Range`: all that is sent is small."""

@@ -18,6 +18,7 @@ MOST_STROKES, MOST_POINTS = 2_000, 20_000
 LARGEST_COORDINATE = 1e6
 STROKES_BYTES = 1_000_000
 PICTURE_BYTES = 20_000_000
+BODIES_BYTES = 150_000_000  # of all bodies at once, in each worker
 UPLOAD_PIXELS = 40_000_000
 LOGIN_BYTES = 10_000
 BODY_SECONDS = 30.0  # from the first byte of a body to the last

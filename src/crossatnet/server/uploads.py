@@ -28,7 +28,7 @@ LONGEST_STEM = 80  # bytes; with hash, suffix and mark it fits into a file's nam
 LOCK = ".lock"
 CHANGING = ".changing"  # ends the name of a mark: ".", the file's name, and this
 LOCK_SECONDS = 10.0  # a change takes milliseconds
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of the disk, of a user, of a process
 
 
 def add(served: Served, content: bytes, name: str, class_name: str | None) -> StoredPicture:

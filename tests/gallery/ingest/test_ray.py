@@ -18,7 +18,7 @@ from PIL import Image
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Gallery, IngestSummary
 from crossatnet.gallery.ingest import ray as ray_ingest_module
-from crossatnet.gallery.ingest.ray import TaskSettings, Worker, add_folder_by_ray, read_list
+from crossatnet.gallery.ingest.ray import TaskSettings, Worker, add_folder_by_ray, read_list, update_by_ray
 from crossatnet.system.errors import UserError
 from gallery import milvus_server
 from gallery.fake_model import FakeModel
@@ -178,6 +178,31 @@ def test_changed_and_removed_pictures(cluster: Any, tmp_path: Path, monkeypatch:
         assert (hit.path, hit.id) == (str(folder / "01.png"), 2)
         assert gallery.store.thumbnail(2)
         assert gallery.store.file_states([str(folder / "02.png")])[str(folder / "02.png")].mtime_ns == 1
+
+
+def test_moved_pictures_keep_ids_and_embeddings(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    names = [f"{number:02d}.png" for number in range(40)]
+    (tmp_path / "pictures").mkdir()
+    for number, name in enumerate(names):
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(tmp_path / "pictures" / name)
+    place = str(tmp_path / "my.gallery")
+    Gallery.create(place, FakeModel()).close()
+    by_ray(place, FakeModel(), tmp_path / "pictures")
+    before = contents(place)
+    moved = (tmp_path / "pictures").rename(tmp_path / "moved")
+    (moved / "copy.png").write_bytes((moved / names[0]).read_bytes())  # two files with the bytes of one that is gone
+    summary = by_ray(place, SlowModel(tmp_path / "log"), moved)
+    assert (summary.moved, summary.added, summary.removed) == (40, 1, 0)
+    assert len((tmp_path / "log").read_text().split()) == 1  # of one picture
+    after = contents(place)
+    assert [(row[0], Path(row[1]).name, row[-2:]) for row in after[1:40]] == [
+        (row[0], Path(row[1]).name, row[-2:]) for row in before[1:]
+    ]
+    assert (after[0][0], after[0][-2:]) == (before[0][0], before[0][-2:])
+    with Gallery.open(place, FakeModel()) as gallery:
+        (moved / names[1]).unlink()
+        assert update_by_ray(gallery.store, place, gallery.model).removed == 1
+        assert [root.folder for root in gallery.store.roots()] == [moved]
 
 
 def test_a_list_of_files(cluster: Any, folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Conditions and words against loops over the pictures; words typed by anybody are never commands."""
 
+import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossatnet.data.metadata import Metadata
@@ -144,11 +146,79 @@ def test_folders_are_counted(store: Store) -> None:
     }
 
 
-def test_whatever_people_type_is_words_only(store: Store) -> None:
-    @settings(max_examples=200, deadline=None, derandomize=True)
-    @given(st.text(max_size=30), st.text(max_size=10))
-    def check(words: str, other: str) -> None:
-        clean = words.encode("utf-8", "ignore").decode(), other.encode("utf-8", "ignore").decode()
-        store.by_words(Filter(words=clean[0], tags=(clean[1],), folder=clean[1] or "x"), 5)
+def tokens(text: str) -> list[str]:
+    """The words of a text without case and accents; every other sign parts them."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+    return re.findall(r"[^\W_]+", plain.lower())
 
-    check()
+
+def has_words(column: str, asked: list[str]) -> bool:
+    """Whether a text has these words one after another, the last one perhaps only as a word's beginning."""
+    found = tokens(column)
+    return any(
+        found[start : start + len(asked) - 1] == asked[:-1] and found[start + len(asked) - 1].startswith(asked[-1])
+        for start in range(len(found) - len(asked) + 1)
+    )
+
+
+OFTEN = settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+PIECES = ("red", "Holi", "sea", "rome", "zur", "Zürich", "car", "in", "four_red", "2019", "jpg", "a", "x", "100", "é")
+SIGNS = (
+    "NOT",
+    "OR",
+    "AND",
+    "NEAR(",
+    "tags:",
+    '"',
+    "'",
+    "*",
+    "^",
+    "(",
+    ")",
+    "-",
+    "+",
+    "{",
+    "}",
+    "%",
+    "\\",
+    ";",
+    " ",
+    " ",
+)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.sampled_from(PIECES + SIGNS) | st.text("aeorsz .-é", max_size=3), max_size=6).map("".join))
+def test_whatever_people_type_is_words_only(store: Store, typed: str) -> None:
+    asked = [found for word in typed.split() if (found := tokens(word))]
+    expected = {
+        Path(path).stem
+        for path, class_name, known in PICTURES
+        if asked
+        and all(
+            any(has_words(column, word) for column in (path, class_name or "", "\n".join(known.tags), known.caption))
+            for word in asked
+        )
+    }
+    if typed:
+        keys, _ = store.by_words(Filter(words=typed), 10)
+        assert {Path(store.pictures([key])[key].facts.path).stem for key in keys} == expected
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(("sea", "SEA", "red", "red car", "★", "2019", "Holiday in Rome", "100%")) | st.text(max_size=10))
+def test_whatever_people_take_for_a_tag_or_a_folder_is_only_that(store: Store, text: str) -> None:
+    clean = text.encode("utf-8", "ignore").decode().replace("\0", "")
+    if not clean.strip("/"):
+        return
+    tagged = {path for path, _, known in PICTURES if clean.casefold() in [tag.casefold() for tag in known.tags]}
+    below = {path for path, *_ in PICTURES if f"/{clean.strip('/')}/".lower() in path.lower()}
+    for filter, expected in ((Filter(tags=(clean,)), tagged), (Filter(folder=clean), below)):
+        keys, _ = store.by_words(filter, 10)
+        assert {store.pictures([key])[key].facts.path for key in keys} == expected

@@ -256,6 +256,39 @@ def test_a_hit_opens_large_with_what_the_drawing_sees_and_leads_to_others_like_i
     assert settled(page) == before
 
 
+def test_from_a_hit_the_drawing_searches_the_class_of_the_hit_alone(visit: Visit, examples: Examples) -> None:
+    page = visit()
+    searches = watch(page)
+    draw_all(page, examples["Umbrella"])
+    before = settled(page)
+    page.locator("#results button").nth(2).click()
+    dialog = page.get_by_role("dialog")
+    title = dialog.get_by_role("heading").text_content()
+    dialog.get_by_role("button", name=f"Like my drawing, only {title}").click()
+    assert settled(page) == [title] == [before[2]]  # every class has one picture here
+    expect(page.get_by_text(f"Like your drawing, only {title}")).to_be_visible()
+    asked = json.loads(searches[-1].post_data or "")
+    assert (asked["class_names"], len(asked["strokes"])) == ([asked_class(title)], len(examples["Umbrella"]))
+    draw(page, DIAGONAL)  # to say more exactly which one of them
+    assert settled(page) == [title]
+    page.locator("#results button").click()
+    expect(dialog.get_by_role("button", name="Like my drawing")).to_be_hidden()  # there already
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Back to your search").click()
+    assert settled(page) == before
+    page.locator("#results button").nth(2).click()
+    dialog.get_by_role("button", name=f"Like my drawing, only {title}").click()
+    settled(page)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#origin")).to_be_hidden()  # without a drawing nothing is left of the question
+
+
+def asked_class(title: str | None) -> str:
+    """The class whose name the page shows like this."""
+    return (title or "").replace(" ", "_")
+
+
 def test_rankings_are_offered_where_the_network_has_them(visit: Visit) -> None:
     page = visit()
     searches = watch(page)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 
 from crossatnet.data.pictures.formats import (
+    FORMATS,
     PHOTOS,
     RAW,
     TIFF_MAGIC,
@@ -128,10 +129,11 @@ def opened_by_pillow(content: bytes) -> Image.Image:
 
     Raises whatever these raise. Videos, and the previews in cameras' raw files, are for `opened`.
     """
-    _register_readers()
+    # Reading a small photo takes no longer than to load the libraries of other formats, or to look for them.
+    formats = _all_formats() if _is_of_other_libraries(content) else FORMATS
     has_deep = content.startswith(TIFF_MAGIC) and find_spec("tifffile") is not None
     try:
-        image = Image.open(io.BytesIO(content), formats=[each.name for each in PHOTOS if each.is_readable])
+        image = Image.open(io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError:
         if not content.startswith(b"\xff\xd8"):
             raise
@@ -152,10 +154,15 @@ def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
     return image.mode in ("RGB", "RGBA", "CMYK") and "16" in str(image.tile[0][3])
 
 
+def _is_of_other_libraries(content: bytes) -> bool:
+    """Whether a file's bytes are of a format that not every Pillow reads by itself: AVIF, HEIF or JPEG XL."""
+    return content[4:8] in (b"ftyp", b"JXL ") or content.startswith(b"\xff\x0a")
+
+
 @cache
-def _register_readers() -> None:
-    """Make Pillow know the formats that other libraries read for it, where those are installed."""
-    readable = {each.name for each in PHOTOS if each.is_readable}
+def _all_formats() -> tuple[str, ...]:
+    """The names of all formats of photos that can be read here; makes Pillow know those of other libraries."""
+    readable = tuple(each.name for each in PHOTOS if each.is_readable)
     if "HEIF" in readable:
         import pillow_heif
 
@@ -164,6 +171,7 @@ def _register_readers() -> None:
         from crossatnet.data.pictures.jxl import JxlImageFile
 
         Image.register_open(JxlImageFile.format, JxlImageFile, lambda head: format_of(head) == JxlImageFile.format)
+    return readable
 
 
 def _no_picture(name: str) -> str:
@@ -188,7 +196,9 @@ def plain_errors(name: str, max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(_no_picture(name)) from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything, struct.error and TypeError included
-        raise ImageError(f"{name}: damaged picture ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split())  # of some only a number
+        shown = f" ({reason})" if any(letter.isalpha() for letter in reason) else ""
+        raise ImageError(f"{name}: damaged picture{shown}") from error
 
 
 def check_size(image: Image.Image, name: str, max_pixels: int) -> None:

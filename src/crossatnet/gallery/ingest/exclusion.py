@@ -7,10 +7,12 @@ Patterns come from three places. The last that says anything of a path decides: 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from crossatnet.system.errors import UserError
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = ".crossatnetignore"
 MOST_BYTES = 1_000_000  # of an ignore file
@@ -46,11 +48,13 @@ class Patterns:
 
     lines: tuple[str, ...]
     base: PurePosixPath
-    spec: GitIgnoreSpec
+    spec: "GitIgnoreSpec"
 
     @staticmethod
     def of(lines: Sequence[str], base: PurePosixPath, where: str) -> "Patterns":
         """Read patterns; `where` is what messages call them. Raises `UserError` for one that is none."""
+        from pathspec import GitIgnoreSpec  # here, as a search needs none
+
         try:
             return Patterns(tuple(lines), base, GitIgnoreSpec.from_lines(lines))
         except ValueError as error:

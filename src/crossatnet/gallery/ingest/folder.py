@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.hashes import content_hash
-from crossatnet.gallery.backend import Backend, CodedRegions, Description, Facts, FileState
+from crossatnet.gallery.backend import Backend, Choice, CodedRegions, Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder, finds_regions
-from crossatnet.gallery.ingest.listing import Choice, Listing, PassedOver, Reason, list_pictures, outermost
+from crossatnet.gallery.ingest.listing import Listing, PassedOver, Reason, list_pictures, outermost
 from crossatnet.gallery.ingest.moved import Moves, is_gone
 from crossatnet.gallery.ingest.reading import Decoded, Moved, Reader, Reading, Skipped, Touched, is_up_to_date
+from crossatnet.gallery.ingest.remembered import list_remembered, remember
 from crossatnet.model.regions import Regions
 from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.threads import one_core_a_thread, reading_threads
@@ -44,7 +45,7 @@ class IngestSummary:
 
     `skipped` holds (path, reason) for files that could not be used, `passed_over` how many of which kinds were not
     read. `moved` pictures were stored under another path and kept their ids. `described` ones are unchanged, but what
-    is known of them was not stored yet.
+    is known of them was not stored yet, or an XMP file beside them changed.
     """
 
     added: int
@@ -102,7 +103,7 @@ def add_folder(
     `UserError` if `folder` is missing, is not a folder or holds no picture (so that a disk that is not mounted does not
     empty the gallery), or if the gallery cannot be written.
     """
-    return add_listed(store, model, list_pictures(folder, choice), progress, verify)
+    return add_folders(store, model, [folder], progress, choice, verify)
 
 
 def add_folders(
@@ -115,11 +116,34 @@ def add_folders(
 ) -> IngestSummary:
     """Do what `add_folder` does, with several folders; all of them are looked at before the first picture is read.
 
-    A folder within another one of them is part of that one.
+    A folder within another one of them is part of that one. The gallery remembers them.
     """
     listings = [list_pictures(folder, choice) for folder in outermost(folders)]
     if not listings:
         raise UserError("no folder; give at least one that holds pictures")
+    remember(store, [listing.root for listing in listings], choice or Choice())
+    return _add_all(store, model, listings, progress, verify)
+
+
+def update(
+    store: Backend,
+    model: Embedder,
+    progress: Progress | None = None,
+    more: Choice | None = None,
+    verify: bool = False,
+) -> IngestSummary:
+    """Do what `add_folder` does, with all folders that the gallery remembers; see `list_remembered`.
+
+    Those that are away are among the skipped.
+    """
+    listings, away = list_remembered(store, more or Choice())
+    summary = _add_all(store, model, listings, progress, verify)
+    return replace(summary, skipped=(*summary.skipped, *away))
+
+
+def _add_all(
+    store: Backend, model: Embedder, listings: Sequence[Listing], progress: Progress | None, verify: bool
+) -> IngestSummary:
     total, done, summaries = sum(len(listing.files) for listing in listings), 0, []
 
     def report(files: int, _: int) -> None:

@@ -11,23 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from crossatnet.data.pictures.formats import PHOTOS, RAW, VIDEO, format_of, picture_formats, suffixes
+from crossatnet.data.sidecars import SUFFIX as SIDECAR
+from crossatnet.gallery.backend import Choice
 from crossatnet.gallery.ingest.exclusion import TOP, Exclusion
 from crossatnet.system.errors import UserError, how_to_install
 
-Reason = Literal["unreadable", "video", "other", "clutter", "excluded", "hidden", "link", "no file"]
+Reason = Literal["unreadable", "video", "sidecar", "other", "clutter", "excluded", "hidden", "link", "no file"]
 NO_SUFFIX = "no suffix"
 MOST_KINDS = 8  # that a line names
 HEAD_BYTES = 64  # of a file without a suffix
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What of a folder is wanted: patterns to leave out, whether links out of it are followed, and videos read."""
-
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = False
-    videos: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,17 +78,19 @@ def explain(passed: PassedOver) -> str:
         f"{kind} {count:,}" for kind, count in sorted(passed.kinds.items(), key=lambda each: -each[1])[:8]
     )
     kinds = shown + (f" and {len(passed.kinds) - 8} kinds more" if len(passed.kinds) > 8 else "")
-    files = f"{passed.files:,} file{'' if passed.files == 1 else 's'}"
+    is_one = passed.files == 1
+    files = f"{passed.files:,} file{'' if is_one else 's'}"
     return {
         "unreadable": f"{files} of kinds that this installation cannot read ({kinds}): {how_to_install('pillow_heif')}",
-        "video": f"{files} that are videos ({kinds}): --videos takes their first frames",
-        "other": f"{files} that are no pictures ({kinds})",
+        "video": f"{files} that {'is a video' if is_one else 'are videos'} ({kinds}): --videos takes the first frame",
+        "sidecar": f"{files} beside pictures ({kinds}): read with them, for tags, captions, ratings and dates",
+        "other": f"{files} that {'is no picture' if is_one else 'are no pictures'} ({kinds})",
         "clutter": f"{files} that programs made ({kinds}): a line such as !{next(iter(passed.kinds))} in"
         " .crossatnetignore takes them in",
         "excluded": f"{files} left out by patterns ({kinds})",
         "hidden": f"{files} hidden, or in hidden folders ({kinds})",
         "link": f"{files} linked to other places ({kinds}): --follow-links follows links out of the folder",
-        "no file": f"{passed.files:,} that are no files, or links to nothing ({kinds})",
+        "no file": f"{passed.files:,} that {'is no file' if is_one else 'are no files'}, or links to nothing ({kinds})",
     }[passed.reason]
 
 
@@ -162,6 +157,8 @@ class _Lister:
                 self._skipped.append((ascii(entry.path), "the name is not valid UTF-8; rename it"))
         elif suffix in self._videos and VIDEO.is_readable:
             self._pass_over("video", suffix, entry)
+        elif suffix == SIDECAR:
+            self._pass_over("sidecar", suffix, entry)
         else:
             self._pass_over("unreadable" if suffix in self._known | self._videos else "other", suffix, entry)
 

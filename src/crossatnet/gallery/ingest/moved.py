@@ -2,8 +2,16 @@
 
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from crossatnet.gallery.backend import Backend, Facts
+
+
+class Claims(Protocol):
+    """Who hands out stored pictures to files that may be them."""
+
+    def claim(self, content_hash: str, path: str) -> Facts | None:
+        """See `Moves.claim`."""
 
 
 class Moves:
@@ -15,18 +23,21 @@ class Moves:
 
     def __init__(self, store: Backend) -> None:
         self._store = store
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, str] = {}  # stored path -> the file that is it
         self._lock = threading.Lock()
 
-    def claim(self, content_hash: str) -> Facts | None:
-        """What is stored of a picture of these bytes whose file is gone, if there is one that nobody has claimed."""
+    def claim(self, content_hash: str, path: str) -> Facts | None:
+        """What is stored of a picture of these bytes whose file is gone, if the file at `path` may be it.
+
+        Each is given to one file only; who asks again, as a worker that took over from a lost one, gets the same.
+        """
         with self._lock:
-            for path in self._store.with_content(content_hash):
-                if path not in self._claimed and is_gone(path):
-                    key = self._store.ids([path]).get(path)
+            for origin in self._store.with_content(content_hash):
+                if self._claimed.get(origin, path) == path and is_gone(origin):
+                    key = self._store.ids([origin]).get(origin)
                     stored = self._store.pictures([key]) if key is not None else {}
                     if key in stored:  # and not removed by another process since
-                        self._claimed.add(path)
+                        self._claimed[origin] = path
                         return stored[key].facts
         return None
 

@@ -3,7 +3,8 @@
 If the gallery is on a server, each worker stores its results itself. If it is in a file, only the driver writes. Tasks
 consist of the same batches as a run on one machine, and results come back in order, so the gallery is the same. When a
 worker or a node is lost, Ray runs its unfinished tasks again elsewhere; what such a task had stored already is
-replaced, not stored twice. Files that moved are embedded again, as workers elsewhere cannot see a gallery's file.
+replaced, not stored twice. Whether a new file is a stored one that moved, workers ask an actor beside the driver, as
+they cannot see a gallery's file.
 """
 
 import os
@@ -12,13 +13,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossatnet.gallery.backend import Backend
+from crossatnet.gallery.backend import Backend, Choice, Facts
 from crossatnet.gallery.backends import open_backend
 from crossatnet.gallery.embedder import Embedder
 from crossatnet.gallery.ingest.folder import (
@@ -32,8 +33,10 @@ from crossatnet.gallery.ingest.folder import (
     remove_gone,
     store_batch,
 )
-from crossatnet.gallery.ingest.listing import Choice, Listing, list_pictures
+from crossatnet.gallery.ingest.listing import Listing, list_pictures
+from crossatnet.gallery.ingest.moved import Moves
 from crossatnet.gallery.ingest.reading import Reader, is_up_to_date
+from crossatnet.gallery.ingest.remembered import list_remembered, remember
 from crossatnet.gallery.milvus.calls import SCHEME
 from crossatnet.system.errors import UserError
 
@@ -45,12 +48,16 @@ OBJECT_STORE_BYTES = 200_000_000  # of a Ray started here; a result has about 3 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What all tasks share: Ray's reference to an `Embedder`, and the server that workers store into, if any."""
+    """What all tasks share: Ray's reference to an `Embedder`, the server that workers store into, and who knows moves.
+
+    The actor that knows `moves` is there only if files can have moved: if a gallery's file holds pictures already.
+    """
 
     model: Any
     root: Path
     thumbnail_side: int
     server: str | None
+    moves: Any = None
     regions: bool = False
 
 
@@ -68,22 +75,48 @@ def add_folder_by_ray(
     each line; then nothing is removed. Each node must see the pictures under the same paths. Raises `UserError` as
     `add_folder` does, and if a node does not see them.
     """
+    if folder.is_file():
+        return _add_listed(store, place, model, read_list(folder), progress, is_whole_folder=False)
+    listing = list_pictures(folder, choice)
+    remember(store, [listing.root], choice or Choice())
+    return _add_listed(store, place, model, listing, progress)
+
+
+def update_by_ray(
+    store: Backend, place: str, model: Embedder, progress: Progress | None = None, more: Choice | None = None
+) -> IngestSummary:
+    """Do what `add_folder_by_ray` does, with all folders that the gallery remembers; see `folder.update`."""
+    listings, away = list_remembered(store, more or Choice())
+    summary = reduce(
+        IngestSummary.joined, [_add_listed(store, place, model, listing, progress) for listing in listings]
+    )
+    return replace(summary, skipped=(*summary.skipped, *away))
+
+
+def _add_listed(
+    store: Backend,
+    place: str,
+    model: Embedder,
+    listing: Listing,
+    progress: Progress | None,
+    is_whole_folder: bool = True,
+) -> IngestSummary:
     started = time.monotonic()
-    listing = read_list(folder) if folder.is_file() else list_pictures(folder, choice)
     root, files = listing.root, listing.files
     store.touch([])  # a gallery that cannot be written says so before anything is embedded
     tally = Tally(listing.skipped, listing.passed_over)
     with _cluster() as ray:
         server = place if place.startswith(SCHEME) else None
         shared_model = ray.put(model)  # so nodes need no checkpoint
-        settings = TaskSettings(shared_model, root, store.thumbnail_side, server, store.made_with.regions)
+        moves = _moves(place) if server is None and len(store) else None
+        settings = TaskSettings(shared_model, root, store.thumbnail_side, server, moves, store.made_with.regions)
         for start in range(0, len(files), TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
             tasks = _tasks(store, files[start : start + TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH], tally)
             for batch in _embedded(tasks, settings):
                 tally.count(batch, store_batch(store, batch) if server is None else None)
                 if progress is not None:
                     progress(tally.done, len(files))
-    removed = remove_gone(store, listing) if folder.is_dir() else 0
+    removed = remove_gone(store, listing) if is_whole_folder else 0
     store.flush()
     return tally.summary(removed, time.monotonic() - started)
 
@@ -101,6 +134,36 @@ def read_list(file: Path) -> Listing:
     return Listing(root, [*files])
 
 
+class AskedMoves:
+    """The `Moves` of a worker, which asks those beside the driver."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def claim(self, content_hash: str, path: str) -> Facts | None:
+        """See `Moves.claim`."""
+        import ray
+
+        found: Facts | None = ray.get(self._actor.claim.remote(content_hash, path))
+        return found
+
+
+class KnownMoves(Moves):
+    """The `Moves` beside the driver, in a process of its own."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(open_backend(place))
+
+
+def _moves(place: str) -> Any:
+    """An actor that knows what moved, on the driver's node, which sees the gallery's file."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(KnownMoves).options(num_cpus=0, scheduling_strategy=here).remote(str(Path(place).resolve()))
+
+
 class Worker:
     """Reads and embeds the files of tasks."""
 
@@ -115,7 +178,8 @@ class Worker:
         except ray.exceptions.RaySystemError as error:  # without this, Ray would try again for ever in silence
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"node {node} cannot load the model ({reason}); install this crossatnet there") from error
-        self._reader = Reader(settings.root, self._model, settings.thumbnail_side, regions=settings.regions)
+        moves = AskedMoves(settings.moves) if settings.moves is not None else None
+        self._reader = Reader(settings.root, self._model, settings.thumbnail_side, moves, settings.regions)
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:

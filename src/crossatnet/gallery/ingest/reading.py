@@ -4,6 +4,7 @@ Shapes: `S` the side of the network's square input.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from crossatnet.data.images import picture_size, small_jpeg
 from crossatnet.data.looks import look
 from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
+from crossatnet.data.sidecars import read_sidecars, sidecar_state
 from crossatnet.gallery.backend import Description, Facts, FileState
 from crossatnet.gallery.embedder import Embedder
-from crossatnet.gallery.ingest.moved import Moves
+from crossatnet.gallery.ingest.moved import Claims
 from crossatnet.system.errors import ImageError
 from crossatnet.system.files import open_plain
 
@@ -77,18 +79,21 @@ class Reader:
     root: Path
     model: Embedder
     thumbnail_side: int
-    moves: Moves | None = None
+    moves: Claims | None = None
     regions: bool = False
 
     def read(self, path: str, stored: FileState | None) -> Reading:
         """The decoded picture, or why there is none; raises nothing for a bad file. `stored` is its stored state."""
         try:
             content, state = read_file(path)
+            beside = read_sidecars(path)
+            state = replace(state, sidecar=beside.state)
             if stored is not None and stored.content_hash == state.content_hash:
-                return Touched(path, state, None if stored.is_described else self._described(path, content))
-            if stored is None and self.moves and (origin := self.moves.claim(state.content_hash)):
-                return self._moved(origin, path, state, content)
-            return self.decode(path, content, state)
+                is_described = stored.is_described and stored.sidecar in (None, beside.state)
+                return Touched(path, state, None if is_described else self._described(path, content, beside.packets))
+            if stored is None and self.moves and (origin := self.moves.claim(state.content_hash, path)):
+                return self._moved(origin, path, state, content, beside.packets)
+            return self.decode(path, content, state, beside.packets)
         except ImageError as error:
             return Skipped(path, str(error).removeprefix("the uploaded picture: "))
         except ChangingError:
@@ -98,19 +103,22 @@ class Reader:
         except OSError as error:
             return Skipped(path, error.strerror or str(error))
 
-    def decode(self, path: str, content: bytes, state: FileState) -> Decoded:
-        """The picture in a file's bytes. Raises `ImageError`."""
+    def decode(self, path: str, content: bytes, state: FileState, packets: Sequence[bytes] = ()) -> Decoded:
+        """The picture in a file's bytes, with the XMP `packets` beside it. Raises `ImageError`."""
         pixels = self.model.preprocess(content, "photo")
         width, height = picture_size(content)
         thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
-        description = describe(path, content, pixels)
+        description = Description(read_metadata(content, Path(path).name, packets), look(Image.fromarray(pixels)))
         return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail)
 
-    def _described(self, path: str, content: bytes) -> Description:
-        return describe(path, content, self.model.preprocess(content, "photo"))
+    def _described(
+        self, path: str, content: bytes, packets: Sequence[bytes], before: Description | None = None
+    ) -> Description:
+        shown = before.look if before else look(Image.fromarray(self.model.preprocess(content, "photo")))
+        return Description(read_metadata(content, Path(path).name, packets), shown)
 
-    def _moved(self, origin: Facts, path: str, state: FileState, content: bytes) -> Moved:
-        description = origin.description or self._described(path, content)
+    def _moved(self, origin: Facts, path: str, state: FileState, content: bytes, packets: Sequence[bytes]) -> Moved:
+        description = self._described(path, content, packets, origin.description)
         facts = replace(origin, path=path, class_name=self._class(path), file=state, description=description)
         return Moved(origin.path, facts)
 
@@ -119,13 +127,8 @@ class Reader:
         return None if parent == self.root else parent.name
 
 
-def describe(path: str, content: bytes, pixels: NDArray[np.uint8]) -> Description:
-    """What is known of a photo, from its file's bytes and from its pixels (S, S, 3) as the network takes them."""
-    return Description(read_metadata(content, Path(path).name), look(Image.fromarray(pixels)))
-
-
 def is_up_to_date(path: str, stored: FileState | None) -> bool:
-    """Whether a picture is stored with all that is known of it, and its file's size and times equal the stored ones.
+    """Whether a picture is stored with all that is known of it, and its files' sizes and times equal the stored ones.
 
     Then the file need not be read. Programs can set back the time of change (mtime), but not the time at which the
     system noted a change (ctime).
@@ -137,7 +140,7 @@ def is_up_to_date(path: str, stored: FileState | None) -> bool:
     except OSError:
         return False  # reading it will give the reason
     is_same = (now.st_size, now.st_mtime_ns) == (stored.size, stored.mtime_ns)
-    return is_same and stored.ctime_ns in (None, now.st_ctime_ns)
+    return is_same and stored.ctime_ns in (None, now.st_ctime_ns) and stored.sidecar in (None, sidecar_state(path))
 
 
 def read_file(path: str) -> tuple[bytes, FileState]:

@@ -39,5 +39,5 @@ def watch_folder(
         reported = ""
         fresh = tuple(problem for problem in summary.skipped if problem not in known)
         known = set(summary.skipped)
-        if summary.added or summary.updated or summary.removed or summary.moved or fresh:
+        if any((summary.added, summary.updated, summary.removed, summary.moved, summary.described, fresh)):
             yield replace(summary, skipped=fresh)

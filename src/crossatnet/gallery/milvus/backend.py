@@ -34,6 +34,7 @@ from crossatnet.gallery.backend import (
     GalleryMissingError,
     MadeWith,
     Nearest,
+    Root,
     StoredPicture,
     check_finite,
 )
@@ -197,6 +198,16 @@ class MilvusBackend:
         """Let the server free the space of removed rows, in the background."""
         for collection in (self._embeddings, self._codes):
             self._connection.call("compact", collection)
+
+    def roots(self) -> list[Root]:
+        """None are remembered: what is kept with a collection cannot be changed once it is made."""
+        return []
+
+    def remember(self, root: Root) -> None:
+        """Nothing, see `roots`."""
+
+    def forget(self, folder: Path) -> None:
+        """Nothing, see `roots`."""
 
     # # Queries
 

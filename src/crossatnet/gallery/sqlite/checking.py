@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossatnet.gallery.backend import MadeWith
-from crossatnet.gallery.sqlite import copies, database
+from crossatnet.gallery.backend import MadeWith, Root
+from crossatnet.gallery.sqlite import copies, database, roots
 from crossatnet.gallery.sqlite.columns import FACTS
 from crossatnet.gallery.sqlite.database import plain_errors, transaction
 from crossatnet.gallery.sqlite.file import read_meta
 from crossatnet.gallery.sqlite.rows import facts_fault, vectors_fault
-from crossatnet.system.errors import UserError
+from crossatnet.system.errors import ImageError, UserError
 
 COLUMNS = f"id, added, {FACTS}, code, embedding, regions, checksum"
 ROWS_AT_ONCE = 500
@@ -70,7 +70,7 @@ def repair(gallery: Path, embed_into: Callable[[Path], Embed]) -> tuple[Findings
 
     `embed_into` opens the new file and returns how a picture is added to it. Returns what was found, and the rows that
     are lost, as their file is gone or cannot be read. What other programs change meanwhile is lost: stop them before.
-    Raises `UserError` if nothing of the gallery can be read.
+    Raises `UserError` if nothing of the gallery can be read or the disk is full.
     """
     findings = check(gallery)
     if findings.are_none:
@@ -80,11 +80,12 @@ def repair(gallery: Path, embed_into: Callable[[Path], Embed]) -> tuple[Findings
         _copy_whole_rows(gallery, copy)
         embed = embed_into(copy)
         for fault in findings.faults:
+            if fault.path is None or not Path(fault.path).is_file():
+                lost.append(fault)
+                continue
             try:
-                if fault.path is None or not Path(fault.path).is_file():
-                    raise UserError("its file is not there")
                 embed(Path(fault.path), fault.class_name)
-            except UserError:
+            except ImageError:
                 lost.append(fault)
         try:
             copies.replace(gallery, copy)
@@ -147,10 +148,20 @@ def _copy_whole_rows(gallery: Path, copy: Path) -> None:
         made_with, thumbnail_side = read_meta(gallery, old)
         created = old.execute("SELECT created FROM meta").fetchone()[0]
         with closing(database.create(copy, made_with, str(created), thumbnail_side)) as new, transaction(new):
+            for root in _tolerant_roots(gallery, old):
+                roots.remember(copy, new, root)
             for row in _rows(old):
                 if _fault(made_with, row) is None:
                     new.execute(f"INSERT OR IGNORE INTO items ({COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
                     _copy_thumbnail(old, new, row[0])
+
+
+def _tolerant_roots(gallery: Path, connection: sqlite3.Connection) -> list[Root]:
+    """The folders that a gallery remembers, as far as they can be read."""
+    try:
+        return roots.read(gallery, connection.execute)
+    except (sqlite3.Error, UserError):
+        return []
 
 
 def _copy_thumbnail(old: sqlite3.Connection, new: sqlite3.Connection, key: int) -> None:

@@ -9,18 +9,18 @@ from crossatnet.gallery.backend import Description, Facts, FileState
 _FILE = ("content_hash", "size", "mtime_ns", "ctime_ns", "described")
 _DESCRIPTION = ("look", "taken", "camera", "has_place", "tags", "caption", "rating")
 _FACTS = ("path", "class_name", *_FILE, "width", "height", *_DESCRIPTION)
-_WRITTEN = (*_FACTS, "code", "embedding", "regions", "generation")
+_WRITTEN = (*_FACTS, "sidecar", "code", "embedding", "regions", "generation")
 
-FILE = ", ".join(_FILE)
+FILE = ", ".join((*_FILE, "sidecar"))
 FACTS = ", ".join(_FACTS)
 INSERT = (
     f"INSERT INTO items (added, {', '.join(_WRITTEN)})"
     f" VALUES ({', '.join('?' * len(_WRITTEN))}, (SELECT generation FROM meta)) ON CONFLICT (path) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN)
 )
-TOUCH = "UPDATE items SET size = ?, mtime_ns = ?, ctime_ns = ? WHERE path = ?"
+TOUCH = "UPDATE items SET size = ?, mtime_ns = ?, ctime_ns = ?, sidecar = ? WHERE path = ?"
 DESCRIBE = f"UPDATE items SET {', '.join(f'{name} = ?' for name in ('described', *_DESCRIPTION))} WHERE path = ?"
-MOVE = f"UPDATE OR IGNORE items SET {', '.join(f'{name} = ?' for name in _FACTS)} WHERE path = ?"
+MOVE = f"UPDATE OR IGNORE items SET {', '.join(f'{name} = ?' for name in (*_FACTS, 'sidecar'))} WHERE path = ?"
 
 
 def row_of(facts: Facts) -> tuple[object, ...]:
@@ -43,14 +43,19 @@ def described_row(description: Description | None) -> tuple[object, ...]:
 def facts_of(row: tuple[Any, ...]) -> Facts:
     """The facts in a row of `FACTS`."""
     path, class_name, *rest = row
-    state, (width, height, *described) = state_of(tuple(rest[: len(_FILE)])), rest[len(_FILE) :]
+    state, (width, height, *described) = _state(*rest[: len(_FILE)]), rest[len(_FILE) :]
     return Facts(path, class_name, state, width, height, _description_of(rest[len(_FILE) - 1], *described))
 
 
 def state_of(row: tuple[Any, ...]) -> FileState:
     """The file state in a row of `FILE`."""
-    content_hash, size, mtime_ns, ctime_ns, described = row
-    return FileState(size, mtime_ns, content_hash, ctime_ns, described >= READER)
+    return _state(*row)
+
+
+def _state(
+    content_hash: str, size: int, mtime_ns: int, ctime_ns: int | None, described: int, sidecar: str | None = None
+) -> FileState:
+    return FileState(size, mtime_ns, content_hash, ctime_ns, described >= READER, sidecar)
 
 
 def _description_of(described: int, look: int | None, *known: Any) -> Description | None:

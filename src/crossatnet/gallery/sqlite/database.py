@@ -13,7 +13,7 @@ from crossatnet.gallery.sqlite.place import check_log
 from crossatnet.gallery.sqlite.sums import add_functions
 from crossatnet.system.errors import DiskFullError, UserError
 
-SCHEMA_VERSION = 4  # kept in the file's `user_version`
+SCHEMA_VERSION = 5  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
 BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
 CACHE_KIB = 65_536
@@ -26,8 +26,9 @@ CACHE_KIB = 65_536
 # `items.described` is the version of the reader that filled what is known of a photo (`look` to `rating`); 0: none did.
 # `ctime_ns` is NULL where it is not known. `tags` are lines. `words` is the full-text index of the columns it names; it
 # holds no text of its own, and triggers keep it in step with `items`. `checksum` is that of a row's contents; NULL: the
-# row was written by a version that made none. `regions` are the records of `regions.record`, one after another; NULL:
-# the gallery keeps none.
+# row was written by a version that made none. `sidecar` is the state of the XMP files beside a picture. `folders` are
+# those that the gallery was indexed from; `exclude` is a list in JSON. `regions` are the records of `regions.record`,
+# one after another; NULL: the gallery keeps none.
 SCHEMA = (
     "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
     " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL)",
@@ -80,6 +81,11 @@ KNOWLEDGE = (
     " INSERT INTO words (rowid, path, class_name, tags, caption)"
     " VALUES (new.id, new.path, new.class_name, new.tags, new.caption); END",
 )
+FOLDERS = (
+    "CREATE TABLE folders (number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, exclude TEXT NOT NULL,"
+    " follow_links INTEGER NOT NULL, videos INTEGER NOT NULL)",
+    "ALTER TABLE items ADD COLUMN sidecar TEXT NOT NULL DEFAULT ''",
+)
 REGIONS = (
     "ALTER TABLE meta ADD COLUMN regions INTEGER NOT NULL DEFAULT 0",  # whether they are kept
     "ALTER TABLE items ADD COLUMN regions BLOB",
@@ -92,7 +98,8 @@ MIGRATIONS = {  # schema -> the statements that convert it to the next one
         *GENERATIONS,
     ),
     2: KNOWLEDGE,
-    3: REGIONS,
+    3: FOLDERS,
+    4: REGIONS,
 }
 
 MESSAGES = {
@@ -125,6 +132,7 @@ def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -
                     *SCHEMA,
                     *GENERATIONS,
                     *KNOWLEDGE,
+                    *FOLDERS,
                     *REGIONS,
                     f"PRAGMA user_version = {SCHEMA_VERSION}",
                 ):

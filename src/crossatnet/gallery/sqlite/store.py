@@ -29,11 +29,12 @@ from crossatnet.gallery.backend import (
     Filter,
     MadeWith,
     Nearest,
+    Root,
     StoredPicture,
     check_finite,
     path_range,
 )
-from crossatnet.gallery.sqlite import columns, database, known, sidefile
+from crossatnet.gallery.sqlite import columns, database, known, roots, sidefile
 from crossatnet.gallery.sqlite.damage import DamageReport
 from crossatnet.gallery.sqlite.database import MESSAGES
 from crossatnet.gallery.sqlite.file import GalleryFile
@@ -118,7 +119,7 @@ class Store:
         halves = embeddings.astype(STORED_FLOAT)
         records = records_of(regions, self.made_with) if regions else [None] * len(pictures)
         rows = [
-            (now, *columns.row_of(facts), code.tobytes(), half.tobytes(), parts)
+            (now, *columns.row_of(facts), facts.file.sidecar or "", code.tobytes(), half.tobytes(), parts)
             for facts, code, half, parts in zip(pictures, packed, halves, records, strict=True)
         ]
         with self._file.changing() as connection:
@@ -138,7 +139,7 @@ class Store:
     def touch(self, states: Sequence[tuple[str, FileState]]) -> None:
         """Update the file states of stored paths whose file was written again with the same bytes."""
         with self._file.writing() as connection:
-            rows = [(state.size, state.mtime_ns, state.ctime_ns, path) for path, state in states]
+            rows = [(state.size, state.mtime_ns, state.ctime_ns, state.sidecar or "", path) for path, state in states]
             connection.executemany(columns.TOUCH, rows)
             connection.executemany(SEAL_FACTS, [(path,) for path, _ in states])
 
@@ -152,13 +153,28 @@ class Store:
     def move(self, moves: Sequence[tuple[str, Facts]]) -> None:
         """Give stored paths new facts, another path among them; ids and embeddings stay."""
         with self._file.writing() as connection:
-            connection.executemany(columns.MOVE, [(*columns.row_of(facts), path) for path, facts in moves])
+            rows = [(*columns.row_of(facts), facts.file.sidecar or "", path) for path, facts in moves]
+            connection.executemany(columns.MOVE, rows)
             connection.executemany(SEAL_FACTS, [(facts.path,) for _, facts in moves])
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths in one transaction; those not stored are ignored. Returns how many were stored."""
         with self._file.changing() as connection:
             return connection.executemany("DELETE FROM items WHERE path = ?", [(path,) for path in paths]).rowcount
+
+    def roots(self) -> list[Root]:
+        """The folders that the gallery was indexed from, those first that were given first."""
+        return roots.read(self.path, self._rows)
+
+    def remember(self, root: Root) -> None:
+        """Remember a folder, with the choice given last; one within another that is remembered is part of that one."""
+        with self._file.writing() as connection:
+            roots.remember(self.path, connection, root)
+
+    def forget(self, folder: Path) -> None:
+        """No longer remember a folder and those in it; their pictures stay."""
+        with self._file.writing() as connection:
+            roots.forget(self.path, connection, folder)
 
     def flush(self) -> None:
         """Write the side file if opening has become slow by many changes since it was written."""

@@ -6,7 +6,7 @@ import { recall, store } from "/static/js/storage.js";
 /**
  * As the API takes them; those that are not chosen are left out.
  * @typedef {{words?: string, folder?: string, taken_since?: string, taken_before?: string, grouped?: boolean,
- *   also?: string[]}} Conditions
+ *   also?: string[], class_names?: string[]}} Conditions
  */
 
 const PAUSE = 250; // milliseconds after the last letter

@@ -77,7 +77,8 @@ export class Finder extends EventTarget {
    */
   #job(more = {}) {
     const { gallery, count: k, ranking } = this.#order;
-    const conditions = { ...this.#filters.value, also: gallery.also };
+    const { within } = this.#state;
+    const conditions = { ...this.#filters.value, also: gallery.also, class_names: within === null ? [] : [within] };
     return { gallery, query: null, offset: 0, k, ranking, conditions, ...more };
   }
 

@@ -17,7 +17,8 @@ export class Found {
   #waiting = 0; // the timer of PATIENCE
 
   /**
-   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "doubt" | "more" | "origin" | "originName", any>} parts
+   * @param {Record<"found" | "facts" | "empty" | "nothing" | "none" | "doubt" | "more" | "origin" | "originKind" |
+   *   "originName", any>} parts
    * @param {Results} results
    */
   constructor(parts, results) {
@@ -80,14 +81,17 @@ export class Found {
   }
 
   /**
-   * Say that pictures like this hit, or a part of it, are searched for, or with null that the drawing is.
+   * Say that pictures like this hit or a part of it are searched for, or the drawing in one class; nothing where neither.
    * @param {Hit | null} hit
    * @param {boolean} isPart
+   * @param {string | null} within
    */
-  origin(hit, isPart) {
-    this.#parts.origin.hidden = !hit;
-    if (!hit) return;
-    this.#parts.originName.textContent = `${isPart ? "a part of " : ""}${readable(hit.class_name ?? hit.file_name)}`;
+  origin(hit, isPart, within) {
+    const { origin, originKind, originName } = this.#parts;
+    origin.hidden = !hit && within === null;
+    originKind.textContent = hit ? "More like" : "Like your drawing, only";
+    const name = readable(hit ? (hit.class_name ?? hit.file_name) : (within ?? ""));
+    originName.textContent = hit && isPart ? `a part of ${name}` : name;
   }
 }
 

@@ -51,7 +51,10 @@ const selection = new Selection(
   nodes("selected", "selected-count", "save-zip", "save-list", "deselect", "results"),
 );
 const results = new Results($("results"), $("hit"), selection);
-const found = new Found(nodes("found", "facts", "empty", "nothing", "none", "doubt", "more", "origin", "origin-name"), results);
+const found = new Found(
+  nodes("found", "facts", "empty", "nothing", "none", "doubt", "more", "origin", "origin-kind", "origin-name"),
+  results,
+);
 const viewer = new Viewer($("viewer"));
 const notices = new Notices(nodes("toast", "trouble", "trouble-text", "retry", "spoken"));
 const troubles = new Troubles(notices);
@@ -141,7 +144,7 @@ function wireState() {
   });
   state.addEventListener("question", ({ detail: { live } }) => {
     if (!drawing.picture) reading.hide();
-    found.origin(state.similar, state.part !== null);
+    found.origin(state.similar, state.part !== null, state.within);
     finder.refresh({ live });
   });
   state.addEventListener("shown", ({ detail: { added } }) => {
@@ -180,13 +183,22 @@ function wireResults() {
   results.addEventListener("open", ({ detail: { index } }) => {
     const { guided, reveals } = order.gallery;
     const { query, hits } = state.shown;
-    const drawing = guided && ["strokes", "sketch"].includes(query.kind) ? query : null;
-    viewer.open(hits, index, { drawing, likeness: query.kind !== "words", reveals });
+    const isDrawing = ["strokes", "sketch"].includes(query.kind);
+    viewer.open(hits, index, {
+      drawing: guided && isDrawing ? query : null,
+      drawn: isDrawing && state.within === null,
+      likeness: query.kind !== "words",
+      reveals,
+    });
   });
   viewer.addEventListener("copied", () => notices.toast("Path copied."));
   viewer.addEventListener("left", ({ detail: { index } }) => results.focus(index));
   viewer.addEventListener("similar", ({ detail: { hit, box } }) => {
     state.seek(hit, box);
+    $("back").focus();
+  });
+  viewer.addEventListener("within", ({ detail: { hit } }) => {
+    state.keepTo(hit.class_name);
     $("back").focus();
   });
   $("back").addEventListener("click", () => {

@@ -28,12 +28,15 @@ export class State extends EventTarget {
   #similar = null;
   /** @type {Box | null} */
   #part = null;
+  /** @type {string | null} */
+  #within = null;
   #shown = NOTHING;
 
   constructor() {
     super();
     this.drawing.addEventListener("change", ({ detail: { live } }) => {
       this.#similar = null;
+      if (this.drawing.isEmpty) this.#within = null;
       this.#changed("drawing", { live });
       this.#changed("question", { live });
     });
@@ -47,6 +50,11 @@ export class State extends EventTarget {
   /** The part of that hit which is searched for, or null for all of it. */
   get part() {
     return this.#part;
+  }
+
+  /** The one class that the drawing searches, or null for all. */
+  get within() {
+    return this.#within;
   }
 
   get shown() {
@@ -72,18 +80,28 @@ export class State extends EventTarget {
   }
 
   /**
-   * Search for pictures like a hit or a part of it, or with null for the drawing again.
+   * Search for pictures like a hit or a part of it, or with null for the drawing again, among all classes.
    * @param {Hit | null} hit
    * @param {Box | null} part
    */
   seek(hit, part = null) {
     [this.#similar, this.#part] = [hit, part];
+    this.#within = null;
+    this.#changed("question", { live: false });
+  }
+
+  /**
+   * Search for the drawing among the pictures of one class, also while it is drawn on.
+   * @param {string} className
+   */
+  keepTo(className) {
+    this.#within = className;
     this.#changed("question", { live: false });
   }
 
   /** Another gallery is searched: forget the hits and the hit that is searched for, which belong to the old one. */
   leaveGallery() {
-    this.#similar = null;
+    this.#similar = this.#within = null;
     this.#shown = NOTHING;
     this.#changed("question", { live: false });
   }

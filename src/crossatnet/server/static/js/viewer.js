@@ -1,4 +1,7 @@
-/** Shows one hit large, with the drawing's attention, its neighbours in the list, and "more like this". */
+/**
+ * Shows one hit large, with the drawing's attention, its neighbours in the list, "more like this", and a search of its
+ * class alone by the drawing.
+ */
 
 import { explanation } from "/static/js/api.js";
 import { frame } from "/static/js/frame.js";
@@ -9,7 +12,8 @@ import { readable } from "/static/js/results.js";
 /** @import { Hit, Query } from "/static/js/api.js" */
 
 /**
- * Emits "similar" with detail {hit, box}, where `box` is a part of it or null, "left" with detail {index} when it is closed, and "copied" when a path was copied.
+ * Emits "similar" with detail {hit, box}, where `box` is a part of it or null, "within" with detail {hit}, "left" with
+ * detail {index} when it is closed, and "copied" when a path was copied.
  */
 export class Viewer extends EventTarget {
   #dialog;
@@ -22,6 +26,7 @@ export class Viewer extends EventTarget {
   #copies = false; // whether the hits are the copies of one
   /** @type {Query | null} */
   #drawing = null; // the drawing whose attention can be shown
+  #drawn = false; // whether a drawing is searched for, in all classes
   #likeness = true;
   #reveals = false;
   #original;
@@ -35,7 +40,7 @@ export class Viewer extends EventTarget {
     super();
     this.#dialog = dialog;
     for (const node of dialog.querySelectorAll("[data-part]")) this.#parts[node.dataset.part] = node;
-    const { close, previous, next, similar, attention, copies } = this.#parts;
+    const { close, previous, next, similar, within, attention, copies } = this.#parts;
     this.#original = new Original(this.#parts);
     this.#original.addEventListener("copied", () => this.dispatchEvent(new Event("copied")));
     this.#original.addEventListener("trouble", ({ detail: { error } }) => this.#showError(error.message));
@@ -44,9 +49,10 @@ export class Viewer extends EventTarget {
     previous.addEventListener("click", () => this.#go(-1));
     next.addEventListener("click", () => this.#go(1));
     attention.addEventListener("click", () => this.#toggle());
-    similar.addEventListener("click", () => this.#seek());
+    similar.addEventListener("click", () => this.#seek("similar"));
+    within.addEventListener("click", () => this.#seek("within"));
     this.#part = new Part(this.#parts);
-    this.#part.addEventListener("search", () => this.#seek());
+    this.#part.addEventListener("search", () => this.#seek("similar"));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("keydown", (event) => this.#key(event));
     dialog.addEventListener("close", () => {
@@ -56,16 +62,18 @@ export class Viewer extends EventTarget {
   }
 
   /**
-   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given; `likeness`: whether
-   * scores say how like a query hits are; `reveals`: whether files can be shown in the file manager.
+   * Open the viewer at one hit of a list. The toggle shows the attention of `drawing`, if given; `drawn`: whether a
+   * drawing is searched for, in all classes; `likeness`: whether scores say how like a query hits are; `reveals`: whether
+   * files can be shown in the file manager.
    * @param {Hit[]} hits
    * @param {number} index
-   * @param {{drawing: Query | null, likeness: boolean, reveals: boolean}} options
+   * @param {{drawing: Query | null, drawn: boolean, likeness: boolean, reveals: boolean}} options
    */
-  open(hits, index, { drawing, likeness, reveals }) {
+  open(hits, index, { drawing, drawn, likeness, reveals }) {
     this.#hits = hits;
     this.#copies = false;
     this.#drawing = drawing;
+    this.#drawn = drawn;
     this.#likeness = likeness;
     this.#reveals = reveals;
     this.#parts.explain.hidden = !drawing;
@@ -73,10 +81,11 @@ export class Viewer extends EventTarget {
     this.#show(index);
   }
 
-  #seek() {
+  /** @param {"similar" | "within"} what */
+  #seek(what) {
     const [hit, box] = [this.#hits[this.#index], this.#part.box];
     this.#dialog.close();
-    this.dispatchEvent(new CustomEvent("similar", { detail: { hit, box } }));
+    this.dispatchEvent(new CustomEvent(what, { detail: { hit, box } }));
   }
 
   get #attending() {
@@ -102,6 +111,8 @@ export class Viewer extends EventTarget {
     const [hit, parts] = [this.#hits[index], this.#parts];
     const name = readable(hit.class_name ?? hit.file_name);
     parts.title.textContent = name;
+    parts.within.hidden = !this.#drawn || hit.class_name === null;
+    parts.withinName.textContent = name;
     parts.rank.textContent = `${index + 1} of ${this.#hits.length}`;
     parts.likeness.hidden = !this.#likeness;
     parts.score.textContent = hit.score.toFixed(3);
