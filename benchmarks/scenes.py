@@ -11,7 +11,7 @@ Told by size of the thing: mAP, success@1 and success@10, of the whole photo's e
 pointing: how often, in a right scene, the centre of the best region lies in the thing's box; a whole photo that beats
 its regions points at its own centre. For `--guided` sketches of each class also the hits re-ordered by the
 sketch-guided attention, and how often its highest position lies in the box. `plain` is the mAP@all of the photos alone.
-It adds a row to `benchmarks/results/scenes.json`.
+It writes `benchmarks/results/scenes-PART.json`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import Regions
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
-from record import machine, read, today, write
+from record import machine, today, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
 SIZES = {
@@ -65,15 +65,15 @@ class Ranked(NamedTuple):
 
 
 def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
-    """Pass all pictures once."""
+    """Look at all pictures, and at their regions."""
     maps, whole, regions = [], [], []
     for start in track(range(0, len(pictures), AT_ONCE), what, -(-len(pictures) // AT_ONCE), quiet=False):
         opened = [open_item(one) if isinstance(one, Item) else one for one in pictures[start : start + AT_ONCE]]
-        seen = network.map(np.stack([network.shape(one, "photo") for one in opened]), "photo")
-        some, parts = network.embed_maps_with_regions(seen)
-        maps.append(seen)
-        whole.append(some)
-        regions += parts
+        pixels = np.stack([network.shape(one, "photo") for one in opened])
+        maps.append(network.map(pixels, "photo"))
+        with torch.inference_mode():
+            whole.append(network.embed_map(maps[-1], "photo").numpy())
+        regions += network.regions_of(pixels, whole[-1])
     return Pictures(torch.cat(maps), np.concatenate(whole), regions)
 
 
@@ -250,9 +250,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder in Sketchy's layout")
     parser.add_argument("--part", choices=("choosing", "test"), default="test")
     parser.add_argument("--per-bin", type=int, default=1, help="scenes for each class and size")
+    parser.add_argument("--sketches", type=int, default=25, help="of each class, that search")
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
+    parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
+    parser.add_argument("--region-size", type=int, help="instead of the checkpoint's")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
-    parser.add_argument("--label", help="what the results file calls it; the checkpoint's name by default")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
     options = parser.parse_args()
     provenance = read_config(locate(options.checkpoint)).provenance
@@ -261,15 +263,14 @@ def main() -> None:
         parser.error(f"{options.checkpoint} was trained on the classes that its training had held out")
     catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
     network = load_network(options.checkpoint)
-    found = measured(
-        network, [*catalog.select(classes, "photo").items], [*catalog.select(classes, "sketch").items], options
-    )
+    network.use(options.runtime)
+    if options.region_size:
+        network.config = network.config.model_copy(update={"region_size": options.region_size})
+    drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
+    found = measured(network, [*catalog.select(classes, "photo").items], drawn, options)
     words = ["DATA/sketchy-mini" if word == str(options.data) else word for word in sys.argv]
-    record = read("scenes")
-    models = record.get("models", {}) | {
-        options.label or network.name: {"command": shlex.join(["python", *words]), "date": today(), **found}
-    }
-    write("scenes", {"machine": machine(), "models": models})
+    facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
+    write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
     print(f"{found['regions']} regions; plain {found['plain']}")
     for row in found["rows"]:
         print(row)

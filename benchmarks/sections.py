@@ -246,6 +246,22 @@ EMBED_TABLE = Table(
     }
 )
 LATENCY_TABLE = Table({"part": "{part}", "p50": "{p50:.1f} ms", "p95": "{p95:.1f} ms"}, latency_rows)
+SCENES_TABLE = Table(
+    {
+        "size of the thing": "{size}",
+        "things": "{things}",
+        "whole: mAP": "{whole[mAP]:.3f}",
+        "success@1": "{whole[success@1]:.2f}",
+        "@10": "{whole[success@10]:.2f}",
+        "with regions: mAP": "{regions[mAP]:.3f}",
+        "success@1 ": "{regions[success@1]:.2f}",
+        "@10 ": "{regions[success@10]:.2f}",
+        "points": "{regions[pointing]:.2f}",
+        "guided @10, before": "{before guiding[success@10]:.2f}",
+        "after": "{guided[success@10]:.2f}",
+        "attention points": "{guided[pointing]:.2f}",
+    }
+)
 FOLDER_TABLE = Table(
     {"things": "{known}", "drawn by": "{hand}", "things, drawings": "{things}, {drawings:,}"},
     folder_rows,
@@ -290,6 +306,15 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             " {seconds:.0f} s of training once features are cached.",
             (ZERO_SHOT_TABLE,),
             lambda record: {"seconds": min(record["train_seconds"]["CrossATNet"])},
+        ),
+    ),
+    "scenes-test": (
+        Section(
+            "{scenes} scenes and {photos} photos, {queries} sketches, of which {guided_queries} guide."
+            " {regions[scenes]} regions a scene, {regions[photos]} a photo. mAP@all of the photos alone:"
+            " {plain[whole]:.4f}, with regions {plain[regions]:.4f}. {checkpoint}, {machine}.",
+            (SCENES_TABLE,),
+            measured="`{command}`, {date}",
         ),
     ),
     "folder-choosing": (FOLDER_SECTION,),

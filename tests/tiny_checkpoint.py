@@ -23,7 +23,7 @@ def save_tiny_checkpoint(folder: Path, seed: int = 0) -> None:
         mirror_sketches=True,
         fit_strokes=True,
         sketch_statistics=0.5,
-        region_penalty=0.05,
+        region_size=128,
     )
     network = CrossATNet(config).eval()
     for encoder in (network.backbone, network.encoder("sketch")):

@@ -97,11 +97,14 @@ class ModelConfig(Settings):
     code_lengths: tuple[CodeLength, ...] = Field(
         default=(64, 128, 256, 512), min_length=1, description="bits of the hash codes"
     )
-    region_penalty: float | None = Field(
+    region_size: int | None = Field(
         default=None,
-        ge=0,
-        le=1,
-        description="what a part of a photo loses, in cosine, against the whole; null: photos have no parts",
+        ge=32,
+        le=1024,
+        description="side at which a photo is looked at again for its parts, in pixels; null: photos have no parts",
+    )
+    region_penalty: float = Field(
+        default=0.05, ge=0, le=1, description="what a part of a photo loses, in cosine, against the whole"
     )
 
     @model_validator(mode="after")

@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 
 from crossatnet.config import ModelConfig
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import ALIKE, MOST_REGIONS, chosen, masks, starts, windows
+from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS, chosen, masks, starts, windows
 from oracles.regions import chosen_one_by_one
 
-SIDE = 160  # a map of 5 x 5
+SIDE, LARGER = 96, 160  # a map of 5 x 5
 
 
 def make_network(heads: int, opinion: float) -> CrossATNet:
     torch.manual_seed(0)
-    network = CrossATNet(ModelConfig(attention_heads=heads, opinion=opinion, region_penalty=0.1)).eval()
+    config = ModelConfig(attention_heads=heads, opinion=opinion, region_size=LARGER, region_penalty=0.1)
+    network = CrossATNet(config).eval()
     network.backbone.load_imagenet_weights()  # type: ignore[operator]
     network.photo_centre.copy_(torch.randn(320))
     if heads:
@@ -36,13 +37,25 @@ def photos() -> NDArray[np.uint8]:
 
 
 def test_a_window_is_embedded_as_its_crop_of_the_map_is(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
-    maps = network.map(photos, "photo")
     with torch.inference_mode():
-        given = network.embed_windows(maps, torch.from_numpy(masks(5, 5)))
+        maps = network.region_map(torch.from_numpy(photos).permute(0, 3, 1, 2))
+        given, clarity = network.embed_windows(maps, torch.from_numpy(masks(5, 5)))
         for number, (left, top, right, bottom) in enumerate(windows(5, 5)):
             alone = network.embed_map(maps[:, :, top:bottom, left:right], "photo")
             torch.testing.assert_close(given[:, number], alone, atol=1e-5, rtol=0)
+            if network.opinion is None:
+                assert clarity[:, number].tolist() == [1, 1]
+            else:
+                probabilities = network.opinion.roots(maps[:, :, top:bottom, left:right]).square()
+                torch.testing.assert_close(clarity[:, number], probabilities.amax(1))
     assert given.shape == (2, len(windows(5, 5)), 512)
+
+
+def test_regions_are_of_the_enlarged_photo(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
+    with torch.inference_mode():
+        maps = network.region_map(torch.from_numpy(photos).permute(0, 3, 1, 2))
+    large = torch.nn.functional.interpolate(torch.from_numpy(photos).permute(0, 3, 1, 2).float(), (LARGER, LARGER), mode="bilinear")
+    torch.testing.assert_close(maps, network.backbone(large).detach(), atol=1e-4, rtol=0)
 
 
 def test_the_whole_stays_as_it_is_to_the_bit(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
@@ -65,34 +78,43 @@ def test_windows_reach_every_position_and_lie_inside(height: int, width: int) ->
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == tuple(box)
 
 
-def test_starts_leave_no_gap() -> None:
+def test_starts_go_from_end_to_end() -> None:
     assert starts(8, 2) == [0, 1, 2, 3, 4, 5, 6]
     assert starts(8, 8) == [0]
     assert starts(7, 4) == [0, 2, 3]
+    assert starts(12, 4) == [0, 2, 4, 6, 8]
 
 
 def test_the_choice_is_that_of_a_plain_loop() -> None:
     random = np.random.default_rng(1)
-    for spread in (0.3, 1.0, 3.0):
-        rows = 1 + spread * random.normal(size=(len(windows(7, 7)) + 1, 16)).astype(np.float32)
+    counts = []
+    for spread in (0.2, 0.5, 3.0):
+        rows = (1 + spread * random.normal(size=(len(windows(5, 5)) + 1, 16))).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        regions, expected = chosen(rows[0], rows[1:], 7, 7), chosen_one_by_one(rows[0], rows[1:])
+        clarity = random.random(len(rows) - 1).astype(np.float32)
+        regions, expected = chosen(rows[0], rows[1:], clarity, 5, 5), chosen_one_by_one(rows[0], rows[1:], clarity)
         np.testing.assert_array_equal(regions.embeddings, rows[1:][expected])
-        np.testing.assert_allclose(regions.boxes, windows(7, 7)[expected] / 7, atol=1e-6)
-        assert len(expected) <= MOST_REGIONS
+        np.testing.assert_allclose(regions.boxes, windows(5, 5)[expected] / 5, atol=1e-6)
+        counts.append(len(expected))
+    assert (counts[0], counts[-1]) == (0, MOST_REGIONS)
+    assert 0 < counts[1] < MOST_REGIONS
 
 
 def test_what_is_like_the_whole_is_no_region() -> None:
     rows = np.eye(4, dtype=np.float32)[[0] * len(windows(7, 7))]
-    assert len(chosen(rows[0], rows, 7, 7).boxes) == 0
-    rows[5] = [ALIKE - 0.01, (1 - (ALIKE - 0.01) ** 2) ** 0.5, 0, 0]
-    np.testing.assert_array_equal(chosen(rows[0], rows, 7, 7).embeddings, rows[5:6])
+    clear = np.ones(len(rows), dtype=np.float32)
+    assert len(chosen(rows[0], rows, clear, 7, 7).boxes) == 0
+    rows[5] = [0, 1, 0, 0]
+    clear[5] = 1.1 * LEAST_GAIN * len(rows)  # at a cosine of 0 with the whole, all of its clarity is gained
+    np.testing.assert_array_equal(chosen(rows[0], rows, clear, 7, 7).embeddings, rows[5:6])
+    clear[5] = 0.9 * LEAST_GAIN * len(rows)
+    assert len(chosen(rows[0], rows, clear, 7, 7).boxes) == 0
 
 
 def test_a_model_has_regions_where_its_settings_say_so() -> None:
     network = make_network(0, 0.0)
     assert (network.regions, network.region_penalty) == (True, 0.1)
-    plain = CrossATNet(network.config.model_copy(update={"region_penalty": None})).eval()
+    plain = CrossATNet(network.config.model_copy(update={"region_size": None, "region_penalty": 0.0})).eval()
     plain.load_state_dict(network.state_dict())
     assert (plain.regions, plain.region_penalty) == (False, 0.0)
     assert plain.fingerprint == network.fingerprint  # a gallery of the one can be searched by the other

@@ -3,19 +3,25 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.model.regions import ALIKE, MOST_REGIONS
+from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS
 
 
-def chosen_one_by_one(whole: NDArray[np.float32], windows: NDArray[np.float32]) -> list[int]:
+def stood_for(kept: list[NDArray[np.float32]], windows: NDArray[np.float32], clarity: NDArray[np.float32]) -> float:
+    """How well the windows (W, D) are stood for by the embeddings kept, by clarity (W,)."""
+    total = sum(weight * max(float(window @ one) for one in kept) for window, weight in zip(windows, clarity, strict=True))
+    return float(total / clarity.sum())
+
+
+def chosen_one_by_one(
+    whole: NDArray[np.float32], windows: NDArray[np.float32], clarity: NDArray[np.float32]
+) -> list[int]:
     """Numbers of the windows (W, D) that are regions, as they are chosen."""
     kept: list[int] = []
     while len(kept) < MOST_REGIONS:
-        best, least = -1, ALIKE
-        for number, window in enumerate(windows):
-            nearest = max(float(window @ other) for other in [whole, *(windows[k] for k in kept)])
-            if nearest < least:
-                best, least = number, nearest
-        if best < 0:
+        before = [whole, *(windows[number] for number in kept)]
+        now = stood_for(before, windows, clarity)
+        gains = [stood_for([*before, window], windows, clarity) - now for window in windows]
+        if max(gains) < LEAST_GAIN:
             break
-        kept.append(best)
+        kept.append(int(np.argmax(gains)))
     return kept

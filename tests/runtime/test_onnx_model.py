@@ -66,6 +66,26 @@ def test_an_embedding_depends_on_no_other_in_its_batch(model: OnnxModel) -> None
     np.testing.assert_array_equal(model.embed(pixels[::-1].copy(), "photo")[::-1], rows)
 
 
+def test_regions_are_those_that_torch_finds(model: OnnxModel, tiny_export: Path) -> None:
+    network, pixels = load_network(tiny_export), photos(5)
+    (whole, regions), expected = model.embed_with_regions(pixels), network.embed_with_regions(pixels)[1]
+    np.testing.assert_array_equal(whole, model.embed(pixels, "photo"))
+    assert (model.regions, model.region_penalty) == (True, 0.05)
+    assert sum(len(each.boxes) for each in regions) > 0
+    for ours, theirs in zip(regions, expected, strict=True):
+        np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+        np.testing.assert_allclose(ours.embeddings, theirs.embeddings, atol=1e-5)
+
+
+def test_photos_in_8_bits_have_regions_in_8_bits(tiny_export: Path) -> None:
+    model, pixels = OnnxModel(tiny_export, "photo-int8"), photos(2)
+    whole, regions = model.embed_with_regions(pixels)
+    np.testing.assert_array_equal(whole, model.embed(pixels, "photo"))
+    windows = model._run("regions-int8", "embedding", pixels=pixels)
+    for row, each in enumerate(regions):
+        assert all((windows[row] == one).all(1).any() for one in each.embeddings)
+
+
 def test_several_threads_get_the_same(tiny_export: Path) -> None:
     model, pixels = OnnxModel(tiny_export), photos(3)
     with ThreadPoolExecutor(4) as pool:

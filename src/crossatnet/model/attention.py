@@ -107,7 +107,7 @@ class CrossModalAttention(nn.Module):
     def _logits(self, positions: Tensor, query: Tensor) -> Tensor:
         """How well the positions (B, P, C) answer queries (B or 1, M, E): (B, M, P)."""
         keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
-        return torch.einsum("bpme,bme->bmp", keys, query.expand(len(positions), -1, -1)) * KEY_CHANNELS**-0.5
+        return torch.einsum("bpme,bme->bmp", keys, query.expand(positions.shape[0], -1, -1)) * KEY_CHANNELS**-0.5
 
 
 def mean_within(feature_map: Tensor, windows: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class PictureModel(ABC):
     def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
         """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), equal to those of `embed`, and the regions of each.
 
-        Both are of one pass of the backbone. Only a model that has `regions` can do it.
+        The photos are looked at twice, the second time enlarged. Only a model that has `regions` can do it.
         """
 
     @abstractmethod
@@ -116,12 +116,12 @@ class PictureModel(ABC):
     @property
     def regions(self) -> bool:
         """Whether photos have regions, for a thing that is only a part of one."""
-        return self.config.region_penalty is not None
+        return self.config.region_size is not None
 
     @property
     def region_penalty(self) -> float:
         """What a region's cosine loses before it is compared with that of the whole photo."""
-        return self.config.region_penalty or 0.0
+        return self.config.region_penalty
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""

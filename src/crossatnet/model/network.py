@@ -75,12 +75,24 @@ class CrossATNet(nn.Module, PictureModel):
         learnt = self.embed_pooled(feature, modality)
         return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
 
-    def embed_windows(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D)."""
+    def region_map(self, photos: Tensor) -> Tensor:
+        """Prepared photos (B, 3, S, S), enlarged to `region_size` -> the backbone's maps (B, C, h, w)."""
+        side = self.config.region_size
+        assert side is not None
+        larger = functional.interpolate(photos.float(), (side, side), mode="bilinear")  # (B, 3, side, side)
+        feature_map: Tensor = self.encoder("photo")(larger)
+        return feature_map
+
+    def embed_windows(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D).
+
+        And how clearly each shows a thing, (B, W): the highest probability in the opinion; without opinion always 1.
+        """
         learnt = self.embed_pooled(self.pooler.within(feature_map, windows), "photo")  # (B, W, D or D - E)
         if self.opinion is None:
-            return learnt
-        return self.with_opinion(learnt, self.opinion.within(feature_map, windows))
+            return learnt, torch.ones_like(learnt[:, :, 0])
+        opinion, clarity = self.opinion.within(feature_map, windows)
+        return self.with_opinion(learnt, opinion), clarity
 
     def with_opinion(self, learnt: Tensor, opinion: Tensor) -> Tensor:
         """What was learnt (..., D - E) and the backbone's opinion (..., E) -> embeddings (..., D)."""
@@ -148,7 +160,7 @@ class CrossATNet(nn.Module, PictureModel):
     def fingerprint(self) -> str:
         """Hash of settings and weights: equal only for networks that give equal embeddings."""
         later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
-        later.add("region_penalty")  # embeddings do not depend on it
+        later |= {"region_size", "region_penalty"}  # the embedding of a whole picture does not depend on them
         return fingerprint_of(self, self.config.model_dump_json(exclude=later))
 
     @property
@@ -170,16 +182,19 @@ class CrossATNet(nn.Module, PictureModel):
     @torch.inference_mode()
     def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
         """Preprocessed photos (B, S, S, 3) -> embeddings (B, D), as `embed` gives them, and the regions of each."""
-        return self.embed_maps_with_regions(self.map(pixels, "photo"))
+        embeddings = self.embed(pixels, "photo")
+        return embeddings, self.regions_of(pixels, embeddings)
 
     @torch.inference_mode()
-    def embed_maps_with_regions(self, maps: Tensor) -> tuple[NDArray[np.float32], list[Regions]]:
-        """As `embed_with_regions`, for the backbone's maps (B, C, h, w)."""
-        height, width = maps.shape[2:]
+    def regions_of(self, pixels: NDArray[np.uint8], embeddings: NDArray[np.float32]) -> list[Regions]:
+        """The regions of preprocessed photos (B, S, S, 3) with these embeddings (B, D)."""
+        pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
+            feature_map = self.region_map(pictures)
+        height, width = feature_map.shape[2:]
         inside = torch.from_numpy(masks(height, width)).to(self.device)  # (W, h * w)
-        embeddings = self.embed_map(maps, "photo").float().cpu().numpy()
-        parts = self.embed_windows(maps, inside).float().cpu().numpy()  # (B, W, D)
-        return embeddings, [chosen(*each, height, width) for each in zip(embeddings, parts, strict=True)]
+        parts, clarity = (each.cpu().numpy() for each in self.embed_windows(feature_map.float(), inside))
+        return [chosen(*each, height, width) for each in zip(embeddings, parts, clarity, strict=True)]
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""

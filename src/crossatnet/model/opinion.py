@@ -4,7 +4,7 @@ Training pulls the shared space towards the few seen classes. The backbone came 
 `knowledge` keeps its opinion of a picture alive, in sketches too. Two pictures of a thing that no training has met may
 be near to each other in this opinion: "a bit of a mug, a bit of a pitcher".
 
-Shapes: `B` batch, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the shared space.
+Shapes: `B` batch, `W` windows, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the shared space.
 """
 
 import torch
@@ -46,10 +46,13 @@ class Opinion(nn.Module):
         mean = self.sketch_mean if modality == "sketch" else self.photo_mean
         return self._reduced(self.roots(feature_map) - mean)  # (B, E)
 
-    def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """Opinions of windows (W, h * w), masks of positions, of photos' maps (B, C, h, w): (B, W, E)."""
-        logits = self.classifier.within(feature_map, windows)  # (B, W, K)
-        return self._reduced(logits.softmax(2).sqrt() - self.photo_mean)  # (B, W, E)
+    def within(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Opinions of windows (W, h * w), masks of positions, of photos' maps (B, C, h, w): (B, W, E).
+
+        And the probability of the class that each is most likely of: (B, W).
+        """
+        probabilities = self.classifier.within(feature_map, windows).softmax(2)  # (B, W, K)
+        return self._reduced(probabilities.sqrt() - self.photo_mean), probabilities.amax(2)
 
     def _reduced(self, roots: Tensor) -> Tensor:
         """Square roots of probabilities (..., K), less their mean -> opinions (..., E)."""

@@ -1,7 +1,7 @@
 """Regions: parts of a photo with an embedding of their own, for a thing that is only a part of it.
 
-All windows of a few sizes are pooled from the one map of the photo. The few kept are those that say most beyond the
-whole and beyond each other.
+The photo is looked at once more, enlarged, and windows of a few sizes are pooled from that map. Kept are the few that
+together stand for all of them best, beside the whole.
 
 Letters: `W` windows, `R` regions, `D` the shared space, `h w` the backbone's map.
 """
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_REGIONS = 8  # of a photo
-SPANS = (0.25, 0.4, 0.6)  # of a window's sides, as shares of the map's
-ALIKE = 0.75  # cosine from which an embedding says no more than another
+SPANS = (1 / 4, 1 / 3, 1 / 2)  # of a window's sides, as shares of the map's
+LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not kept
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class Regions:
 def windows(height: int, width: int) -> NDArray[np.int64]:
     """The windows of a map (h, w), as (left, top, right, bottom) in cells: (W, 4).
 
-    Of each span of `SPANS`, those that lie half their side or less apart and reach every edge.
-
     Example:
         >>> from crossatnet.model.regions import windows
         >>> windows(2, 2).tolist()
@@ -47,28 +45,63 @@ def windows(height: int, width: int) -> NDArray[np.int64]:
 
 
 def starts(length: int, side: int) -> list[int]:
-    """Where windows of this side begin along a map of this length: half a side apart or less, the last at the end."""
-    count = 1 + -(-(length - side) // max(1, side // 2))
+    """Where windows of this side begin along a map of this length: about half a side apart, from end to end.
+
+    Example:
+        >>> from crossatnet.model.regions import starts
+        >>> starts(12, 6)
+        [0, 3, 6]
+    """
+    count = 1 - (side - length) // -(-side // 2)
     return [round(place) for place in np.linspace(0, length - side, count)]
 
 
 def masks(height: int, width: int) -> NDArray[np.bool_]:
-    """The windows of a map (h, w) as masks of its positions: (W, h * w)."""
-    inside = np.zeros((len(windows(height, width)), height, width), dtype=bool)
-    for mask, (left, top, right, bottom) in zip(inside, windows(height, width), strict=True):
+    """The windows of a map (h, w) as masks of its positions: (W, h * w).
+
+    Example:
+        >>> from crossatnet.model.regions import masks
+        >>> masks(2, 2).astype(int).tolist()
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    """
+    boxes = windows(height, width)
+    inside = np.zeros((len(boxes), height, width), dtype=bool)
+    for mask, (left, top, right, bottom) in zip(inside, boxes, strict=True):
         mask[top:bottom, left:right] = True
     return inside.reshape(len(inside), -1)
 
 
-def chosen(whole: NDArray[np.float32], embeddings: NDArray[np.float32], height: int, width: int) -> Regions:
-    """The regions of a photo: of the windows of its map (h, w), whose embeddings (W, D) are given, the best few.
+def chosen(
+    whole: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
+    clarity: NDArray[np.float32],
+    height: int,
+    width: int,
+) -> Regions:
+    r"""The regions among the windows of a map (h, w): whole (D,), embeddings (W, D), and clarity (W,) of the windows.
 
-    The window least like the whole (D,) and like those chosen before comes next, until all that are left are alike.
+    Each window $v$ counts by its clarity $c_v$, and is stood for by whichever kept embedding is nearest. Next kept is the
+    window that raises $\sum_v c_v \max_{k} \cos(v, k) / \sum_v c_v$ most, as long as that is `LEAST_GAIN` or more: the
+    greedy way of facility location. So a window like the whole, or like another, is kept no more.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.regions import chosen
+        >>> whole = np.array([1, 0], dtype=np.float32)
+        >>> parts = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
+        >>> chosen(whole, parts, np.ones(4, dtype=np.float32), 2, 2).boxes.tolist()
+        [[0.5, 0.0, 1.0, 0.5]]
     """
     boxes = windows(height, width) / np.array([width, height, width, height])  # (W, 4)
+    likeness = embeddings @ embeddings.T  # (W, W)
+    share = clarity / clarity.sum()  # (W,)
+    nearest = embeddings @ whole  # (W,), cosine with the nearest that is kept
     kept: list[int] = []
-    likeness = embeddings @ whole  # (W,), with the whole or a region, whichever is nearest
-    while len(kept) < MOST_REGIONS and likeness.min() < ALIKE:
-        kept.append(int(likeness.argmin()))
-        likeness = np.maximum(likeness, embeddings @ embeddings[kept[-1]])
+    while len(kept) < MOST_REGIONS:
+        gain = np.maximum(likeness - nearest, 0) @ share  # (W,)
+        best = int(gain.argmax())
+        if gain[best] < LEAST_GAIN:
+            break
+        kept.append(best)
+        nearest = np.maximum(nearest, likeness[best])
     return Regions(boxes[kept].astype(np.float32), embeddings[kept])

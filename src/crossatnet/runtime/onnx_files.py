@@ -5,7 +5,8 @@
 | photo.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `map` (N, C, h, w) |
 | photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolutions and what follows the map |
 | sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
-| regions.onnx | `map` (N, C, h, w) | `embedding` (N, W, D), of the map's windows; where photos have regions |
+| regions.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, W, D) and `clarity` (N, W) of windows; `map` |
+| regions-int8.onnx | the same | the same, as photo-int8.onnx computes; both only where photos have regions |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
 The graphs hold no weights: they point into model.safetensors as ONNX external data. So the form takes one megabyte and
@@ -32,14 +33,15 @@ OPSET = 20
 MAX_BYTES = 200_000_000  # of one file: other backbones may have weights that model.safetensors stores in another shape
 
 IN_8_BITS = {"QLinearConv", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger"}
-OnnxPart = Literal["photo", "photo-int8", "sketch", "guided", "regions"]
+OnnxPart = Literal["photo", "photo-int8", "sketch", "guided", "regions", "regions-int8"]
 PhotoPart = Literal["photo", "photo-int8"]
 TAKES_AND_GIVES: dict[OnnxPart, tuple[set[str], set[str]]] = {
     "photo": ({"pixels"}, {"embedding", "code", "map"}),
     "photo-int8": ({"pixels"}, {"embedding", "code", "map"}),
     "sketch": ({"pixels"}, {"embedding", "code", "feature"}),
     "guided": ({"feature", "map"}, {"similarity", "attention"}),
-    "regions": ({"map"}, {"embedding"}),
+    "regions": ({"pixels"}, {"embedding", "clarity", "map"}),
+    "regions-int8": ({"pixels"}, {"embedding", "clarity", "map"}),
 }
 AGAIN = "copy the checkpoint again, or make its ONNX form again: crossatnet export"
 
@@ -159,7 +161,7 @@ def check_part(found: Declared, part: OnnxPart) -> None:
     """
     if (found.inputs, found.outputs) != TAKES_AND_GIVES[part]:
         raise WireError("it is another graph of the form")
-    if part.startswith("photo") and (part == "photo-int8") != bool(found.operators & IN_8_BITS):
+    if part.startswith(("photo", "regions")) and part.endswith("-int8") != bool(found.operators & IN_8_BITS):
         raise WireError("it computes in another number of bits")
 
 

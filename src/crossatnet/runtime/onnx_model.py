@@ -23,6 +23,7 @@ from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
 
 LOG_ERRORS_ONLY = 3
+REGIONS = ["embedding", "clarity", "map"]  # what the graph of the regions gives
 
 
 class OnnxModel(PictureModel):
@@ -96,15 +97,14 @@ class OnnxModel(PictureModel):
 
     def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
         """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), as `embed` gives them, and the regions of each."""
-        photo, regions = self._session(self.photo_part), self._session("regions")
+        embeddings = self.embed(pixels, "photo")
+        session = self._session("regions-int8" if self.photo_part == "photo-int8" else "regions")
 
-        def seen(row: int) -> tuple[NDArray[np.float32], Regions]:
-            whole, photo_map = photo.run(["embedding", "map"], {"pixels": pixels[row : row + 1]})
-            (windows,) = regions.run(["embedding"], {"map": photo_map})  # (1, W, D)
-            return whole, chosen(whole[0], windows[0], *photo_map.shape[2:])
+        def regions(row: int) -> Regions:
+            windows, clarity, photo_map = session.run(REGIONS, {"pixels": pixels[row : row + 1]})
+            return chosen(embeddings[row], windows[0], clarity[0], *photo_map.shape[2:])
 
-        rows = [*self._pool.map(seen, range(len(pixels)))]
-        return np.concatenate([whole for whole, _ in rows]), [parts for _, parts in rows]
+        return embeddings, [*self._pool.map(regions, range(len(pixels)))]
 
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
         """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed."""
@@ -141,7 +141,7 @@ class OnnxModel(PictureModel):
     def _session(self, part: OnnxPart) -> onnxruntime.InferenceSession:
         with self._lock:
             if part not in self._sessions:
-                cores = 1 if part in ("photo", "photo-int8", "regions") else self._threads
+                cores = 1 if part.startswith(("photo", "regions")) else self._threads
                 where = str(self._folder / f"{part}.onnx")
                 self._sessions[part] = open_session(self._graph(part), self._weights, where, cores)
             return self._sessions[part]

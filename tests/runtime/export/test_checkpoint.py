@@ -15,6 +15,7 @@ from crossatnet.data.images import prepare
 from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS, locate, packaged_checkpoints, read_config
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import masks
 from crossatnet.model.weights import load_network, save_checkpoint
 from crossatnet.runtime.choose import probes
 from crossatnet.runtime.export import checkpoint as export_module
@@ -82,6 +83,17 @@ def test_the_guided_graph_gives_torchs_similarities_and_maps(
     np.testing.assert_allclose(given["attention"], expected.attention, atol=1e-5)
     np.testing.assert_allclose(given["attention"].sum((2, 3)), 1, atol=1e-5)
     assert given["attention"].std() > 0.01  # not the uniform map of an untrained network
+
+
+def test_the_regions_graph_gives_torchs_windows(tiny_export: Path, network: CrossATNet) -> None:
+    pixels = pictures("photo", 96, 3)
+    given = run(tiny_export, "regions", pixels=pixels)
+    with torch.inference_mode():
+        maps = network.region_map(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        windows, clarity = network.embed_windows(maps, torch.from_numpy(masks(4, 4)))
+    np.testing.assert_allclose(given["embedding"], windows, atol=1e-5)
+    np.testing.assert_allclose(given["clarity"], clarity, atol=1e-5)
+    np.testing.assert_allclose(given["map"], maps, atol=1e-4)
 
 
 def test_eight_bits_agree_with_floating_point(tiny_export: Path, network: CrossATNet) -> None:

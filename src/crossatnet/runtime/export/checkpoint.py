@@ -31,10 +31,9 @@ from crossatnet.model.checkpoint import (
 )
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import masks
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.choose import PROBES, probes
-from crossatnet.runtime.export.graphs import linked, traced
+from crossatnet.runtime.export.graphs import Regions, linked, traced
 from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, OnnxPart, read_weights
 from crossatnet.runtime.onnx_model import open_session
@@ -75,6 +74,8 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
     if calibration is not None:
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
+        if network.regions:
+            graphs["regions-int8"] = quantised(graphs["regions"], weights, pixels)
         outcome = agreement(graphs, weights, calibration, len(pixels))
     weights_sha256 = content_hash(weights)
     for part, graph in graphs.items():
@@ -187,11 +188,11 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
             note("guided similarities", similarity, expected.similarity)
             note("attention", attention, expected.attention)
         if "regions" in sessions:
-            height, width = photo_map.shape[2:]
-            inside, maps = torch.from_numpy(masks(height, width)), torch.from_numpy(photo_map)
+            windows, clarity, _ = sessions["regions"].run(None, {"pixels": photos})
             with torch.inference_mode():
-                windows = network.embed_windows(maps, inside).numpy()
-            note("embeddings of regions", sessions["regions"].run(None, {"map": photo_map})[0], windows)
+                expected_windows, expected_clarity, _ = Regions(network)(torch.from_numpy(photos))
+            note("embeddings of regions", windows, expected_windows.numpy())
+            note("clarity of regions", clarity, expected_clarity.numpy())
     for what, error in errors.items():
         if not error <= TOLERANCE:
             raise UserError(

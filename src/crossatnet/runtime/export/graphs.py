@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -85,16 +86,19 @@ class GuidedPhoto(nn.Module):
         return similarity, pooled.attention
 
 
-class Windows(nn.Module):
-    """Maps of photos (B, C, h, w) -> embeddings of their windows (B, W, D)."""
+class Regions(nn.Module):
+    """Photos (B, S, S, 3) -> embeddings (B, W, D) and clarity (B, W) of windows of their enlarged maps, and these."""
 
-    def __init__(self, network: CrossATNet, height: int, width: int) -> None:
+    def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
-        self.windows = torch.from_numpy(masks(height, width))  # (W, h * w)
+        with torch.inference_mode():
+            example = network.region_map(torch.zeros(1, 3, 1, 1))  # (1, C, h, w)
+        self.windows = torch.from_numpy(masks(*example.shape[2:]))  # (W, h * w)
 
-    def forward(self, photo_map: Tensor) -> Tensor:
-        return self.network.embed_windows(photo_map, self.windows)
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        feature_map = self.network.region_map(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
+        return *self.network.embed_windows(feature_map, self.windows), feature_map
 
 
 def packed_code(network: CrossATNet, embedding: Tensor) -> Tensor:
@@ -118,11 +122,10 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     """The module of a part, with its description."""
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    if part in ("guided", "regions"):
-        photo_map = torch.randn(network.map(pixels.numpy(), "photo").shape)
     if part == "regions":
-        return Interface(Windows(network, *photo_map.shape[2:]), (photo_map,), {"map": True}, ("embedding",))
+        return Interface(Regions(network), (pixels,), {"pixels": True}, ("embedding", "clarity", "map"))
     if part == "guided":
+        photo_map = torch.randn(network.map(pixels.numpy(), "photo").shape)
         guiding = network.backbone.channels + (OPINION if network.opinion else 0)
         example = (torch.randn(1, guiding), photo_map)
         inputs = {"feature": False, "map": True}
