@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from crossatnet.gallery.backend import Backend, MadeWith
+from crossatnet.gallery.embedder import Embedder, finds_regions
 from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
@@ -19,6 +20,26 @@ def may_keep_regions(place: str | Path) -> bool:
         (True, False)
     """
     return not (isinstance(place, str) and place.startswith(SCHEME))
+
+
+def made_with_of(place: str | Path, model: Embedder, regions: bool | None) -> MadeWith:
+    """What a new gallery remembers of its model; `regions` None: kept if the model finds them and the place may.
+
+    Raises `UserError` for regions of a model that finds none.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.gallery.backends import made_with_of
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> made_with_of("my.gallery", model, regions=False).regions
+        False
+    """
+    if regions and not finds_regions(model):
+        raise UserError(f"{place}: {model.name} finds no regions; make the gallery with --regions off")
+    keeps_regions = finds_regions(model) and may_keep_regions(place) if regions is None else regions
+    return MadeWith(
+        model.fingerprint, model.source, model.name, model.dimension, model.code_bits, regions=keeps_regions
+    )
 
 
 def open_backend(place: str | Path) -> Backend:

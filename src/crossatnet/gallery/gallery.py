@@ -1,7 +1,6 @@
 """The gallery as its users see it: add pictures, draw something, get the nearest pictures.
 
-Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input,
-`M` attention heads, `h w` the backbone's map.
+Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the input, `M` heads, `h w` the backbone's map.
 
 A search has two steps. The Hamming distance between hash codes picks a shortlist from the whole gallery, then the
 cosine between embeddings orders it.
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, MadeWith, StoredPicture
-from crossatnet.gallery.backends import create_backend, may_keep_regions, open_backend
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, StoredPicture
+from crossatnet.gallery.backends import create_backend, made_with_of, open_backend
 from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
 from crossatnet.gallery.embedder import Embedder, check_same_model, finds_regions
@@ -34,12 +33,12 @@ from crossatnet.gallery.ingest.folder import (
     store_batch,
     update,
 )
-from crossatnet.gallery.queries import PartOf, Prepared, Query, as_picture, check_page, cut_out
+from crossatnet.gallery.queries import PartOf, Prepared, Query, as_picture, check_guidable, check_page, cut_out
 from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
 from crossatnet.gallery.results import Box, Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.model.framing import best_region
-from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
+from crossatnet.model.interface import GUIDED, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.errors import UserError
 
@@ -115,15 +114,9 @@ class Gallery:
         """Make an empty gallery for the embeddings of `model`. Raises `UserError` if there is something already.
 
         With `thumbnail_side` the gallery also keeps a thumbnail of every picture, its longer side of so many pixels.
-        With `regions` it keeps parts of its pictures, so that a thing is found that fills only a part; None means if
-        the model finds regions and the place can keep them. Raises `UserError` if it cannot.
+        With `regions` it also keeps parts of its pictures, to find things that fill only a part; None: where possible.
         """
-        if regions and not finds_regions(model):
-            raise UserError(f"{place}: {model.name} finds no regions; make the gallery with --regions off")
-        keeps_regions = finds_regions(model) and may_keep_regions(place) if regions is None else regions
-        facts = model.fingerprint, model.source, model.name, model.dimension, model.code_bits
-        made_with = MadeWith(*facts, keeps_regions)
-        return cls(create_backend(place, made_with, thumbnail_side), model)
+        return cls(create_backend(place, made_with_of(place, model, regions), thumbnail_side), model)
 
     def __enter__(self) -> Self:
         return self
@@ -282,7 +275,7 @@ class Gallery:
         """
         check_page(k, offset)
         if ranking == "guided":
-            self._check_guidable(query, modality)
+            check_guidable(self.model, query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
         own = query.id if isinstance(query, StoredPicture) else NO_ITEM
         if isinstance(query, PartOf):
@@ -405,12 +398,3 @@ class Gallery:
         if embedding is None:
             raise PictureGoneError(f"{query.facts.path}: no longer in {self.store.name}; search again")
         return np.empty((0, 0, 0, 3), np.uint8), embedding[None]
-
-    def _check_guidable(self, query: Query | list[Query] | StoredPicture | PartOf | None, modality: Modality) -> None:
-        is_drawing = query is not None and not isinstance(query, StoredPicture | PartOf)
-        is_one_drawing = modality == "sketch" and is_drawing
-        if not is_one_drawing or (isinstance(query, list) and len(query) > 1):
-            raise CannotGuideError(
-                "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
-            )
-        check_attention(self.model, "to guide: search without re-ranking")

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.data.images import Picture, load_image
+from crossatnet.data.images import Modality, Picture, load_image
 from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import Backend, StoredPicture
 from crossatnet.gallery.results import Box
+from crossatnet.model.interface import Attentive, CannotGuideError, check_attention
 from crossatnet.system.errors import UserError
 
 SMALLEST_PART = 0.02  # of a picture's side
@@ -92,6 +93,27 @@ def check_box(box: Box) -> None:
             f"box is {','.join(f'{value:g}' for value in box)}; give left,top,right,bottom as fractions from 0 to 1,"
             f" right and bottom at least {SMALLEST_PART} more than left and top"
         )
+
+
+def check_guidable(
+    model: Attentive, query: Query | list[Query] | StoredPicture | PartOf | None, modality: Modality
+) -> None:
+    """Raise `CannotGuideError` unless a query is one drawing, and the model has attention to guide by it.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.gallery.queries import check_guidable
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> check_guidable(model, photo, "photo")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        crossatnet.model.interface.CannotGuideError: guided re-ranking needs a drawing, and one only: ...
+    """
+    is_drawing = modality == "sketch" and query is not None and not isinstance(query, StoredPicture | PartOf)
+    if not is_drawing or (isinstance(query, list) and len(query) > 1):
+        raise CannotGuideError(
+            "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
+        )
+    check_attention(model, "to guide: search without re-ranking")
 
 
 def check_page(k: int, offset: int = 0) -> None:
