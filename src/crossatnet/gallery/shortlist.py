@@ -73,7 +73,9 @@ def hamming_nearest(
 def nearest_of_all(
     codes: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], queries: NDArray[np.uint8], length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """As `hamming_nearest` finds them in one array of codes: in several, whose rows are counted one after another.
+    """What `hamming_nearest` finds in each of several arrays of codes, whose rows are counted one after another.
+
+    Nothing is cut off after they are joined, as equal distances of different arrays are in no order that says more.
 
     Example:
         >>> import numpy as np
@@ -81,7 +83,7 @@ def nearest_of_all(
         >>> codes = [np.array([[0b1111], [0b1000]], dtype=np.uint8), np.array([[0b1]], dtype=np.uint8)]
         >>> distances, rows = nearest_of_all(codes, [None, None], np.array([[0]], dtype=np.uint8), length=2)
         >>> distances.tolist(), rows.tolist()
-        ([[1, 1]], [[1, 2]])
+        ([[1, 1, 4]], [[1, 2, 0]])
     """
     found, start = [], 0
     for part, mask in zip(codes, masks, strict=True):
@@ -91,7 +93,7 @@ def nearest_of_all(
         start += len(part)
     distances, rows = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
     if len(found) > 1:
-        best = np.argsort(distances, axis=1, kind="stable")[:, :length]
+        best = np.argsort(distances, axis=1, kind="stable")
         distances, rows = np.take_along_axis(distances, best, axis=1), np.take_along_axis(rows, best, axis=1)
     return distances, rows
 
