@@ -37,6 +37,21 @@ def size_rows(record: Record) -> Iterator[Record]:
         yield {"own_mib": 0, **row, **sizes, "stored_s": row["fill_s"] + row["settle_s"]}
 
 
+def regions_rows(record: Record) -> Iterator[Record]:
+    """A row for each number of hits, with how many times longer it takes than without regions."""
+    plain = {row["items"]: row for row in record["rows"] if not row["regions"]}
+    for row in record["rows"]:
+        for k in (10, 100):
+            facts = {name: row[f"{name}_k{k}"] for name in ("recall", "p50_ms", "cpu_p50_ms")}
+            yield {**row, "k": k, **facts, "times": facts["cpu_p50_ms"] / plain[row["items"]][f"cpu_p50_ms_k{k}"]}
+
+
+def region_size_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        sizes = {name: row["bytes"].get(name, 0) / 1e6 for name in ("sqlite", "-index")}
+        yield {"own_mib": 0, **row, **sizes, "stored_s": row["fill_cpu_s"] + row["settle_cpu_s"]}
+
+
 def shortlist_rows(record: Record) -> Iterator[Record]:
     return (row for row in record["rows"] if row["k"] >= 10)
 

@@ -23,6 +23,8 @@ from facts import (
     latency_rows,
     load_rows,
     paper_rows,
+    region_size_rows,
+    regions_rows,
     scale_rows,
     search_rows,
     serve_facts,
@@ -114,6 +116,31 @@ SEARCH_TABLE = Table(
         "NumPy exact p50": "{numpy}",
     },
     search_rows,
+)
+REGIONS_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "regions of each": "{regions}",
+        "k": "{k}",
+        "recall@k": "{recall:.4f}",
+        "p50": "{p50_ms:.1f} ms",
+        "processor time, p50": "{cpu_p50_ms:.1f} ms",
+        "times that without": "{times:.2f}",
+    },
+    regions_rows,
+)
+REGION_SIZE_TABLE = Table(
+    {
+        "items": "{items:,}",
+        "regions of each": "{regions}",
+        "SQLite file": "{sqlite:,.0f} MB",
+        "side file": "{-index:,.0f} MB",
+        "opening, cold": "{opening_warm_s:.2f}, {opening_cold_s:.2f} s",
+        "own memory": "{own_mib:,} MiB",
+        "with mapped pages": "{peak_mib:,} MiB",
+        "stored in": "{stored_s:.0f} s of processor time",
+    },
+    region_size_rows,
 )
 SIZE_TABLE = Table(
     {
@@ -354,6 +381,13 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     ),
     "search:scale": (
         Section("Codes of 512 bits, 10 hits; {data}; one query at a time on one thread. {machine}.", (SCALE_TABLE,)),
+    ),
+    "regions": (
+        Section(
+            "Synthetic: 512-dimensional embeddings in clusters, codes of {bits} bits; {queries} queries, each to all"
+            " galleries in turn, one thread. {machine}, {date}.",
+            (REGIONS_TABLE, REGION_SIZE_TABLE),
+        ),
     ),
     "shortlist": (
         Section("{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes.", (SHORTLIST_TABLE,)),

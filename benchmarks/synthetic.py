@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 import crossatnet
 from crossatnet.data.images import Modality, Picture
-from crossatnet.gallery.backend import Facts, FileState
+from crossatnet.gallery.backend import CodedRegions, Facts, FileState
 
 BLOCK = 50_000  # items drawn at once
 ITEMS_A_CLUSTER = 200
+BOXES = np.array([[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]] * 2, np.float32)
 CLUSTER_COSINE = 0.8  # between an item and its ball's centre; .78 between Sketchy's photos and their class's mean
 
 Floats = NDArray[np.float32]
@@ -120,8 +121,11 @@ def sizes(given: str) -> list[int]:
     return [int(float(size)) for size in given.split(",")]
 
 
-def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000) -> None:
-    """Put `items` of `Clusters` into a gallery, under the codes its model gives them and paths that do not exist."""
+def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000, regions: int = 0) -> None:
+    """Put `items` of `Clusters` into a gallery, under the codes its model gives them and paths that do not exist.
+
+    With `regions` each gets so many, around other centres.
+    """
     number = 0
     for block in Clusters(items, place.store.made_with.dimension).blocks():
         for part in np.split(block, range(at_once, len(block), at_once)):
@@ -129,8 +133,17 @@ def fill(place: crossatnet.Gallery, items: int, at_once: int = 10_000) -> None:
                 Facts(f"/pictures/{n % 100:02}/{n:08}.jpg", f"class {n % 100}", FileState(1, 1, f"{n:064x}"), 640, 480)
                 for n in range(number, number + len(part))
             ]
-            place.store.put(facts, place.model.hash(part), part)
+            parts = regions_of(number, len(part), regions, place.store.made_with.dimension, items) if regions else []
+            coded = [CodedRegions(BOXES[:regions], place.model.hash(each), each) for each in parts]
+            place.store.put(facts, place.model.hash(part), part, regions=coded)
             number += len(part)
+
+
+def regions_of(first: int, count: int, regions: int, dimension: int, items: int) -> Floats:
+    """The regions (count, regions, D) of the items from number `first` on: around the centres of a gallery's items."""
+    random = np.random.default_rng([3, first])
+    rows = unit(Clusters(items, dimension)._around(random, count * regions, "photo"))
+    return rows.reshape(count, regions, dimension)
 
 
 def unit(rows: Floats) -> Floats:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.data.images import Modality, Picture, load_image, prepare
+from crossatnet.model.regions import Regions
 
 SIDE = 8
 BATCH_SIZE = 8
+BOXES = ((0, 0, 0.5, 1), (0.5, 0.5, 1, 1))  # of a picture's regions
 
 
 class FakeModel:
@@ -27,7 +29,11 @@ class FakeModel:
         source: str = "",
         die_at_batch: int = -1,
         has_attention: bool = True,
+        regions: bool = False,
+        region_penalty: float = 0.05,
     ) -> None:
+        self.regions = regions
+        self.region_penalty = region_penalty
         self.dimension = dimension
         self.code_bits = code_bits
         self.fingerprint = f"{seed:064x}"
@@ -48,9 +54,23 @@ class FakeModel:
 
     def embed(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         self.batch_sizes.append(len(pixels))
+        return self._embed(pixels)
+
+    def _embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         flat = pixels.reshape(len(pixels), -1) / 127.5 - 1.0
         embeddings = flat @ self._projection + 0.01 * flat.mean()
         return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), dtype=np.float32)
+
+    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+        """The left half and the lower right quarter of each picture, but for what looks like the whole."""
+        whole = self.embed(pixels, "photo")  # (N, D)
+        found = []
+        for photo, embedding in zip(pixels, whole, strict=True):
+            parts = np.stack([np.repeat(photo[:, : SIDE // 2], 2, 1), zoomed(photo[SIDE // 2 :, SIDE // 2 :])])
+            embeddings = self._embed(parts)
+            kept = embeddings @ embedding < 0.9
+            found.append(Regions(np.array(BOXES, np.float32)[kept], embeddings[kept]))
+        return whole, found
 
     def guide(
         self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]
@@ -70,3 +90,8 @@ class FakeModel:
             os.kill(os.getpid(), signal.SIGKILL)
         self._batches_left -= 1
         return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)
+
+
+def zoomed(quarter: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A quarter of a picture as large as the whole."""
+    return quarter.repeat(2, 0).repeat(2, 1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crossatnet.gallery.embedder import MEMBERS, check_embedder, load_embedder
+from crossatnet.model.regions import Regions
 from crossatnet.system.errors import UserError
 from gallery.fake_model import FakeModel
 
@@ -94,13 +95,21 @@ class Changed(FakeModel):
         self.__dict__.update(changed)
 
 
+WHOLE = np.ones((1, 16), np.float32)
+
+
+def parts(count: int) -> Regions:
+    return Regions(np.zeros((count, 4), np.float32), np.ones((count, 16), np.float32))
+
+
 def raising(*_: object) -> None:
     raise KeyError("weights")
 
 
 def test_the_small_model_passes() -> None:
-    model = Changed(has_attention=True)
-    assert check_embedder(model, "mine") is model
+    for changed in ({"has_attention": True}, {"regions": True}):
+        model = Changed(**changed)
+        assert check_embedder(model, "mine") is model
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -136,6 +145,9 @@ def test_whatever_is_missing_is_named(member: str) -> None:
         ({"hash": lambda x: None}, "hash of two embeddings gives a NoneType"),
         ({"guide": lambda *_: (np.ones(2), np.ones((2, 1, 3, 3)))}, r"guide with one photo gives shapes \(2,\)"),
         ({"guide": raising}, "fails on a trial: KeyError"),
+        ({"regions": True, "embed_with_regions": raising}, "fails on a trial: KeyError"),
+        ({"regions": True, "embed_with_regions": lambda x: (np.ones((1, 16)), [parts(0)])}, "one photo gives float64"),
+        ({"regions": True, "embed_with_regions": lambda x: (WHOLE, [parts(9)])}, "9 regions; most are 8"),
     ],
 )
 def test_the_first_fault_is_named(changed: dict[str, Any], message: str) -> None:

@@ -22,6 +22,25 @@ def nearest(
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
+def nearest_by_parts(
+    ids: Sequence[int],
+    wholes: Sequence[NDArray[np.float16]],
+    parts: Sequence[Sequence[NDArray[np.float16]]],
+    query: NDArray[np.float32],
+    k: int,
+    penalty: float,
+) -> list[tuple[int, float, int | None]]:
+    """(id, score, part) of the `k` best items: by the whole (part None), or by a part that is better all the same."""
+    found = []
+    for number, whole, others in zip(ids, wholes, parts, strict=True):
+        (_, score), best = nearest([0], [whole], query, 1)[0], None
+        for place, (_, cosine) in enumerate(nearest([0], [other], query, 1)[0] for other in others):
+            if cosine - penalty > score:
+                score, best = cosine - penalty, place
+        found.append((number, score, best))
+    return sorted(found, key=lambda each: (-each[1], each[0]))[:k]
+
+
 def nearest_codes(
     ids: Sequence[int], codes: Sequence[NDArray[np.uint8]], query: NDArray[np.uint8], k: int
 ) -> list[tuple[int, float]]:

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from crossatnet.gallery.embedder import Embedder
     from crossatnet.gallery.ingest.folder import Progress
 
+OnOff = Literal["on", "off"]
+
 
 def index(
     output: Annotated[
@@ -43,6 +45,9 @@ def index(
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A folder, a packaged name or a hub id.")] = None,
     thumbnails: Annotated[int, typer.Option(help="Keep thumbnails of so many pixels (new galleries).", min=0)] = 0,
+    regions: Annotated[
+        OnOff | None, typer.Option(help="Keep parts of the pictures too, to find small things (new galleries; off).")
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Leave out what it matches, as in .gitignore; may be given again."),
@@ -85,7 +90,8 @@ def index(
     if (gpus or batch_size) and not by_ray:
         raise UserError("--gpus and --batch-size are for the workers of --ray")
     _check_folders(folders or [], choice, by_ray, watch)
-    gallery = _opened_or_made(output, model_given(checkpoint, embedder, runtime), thumbnails, runtime, bool(folders))
+    model, keeps_regions = model_given(checkpoint, embedder, runtime), None if regions is None else regions == "on"
+    gallery = _opened_or_made(output, model, thumbnails, keeps_regions, runtime, bool(folders))
     with gallery:
         with gallery_progress("indexing pictures", quiet) as report:
             if by_ray:
@@ -157,6 +163,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
             "dimension": store.made_with.dimension,
             "code_bits": store.made_with.code_bits,
             "thumbnail_side": store.thumbnail_side,
+            "regions": store.made_with.regions,
             "bytes": _sizes(gallery),
             "folders": [{"folder": str(root.folder), **asdict(root.choice)} for root in roots],
         }
@@ -166,6 +173,7 @@ def info(gallery: Place, as_json: Json = False) -> None:
     print(f"{store.name}: {facts['pictures']:,} pictures, made with {visible(str(facts['checkpoint']))}")
     print(f"  embeddings of {facts['dimension']} dimensions, codes of {facts['code_bits']} bits")
     print(f"  thumbnails: {f'{store.thumbnail_side} pixels' if store.thumbnail_side else 'none'}")
+    print(f"  regions of pictures: {'kept' if facts['regions'] else 'none'}")
     print_some("folder", [_as_given(root) for root in roots])
     for name, size in _sizes(gallery).items():
         print(f"  {name}: {size:,} bytes")
@@ -228,7 +236,7 @@ def _add_by_ray(
 
 
 def _opened_or_made(
-    place: str, model: "Embedder | None", thumbnails: int, runtime: Runtime, may_make: bool
+    place: str, model: "Embedder | None", thumbnails: int, regions: bool | None, runtime: Runtime, may_make: bool
 ) -> "Gallery":
     from crossatnet.gallery import Gallery, GalleryMissingError
     from crossatnet.runtime.load import load
@@ -239,8 +247,14 @@ def _opened_or_made(
         if not may_make:
             raise
         model = model or load(DEFAULT_CHECKPOINT, runtime)
-        Gallery.create(place, model, thumbnails).close()
+        Gallery.create(place, model, thumbnails, bool(regions)).close()
         return Gallery.open(place, model, consistency="strong")
+    if regions not in (None, gallery.store.made_with.regions):
+        gallery.close()
+        raise UserError(
+            f"{place}: was made {'without' if regions else 'with'} regions; leave out --regions, or index into another"
+            " file, as every picture must be embedded again for that"
+        )
     kept = gallery.store.thumbnail_side
     if thumbnails not in (0, kept):
         gallery.close()

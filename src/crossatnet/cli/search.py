@@ -117,7 +117,16 @@ def _print_hits(hits: "list[Hit]", left: list[str]) -> None:
     classes = _column([visible(hit.class_name or "") for hit in hits])
     for rank, (hit, score, class_name) in enumerate(zip(hits, left, classes, strict=True), 1):
         copies = f"  (and {len(hit.copies)} more like it)" if hit.copies else ""
-        print(f"{rank:3d}  {score}  {class_name}{visible(hit.path)}{'  (gone)' if hit.gone else ''}{copies}")
+        gone = "  (gone)" if hit.gone else ""
+        print(f"{rank:3d}  {score}  {class_name}{visible(hit.path)}{_part(hit)}{gone}{copies}")
+
+
+def _part(hit: "Hit") -> str:
+    """Which part of the picture the drawing found, if not the whole."""
+    if hit.box is None:
+        return ""
+    left, top, right, bottom = (round(100 * share) for share in hit.box)
+    return f"  (part: {left}-{right}% across, {top}-{bottom}% down)"
 
 
 def report_doubt(hits: "list[Hit]") -> None:

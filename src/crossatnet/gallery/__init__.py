@@ -3,7 +3,7 @@
 from crossatnet.gallery.backend import Filter, GalleryMissingError, StoredPicture
 from crossatnet.gallery.gallery import Gallery
 from crossatnet.gallery.ingest.folder import IngestSummary
-from crossatnet.gallery.queries import Prepared, Query
+from crossatnet.gallery.queries import PartOf, Prepared, Query
 from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
 from crossatnet.gallery.towers import TwoTowers
 
@@ -13,6 +13,7 @@ __all__ = [
     "GalleryMissingError",
     "Hit",
     "IngestSummary",
+    "PartOf",
     "PictureGoneError",
     "Prepared",
     "Query",

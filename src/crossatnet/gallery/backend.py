@@ -37,13 +37,14 @@ class GalleryReplacedError(UserError):
 
 @dataclass(frozen=True)
 class MadeWith:
-    """The model a gallery was made with; embeddings of another model cannot be compared with its own."""
+    """The model a gallery was made with, and how; embeddings of another model cannot be compared with its own."""
 
     fingerprint: str
     source: str
     name: str
     dimension: int
     code_bits: int
+    regions: bool = False  # whether regions of its pictures are kept too
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,20 @@ def below(folder: Path | str) -> str:
     return f"{place}:" if place.endswith(TAR) and not Path(place).is_dir() else f"{place}/"
 
 
+class CodedRegions(NamedTuple):
+    """The regions of one picture, as `crossatnet.model.regions.Regions` has them, with their hash codes."""
+
+    boxes: NDArray[np.float32]  # (R, 4): left, top, right, bottom as fractions of the upright picture
+    packed: NDArray[np.uint8]  # (R, B)
+    embeddings: NDArray[np.float32]  # (R, D)
+
+
 class Nearest(NamedTuple):
-    """The best items of each query, best first, equal scores by id; padded with `NO_ITEM` and -inf."""
+    """The best items of each query, best first, equal scores by id; padded with `NO_ITEM`, -inf and NaN."""
 
     ids: NDArray[np.int64]  # (Q, K)
     scores: NDArray[np.float32]  # (Q, K), cosines, or shares of equal bits
+    boxes: NDArray[np.float32] | None = None  # (Q, K, 4) of the region that an item was found by, NaN for the whole
 
 
 class Backend(Protocol):
@@ -214,10 +224,12 @@ class Backend(Protocol):
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
+        regions: Sequence[CodedRegions] = (),
     ) -> int:
         """Store a batch: all of it, or on failure nothing that counts as stored. Returns how many paths were new.
 
-        `packed` (N, B) and `embeddings` (N, D), L2-normalised, belong to `pictures`. A path stored before keeps its id
+        `packed` (N, B) and `embeddings` (N, D), L2-normalised, belong to `pictures`; so do `regions`, where the gallery
+        keeps them: those of each picture, or none at all. A path stored before keeps its id
         and time of adding, and everything else is replaced; so the same batch put twice is stored once.
         """
 
@@ -273,18 +285,27 @@ class Backend(Protocol):
         """Embeddings (N, D) of up to `number` items from all over the gallery, which show how its pictures differ."""
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
+        self,
+        queries: NDArray[np.float32],
+        packed: NDArray[np.uint8],
+        k: int,
+        filter: Filter = EVERYTHING,
+        region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of each query: (Q, D), L2-normalised, with their hash codes (Q, B).
 
-        The Hamming distance picks a shortlist among the items that `filter` admits, the cosine orders it. Exact if all
-        admitted items fit into the shortlist. Every change made before the call counts.
+        The Hamming distance picks a shortlist among the items that `filter` admits, the cosine orders it. An item's
+        score is its cosine, or its best region's less `region_penalty` if that is higher. Exact if all admitted items
+        fit into the shortlist. Every change made before the call counts.
         """
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+    def nearest_codes(
+        self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` items of those that `filter` admits whose codes differ least from each query's (Q, B).
 
-        A score is the share of equal bits, 1 - distance / bits. Every change made before the call counts.
+        A score is the share of equal bits, 1 - distance / bits; a region's distance is greater by what the penalty is
+        worth in bits (`shortlist.penalty_bits`). Every change made before the call counts.
         """
 
     def by_words(self, filter: Filter, k: int, offset: int = 0) -> tuple[list[int], list[float]]:

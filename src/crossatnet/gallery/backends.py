@@ -3,10 +3,30 @@
 from pathlib import Path
 
 from crossatnet.gallery.backend import Backend, MadeWith
+from crossatnet.gallery.embedder import Embedder, finds_regions
 from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
+
+NO_REGIONS = "regions are kept by galleries in a file only"
+
+
+def made_with_of(place: str | Path, model: Embedder, regions: bool) -> MadeWith:
+    """What a new gallery remembers of its model, and whether it keeps `regions` of its pictures.
+
+    Raises `UserError` for regions of a model that finds none.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.gallery.backends import made_with_of
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> made_with_of("my.gallery", model, regions=False).regions
+        False
+    """
+    if regions and not finds_regions(model):
+        raise UserError(f"{place}: {model.name} finds no regions; make the gallery without --regions on")
+    return MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits, regions=regions)
 
 
 def open_backend(place: str | Path, consistency: Consistency = "session") -> Backend:
@@ -28,5 +48,7 @@ def create_backend(place: str | Path, made_with: MadeWith, thumbnail_side: int =
 
         if thumbnail_side:
             raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
+        if made_with.regions:
+            raise UserError(f"{place}: {NO_REGIONS}; make it without --regions on")
         return MilvusBackend.create(Address.parse(place), made_with)
     return Store.create(Path(place), made_with, thumbnail_side)

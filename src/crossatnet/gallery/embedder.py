@@ -6,9 +6,10 @@ Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension,
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import MadeWith
 from crossatnet.model.checkpoint import packaged_checkpoints
+from crossatnet.model.regions import MOST_REGIONS, Regions
 from crossatnet.system.errors import UserError, did_you_mean
 
 
@@ -64,6 +66,45 @@ class Embedder(Protocol):
 
     def hash(self, embeddings: NDArray[np.float32], /) -> NDArray[np.uint8]:
         """Embeddings (N, D) to packed codes (N, code_bits // 8)."""
+
+
+class RegionEmbedder(Embedder, Protocol):
+    """What a model has besides if it finds regions of photos."""
+
+    @property
+    def region_penalty(self) -> float:
+        """What is taken from a region's cosine, 0 or more: a part alone is less sure than a whole."""
+
+    def embed_with_regions(self, pixels: NDArray[np.uint8], /) -> tuple[NDArray[np.float32], Sequence[Regions]]:
+        """Photos (N, S, S, 3) to their embeddings (N, D), as `embed` gives them, and the regions of each."""
+
+
+def finds_regions(model: Embedder) -> TypeGuard[RegionEmbedder]:
+    """Whether a model finds regions of photos; `Embedder` does not ask for it.
+
+    Example:
+        >>> from crossatnet.gallery import TwoTowers
+        >>> from crossatnet.gallery.embedder import finds_regions
+        >>> def mean(pixels):
+        ...     return pixels.reshape(len(pixels), -1, 3).mean(1)
+        >>> finds_regions(TwoTowers(mean, mean, name="colour", version="1", side=32))
+        False
+    """
+    return bool(getattr(model, "regions", False))
+
+
+def penalty_of(model: Embedder) -> float:
+    """What is taken from the cosines of regions, if a model has them.
+
+    Example:
+        >>> from crossatnet.gallery import TwoTowers
+        >>> from crossatnet.gallery.embedder import penalty_of
+        >>> def mean(pixels):
+        ...     return pixels.reshape(len(pixels), -1, 3).mean(1)
+        >>> penalty_of(TwoTowers(mean, mean, name="colour", version="1", side=32))
+        0.0
+    """
+    return model.region_penalty if finds_regions(model) else 0.0
 
 
 FACTS = {
@@ -179,6 +220,14 @@ def _fault_of_trial(model: Embedder) -> str:
             return f"embed of a {modality} gives an embedding of length {lengths[0]:.3g}, not 1"
         if fault := _fault_of_array(model.hash(embeddings), (2, model.code_bits // 8), np.uint8):
             return f"hash of two embeddings gives {fault}"
+    if finds_regions(model):
+        whole, (regions,) = model.embed_with_regions(pixels["photo"][None])
+        count = len(regions.boxes)
+        fault = _fault_of_array(whole, (1, model.dimension), np.float32) or _fault_of_array(
+            regions.embeddings, (count, model.dimension), np.float32
+        )
+        if fault or count > MOST_REGIONS:
+            return f"embed_with_regions of one photo gives {fault or f'{count} regions; most are {MOST_REGIONS}'}"
     if model.has_attention:
         similarity, attention = model.guide(pixels["sketch"], pixels["photo"][None])
         if similarity.shape != (1,) or attention.ndim != 4 or len(attention) != 1:

@@ -1,7 +1,6 @@
 """The gallery as its users see it: add pictures, draw something, get the nearest pictures.
 
-Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the network's input,
-`M` attention heads, `h w` the backbone's map.
+Letters: `N` items, `Q` queries, `D` embedding dimension, `S` side of the input, `M` heads, `h w` the backbone's map.
 
 A search has two steps. The Hamming distance between hash codes picks a shortlist from the whole gallery, then the
 cosine between embeddings orders it.
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from crossatnet.data.elsewhere import is_url
 from crossatnet.data.images import Modality, Picture
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, MadeWith, StoredPicture
-from crossatnet.gallery.backends import create_backend, open_backend
+from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Backend, Choice, Filter, StoredPicture
+from crossatnet.gallery.backends import create_backend, made_with_of, open_backend
 from crossatnet.gallery.checkpoints import load_model
 from crossatnet.gallery.duplicates import Found, as_one, deep_enough, in_groups
-from crossatnet.gallery.embedder import Embedder, check_same_model
+from crossatnet.gallery.embedder import Embedder, check_same_model, finds_regions
 from crossatnet.gallery.ingest.folder import (
     Batch,
     IngestSummary,
@@ -37,11 +36,12 @@ from crossatnet.gallery.ingest.folder import (
 )
 from crossatnet.gallery.ingest.stream import add_source
 from crossatnet.gallery.originals import picture_of
-from crossatnet.gallery.queries import Prepared, Query, as_picture, check_page
+from crossatnet.gallery.queries import PartOf, Prepared, Query, as_picture, check_guidable, check_page, cut_out
 from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
-from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
-from crossatnet.model.interface import GUIDED, CannotGuideError, check_attention
+from crossatnet.gallery.results import Box, Hit, PictureGoneError, Ranking, SearchResult
+from crossatnet.model.framing import best_region
+from crossatnet.model.interface import GUIDED, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
@@ -124,13 +124,13 @@ class Gallery:
         return cls(store, model, runtime)
 
     @classmethod
-    def create(cls, place: str | Path, model: Embedder, thumbnail_side: int = 0) -> Self:
+    def create(cls, place: str | Path, model: Embedder, thumbnail_side: int = 0, regions: bool = False) -> Self:
         """Make an empty gallery for the embeddings of `model`. Raises `UserError` if there is something already.
 
         With `thumbnail_side` the gallery also keeps a thumbnail of every picture, its longer side of so many pixels.
+        With `regions` it also keeps parts of its pictures, to find things that fill only a part.
         """
-        made_with = MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
-        return cls(create_backend(place, made_with, thumbnail_side), model)
+        return cls(create_backend(place, made_with_of(place, model, regions), thumbnail_side), model)
 
     def __enter__(self) -> Self:
         return self
@@ -270,7 +270,7 @@ class Gallery:
 
     def find(
         self,
-        query: Query | list[Query] | StoredPicture | None,
+        query: Query | list[Query] | StoredPicture | PartOf | None,
         k: int = 10,
         offset: int = 0,
         *,
@@ -284,20 +284,24 @@ class Gallery:
     ) -> SearchResult:
         """The `k` hits after the first `offset` hits, with what is stored of them; see `search` for the rest.
 
-        A stored picture as the query finds others like it, and not itself. Without a query the conditions alone say
-        what is found: by words, the best matches first; else photos, the latest first. With `grouped`, pictures that
-        show the same count as one hit, whose `copies` they are. A guided ranking re-orders the first `reranked` hits
-        and has no more: by default those up to the end of the page, at least `GUIDED`. Give one number for all pages
-        of a search, so that the pages fit together. `read` returns the file or content of a hit's picture; if it raises
-        `ImageError`, or the picture cannot be read, the hit keeps its score.
+        A stored picture as the query finds others like it, and not itself; so does a part of one. Without a query the
+        conditions alone say what is found: by words, the best matches first; else photos, the latest first. With
+        `grouped`, pictures that show the same count as one hit, whose `copies` they are. A guided ranking re-orders the
+        first `reranked` hits and has no more: by default those up to the end of the page, at least `GUIDED`. Give one
+        number for all pages of a search, so that the pages fit together. `read` returns the file or content of a
+        picture; if it raises `ImageError`, or a hit's picture cannot be read, the hit keeps its score.
 
         Raises `ImageError` for a query that cannot be read, `CannotGuideError` for a ranking that the query or the
         model does not allow, `PictureGoneError`, and `UserError` if k < 1 or offset < 0.
         """
         check_page(k, offset)
         if ranking == "guided":
-            self._check_guidable(query, modality)
+            check_guidable(self.model, query, modality)
         depth, guiding, started = offset + k, 0.0, time.perf_counter()
+        own = query.id if isinstance(query, StoredPicture) else NO_ITEM
+        if isinstance(query, PartOf):
+            own, modality = query.picture.id, "photo"
+            query = self.prepare(cut_out(read(query.picture), query.box), modality)
         embedding = self.store.embedding if grouped else None
         pixels, embeddings = self._embedded(query, modality)  # (Q, S, S, 3), (Q, D)
         embedded = time.perf_counter()
@@ -317,7 +321,6 @@ class Gallery:
             hits, pictures = best(reranked or max(depth, GUIDED))
             groups = in_groups(hits, pictures, embedding)
         else:
-            own = query.id if isinstance(query, StoredPicture) else NO_ITEM
             groups, pictures = deep_enough(best, depth, own, embedding)
         searching = time.perf_counter() - embedded - guiding
         shown = [as_one(group) for group in groups[offset:depth]]
@@ -353,6 +356,25 @@ class Gallery:
         sketch = self._pixels(drawing, "sketch")[0]  # (S, S, 3)
         _, attention = self.model.guide(sketch, self._pixels(photo, "photo"))  # (1, M, h, w)
         return np.asarray(attention[0])
+
+    def region(self, drawing: Query, photo: Picture) -> Box | None:
+        """The part of a photo by which a drawing finds it; None if by the whole, or if no regions are kept here.
+
+        Raises `ImageError` if one of the two cannot be read.
+
+        Example:
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> with Gallery.create(tmp_path / "whole.gallery", model, regions=False) as gallery:
+            ...     gallery.region(sketch, photo) is None
+            True
+        """
+        model = self.model
+        if not self.store.made_with.regions or not finds_regions(model):
+            return None
+        query = model.embed(self._pixels(drawing, "sketch"), "sketch")[0]  # (D,)
+        whole, regions = model.embed_with_regions(self._pixels(photo, "photo"))  # (1, D)
+        return best_region(query, whole[0], regions[0], model.region_penalty)
 
     def as_read(self, drawing: Query | list[Query]) -> NDArray[np.uint8]:
         """What is searched for when drawings are asked, (Q, S, S, 3): white on black, as the network takes them.
@@ -397,11 +419,3 @@ class Gallery:
         if embedding is None:
             raise PictureGoneError(f"{query.facts.path}: no longer in {self.store.name}; search again")
         return np.empty((0, 0, 0, 3), np.uint8), embedding[None]
-
-    def _check_guidable(self, query: Query | list[Query] | StoredPicture | None, modality: Modality) -> None:
-        is_one_drawing = modality == "sketch" and query is not None and not isinstance(query, StoredPicture)
-        if not is_one_drawing or (isinstance(query, list) and len(query) > 1):
-            raise CannotGuideError(
-                "guided re-ranking needs a drawing, and one only: search by one sketch, or rank by float or code"
-            )
-        check_attention(self.model, "to guide: search without re-ranking")

@@ -3,6 +3,7 @@
 Letters: `N` items, `Q` queries, `D` embedding dimension, `B` bytes of a packed code.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import NO_ITEM, Backend, Filter, StoredPicture
 from crossatnet.gallery.duplicates import Found
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.embedder import Embedder, penalty_of
 from crossatnet.gallery.queries import checked_embeddings
-from crossatnet.gallery.results import Hit, Ranking
+from crossatnet.gallery.results import Box, Hit, Ranking
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.confidence import OTHERS, Confidence
 from crossatnet.system.errors import UserError
@@ -30,19 +31,26 @@ def nearest(
     if not len(queries):
         return [], {}
     codes = model.hash(queries)  # (Q, B)
+    penalty = penalty_of(model)
     if ranking == "code":
-        ids, scores = store.nearest_codes(codes, k, filter)
+        ids, scores, boxes = store.nearest_codes(codes, k, filter, penalty)
     else:
-        ids, scores = store.nearest(queries, codes, k, filter)
+        ids, scores, boxes = store.nearest(queries, codes, k, filter, penalty)
     pictures = store.pictures(np.unique(ids[ids != NO_ITEM]).tolist())
-    return [_hits_of(*row, pictures) for row in zip(ids.tolist(), scores.tolist(), strict=True)], pictures
+    framed: list[list[Box | None]] = (
+        [[None] * ids.shape[1]] * len(ids)
+        if boxes is None
+        else [[_box_of(each) for each in row] for row in boxes.tolist()]
+    )
+    rows = zip(ids.tolist(), scores.tolist(), framed, strict=True)
+    return [_hits_of(keys, row, pictures, around) for keys, row, around in rows], pictures
 
 
 def by_conditions(store: Backend, k: int, filter: Filter) -> Found:
     """The first `k` hits of the conditions alone, and what is stored of their pictures, by id."""
     ids, scores = store.by_words(filter, k)
     pictures = store.pictures(ids)
-    return _hits_of(ids, scores, pictures), pictures
+    return _hits_of(ids, scores, pictures, [None] * len(ids)), pictures
 
 
 def combined(
@@ -81,10 +89,25 @@ def judged(
     ]
 
 
-def _hits_of(ids: Sequence[int], scores: Sequence[float], pictures: Mapping[int, StoredPicture]) -> list[Hit]:
+def _hits_of(
+    ids: Sequence[int],
+    scores: Sequence[float],
+    pictures: Mapping[int, StoredPicture],
+    boxes: Sequence[Box | None],
+) -> list[Hit]:
     """Found ids as hits, without those that another process has removed since."""
-    known = ((key, score, pictures[key].facts) for key, score in zip(ids, scores, strict=True) if key in pictures)
-    return [Hit(key, facts.path, score, facts.class_name) for key, score, facts in known]
+    known = (
+        (key, score, box, pictures[key].facts)
+        for key, score, box in zip(ids, scores, boxes, strict=False)  # there may be fewer ids than were asked for
+        if key in pictures
+    )
+    return [Hit(key, facts.path, score, facts.class_name, box=box) for key, score, box, facts in known]
+
+
+def _box_of(row: Sequence[float]) -> Box | None:
+    """The box in a row of `Nearest.boxes`; None for the whole picture."""
+    left, top, right, bottom = (round(value, 4) for value in row)
+    return None if math.isnan(left) else (left, top, right, bottom)
 
 
 def _best_of(found: Sequence[Sequence[Hit]]) -> list[Hit]:

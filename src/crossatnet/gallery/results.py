@@ -10,6 +10,9 @@ from crossatnet.system.errors import UserError
 # then, for the first hits, with the drawing's attention (guided).
 Ranking = Literal["float", "code", "guided"]
 
+Box = tuple[float, float, float, float]
+"""A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -20,6 +23,9 @@ class Hit:
 
     `gone` tells that nothing is at `path` any more. `copies` are the other hits that show the same picture, best first,
     if the search was asked to group them.
+
+    `box` is the region that it was found by: left, top, right and bottom as fractions of the upright picture; the score
+    is then that region's cosine less the model's penalty. None if the whole picture is nearer, or has no regions.
 
     `chance` is how likely it shows the thing drawn, 0..1, and `sure` whether that is enough to say so; both None where
     nobody knows: for photos as queries, other rankings, and models without a fit (`crossatnet.model.confidence`).
@@ -33,6 +39,7 @@ class Hit:
     copies: tuple["Hit", ...] = ()
     chance: float | None = None
     sure: bool | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)

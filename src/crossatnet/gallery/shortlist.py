@@ -1,9 +1,11 @@
 """The two steps of a search as functions of arrays: the Hamming shortlist and the cosine re-rank.
 
-Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
+Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `C` candidates among the regions, `V` vectors of pictures and
+regions, `D` embedding dimension, `B` bytes of a packed code.
 """
 
 import math
+from collections.abc import Sequence, Sized
 
 import faiss
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 SHORTLIST_RULE = ((512, 0.0022, 1.0), (256, 0.0035, 0.85), (128, 0.008, 0.7), (0, 0.06, 0.5))
 SHORTEST, SHORTEST_A_HIT = 1000, 10  # re-ranking so few takes milliseconds
 COUNTER_BYTES = 268_435_456  # at most, for faiss to count with, for any number of queries
+Mask = NDArray[np.bool_] | None  # which rows count; None for all
 SPARSE = 0.5  # if a smaller share of the items is admitted, their codes are copied together first
 
 
@@ -66,6 +69,59 @@ def hamming_nearest(
         asked = min(2 * asked, length + len(codes) - admitted)
     first = np.argsort(~passes, axis=1, kind="stable")[:, :length]  # (Q, S): the admitted rows, in their order
     return np.take_along_axis(distances, first, axis=1), np.take_along_axis(found, first, axis=1)
+
+
+def nearest_of_all(
+    codes: Sequence[NDArray[np.uint8]], masks: Sequence[Mask], queries: NDArray[np.uint8], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """What `hamming_nearest` finds in each of several arrays of codes, whose rows are counted one after another.
+
+    Nothing is cut off after they are joined, as equal distances of different arrays are in no order that says more.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import nearest_of_all
+        >>> codes = [np.array([[0b1111], [0b1000]], dtype=np.uint8), np.array([[0b1]], dtype=np.uint8)]
+        >>> distances, rows = nearest_of_all(codes, [None, None], np.array([[0]], dtype=np.uint8), length=2)
+        >>> distances.tolist(), rows.tolist()
+        ([[1, 1, 4]], [[1, 2, 0]])
+    """
+    found, start = [], 0
+    for part, mask in zip(codes, masks, strict=True):
+        if admitted := rows_admitted(part, mask):
+            distances, rows = hamming_nearest(part, mask, queries, min(length, admitted))
+            found.append((distances, rows + start))
+        start += len(part)
+    distances, rows = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+    if len(found) > 1:
+        best = np.argsort(distances, axis=1, kind="stable")
+        distances, rows = np.take_along_axis(distances, best, axis=1), np.take_along_axis(rows, best, axis=1)
+    return distances, rows
+
+
+def rows_admitted(rows: Sized, mask: Mask) -> int:
+    """How many of the rows count that a mask marks; all if it is None.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import rows_admitted
+        >>> rows_admitted("abc", None), rows_admitted("abc", np.array([True, False, True]))
+        (3, 2)
+    """
+    return len(rows) if mask is None else int(np.count_nonzero(mask))
+
+
+def all_admitted(tables: Sequence[Sized], masks: Sequence[Mask]) -> NDArray[np.int64]:
+    """The rows that masks mark, of several tables, counted one after another.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import all_admitted
+        >>> all_admitted(["ab", "cd"], [None, np.array([False, True])]).tolist()
+        [0, 1, 3]
+    """
+    marked = [np.ones(len(rows), np.bool_) if mask is None else mask for rows, mask in zip(tables, masks, strict=True)]
+    return np.flatnonzero(np.concatenate(marked))
 
 
 def _count_nearest(
@@ -141,8 +197,62 @@ def best_hits(
         >>> ids.tolist(), scores.tolist()
         ([8, 7], [1.0, 0.5])
     """
-    if k < len(scores):
-        worst = np.partition(scores, -k)[-k]
-        ids, scores = ids[scores >= worst], scores[scores >= worst]  # with all that tie with the last
-    best = np.lexsort((ids, -scores))[:k]
+    best = best_places(ids, scores, k)
     return ids[best], scores[best]
+
+
+def best_places(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Where the `k` candidates (S,) of the highest score are, best first, equal scores by id.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import best_places
+        >>> best_places(np.array([7, 8, 9]), np.array([0.5, 1, 0.25], dtype=np.float32), k=2).tolist()
+        [1, 0]
+    """
+    places = np.arange(len(scores))
+    if k < len(scores):
+        places = np.flatnonzero(scores >= np.partition(scores, -k)[-k])  # with all that tie with the last
+    return places[np.lexsort((ids[places], -scores[places]))[:k]]
+
+
+def penalty_bits(penalty: float, bits: int) -> int:
+    """By how many of so many bits a code may differ less when its cosine is less by `penalty`.
+
+    The bits of two embeddings at an angle differ with a chance of angle / pi (Charikar, 2002), which near a right angle
+    grows by 1 / pi for each unit that the cosine loses, and faster elsewhere. So no region is ranked too low by this.
+
+    Example:
+        >>> from crossatnet.gallery.shortlist import penalty_bits
+        >>> penalty_bits(0.05, 512)
+        8
+    """
+    return round(penalty * bits / math.pi)
+
+
+def distances_to(query: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Hamming distances (C,) of codes (C, B) from a query's (B,).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import distances_to
+        >>> distances_to(np.array([0], dtype=np.uint8), np.array([[0b1011], [0]], dtype=np.uint8)).tolist()
+        [3, 0]
+    """
+    differing = np.bitwise_xor(codes, query)  # (C, B)
+    words = differing.view(np.uint64) if differing.shape[1] % 8 == 0 else differing
+    return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int32))
+
+
+def best_of_each(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Where each of the rows (V,), which may come several times, has its highest score.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.shortlist import best_of_each
+        >>> best_of_each(np.array([7, 3, 7]), np.array([0.5, 0.25, 1], dtype=np.float32)).tolist()
+        [1, 2]
+    """
+    order = np.lexsort((scores, rows))
+    is_last = np.append(np.diff(rows[order]) != 0, True)[: len(rows)]
+    return np.asarray(order[is_last])

@@ -38,7 +38,14 @@ class MeanPooler(nn.Module):
         return Pooled(feature_map.mean((2, 3)), uniform)
 
     def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """The mean over each window (W, P), a mask of positions, of maps (B, C, h, w): (B, W, C)."""
+        """The mean over each window (W, P), a mask of positions, of maps (B, C, h, w): (B, W, C).
+
+        Example:
+            >>> import torch
+            >>> from crossatnet.model.attention import MeanPooler
+            >>> MeanPooler().within(torch.tensor([[[[1.0, 3.0, 8.0]]]]), torch.tensor([[True, True, False]])).tolist()
+            [[[2.0]]]
+        """
         return mean_within(feature_map, windows)
 
 
@@ -107,7 +114,8 @@ class CrossModalAttention(nn.Module):
     def _logits(self, positions: Tensor, query: Tensor) -> Tensor:
         """How well the positions (B, P, C) answer queries (B or 1, M, E): (B, M, P)."""
         keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
-        return torch.einsum("bpme,bme->bmp", keys, query.expand(positions.shape[0], -1, -1)) * KEY_CHANNELS**-0.5
+        products: Tensor = torch.einsum("bpme,bme->bmp", keys, query.expand(positions.shape[0], -1, -1))
+        return products * float(KEY_CHANNELS**-0.5)
 
 
 def mean_within(feature_map: Tensor, windows: Tensor) -> Tensor:

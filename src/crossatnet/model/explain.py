@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crossatnet.model.framing import best_region, framed
 from crossatnet.model.interface import PictureModel
 
 LARGEST = 288  # pixels of the longer side of an overlay
@@ -45,6 +46,7 @@ def overlays(
 ) -> tuple[NDArray[np.float32], list[Image.Image]]:
     """The similarities (B,) of photos to a sketch, and each photo, made small, under the sketch's attention.
 
+    If the network has regions, the one by which the sketch finds a photo is framed, as in `Hit.box` of a gallery.
     Each photo is made smaller before the next one is read, as photos and overlays may be large.
 
     Example:
@@ -60,5 +62,12 @@ def overlays(
         pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
         photo.thumbnail((LARGEST, LARGEST))
         shown.append(photo)
-    guided = network.guide(network.shape(sketch, "sketch"), np.stack(pixels))
-    return guided.similarity, [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]
+    drawn = network.shape(sketch, "sketch")  # (S, S, 3)
+    guided = network.guide(drawn, np.stack(pixels))
+    under = [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]
+    if network.regions:
+        query = network.embed(drawn[None], "sketch")[0]  # (D,)
+        found = zip(*network.embed_with_regions(np.stack(pixels)), strict=True)
+        boxes = [best_region(query, whole, regions, network.region_penalty) for whole, regions in found]
+        under = [framed(*pair) for pair in zip(under, boxes, strict=True)]
+    return guided.similarity, under

@@ -82,6 +82,15 @@ class PictureModel(ABC):
         """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), equal to those of `embed`, and the regions of each.
 
         The photos are looked at twice, the second time enlarged. Only a model that has `regions` can do it.
+
+        Example:
+            >>> import numpy as np
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> photo = np.zeros((1, 224, 224, 3), np.uint8)
+            >>> embeddings, (regions,) = model.embed_with_regions(photo)
+            >>> embeddings.shape, regions.boxes.shape[1]
+            ((1, 512), 4)
         """
 
     @abstractmethod

@@ -5,6 +5,7 @@ from PIL import Image, ImageOps
 from crossatnet.data.images import load_image
 from crossatnet.gallery import Query
 from crossatnet.model.explain import attention_overlay
+from crossatnet.model.framing import framed
 from crossatnet.server.galleries import Served
 from crossatnet.server.pictures import encoded, read_known
 from crossatnet.server.settings import EXPLANATION_SIDE
@@ -13,6 +14,8 @@ from crossatnet.server.settings import EXPLANATION_SIDE
 def explanation(served: Served, item_id: str, drawing: Query) -> bytes:
     """A PNG of a stored picture, its longest side at most `EXPLANATION_SIDE`, under the attention of a drawing.
 
+    The region by which the drawing finds it is framed. The same part of the picture is meant as in the hit's `box`.
+
     Raises `ApiError` 404 for an unknown picture, 409 if its file has changed, and `CannotGuideError` if the model has
     no attention.
     """
@@ -20,7 +23,7 @@ def explanation(served: Served, item_id: str, drawing: Query) -> bytes:
     attention = served.gallery.attention(drawing, content)  # (M, h, w), of the photo as the search saw it
     photo = load_image(content, enough=EXPLANATION_SIDE)
     photo.thumbnail((EXPLANATION_SIDE, EXPLANATION_SIDE))
-    return encoded(attention_overlay(photo, attention), "PNG")
+    return encoded(framed(attention_overlay(photo, attention), served.gallery.region(drawing, content)), "PNG")
 
 
 def reading(served: Served, drawing: Query) -> bytes:

@@ -50,6 +50,7 @@ class Served:
             dimension=store.made_with.dimension,
             fingerprint=store.made_with.fingerprint,
             thumbnail_side=store.thumbnail_side,
+            regions=store.made_with.regions,
             bytes=sum(sizes) if sizes else None,
             class_counts={name: count for name, count in store.classes().items() if name is not None},
         )

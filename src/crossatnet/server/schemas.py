@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crossatnet.gallery import Ranking
+from crossatnet.gallery.results import Box
 from crossatnet.server.settings import (
     DEEPEST_HIT,
     LARGEST_COORDINATE,
@@ -109,6 +110,13 @@ class HitAnswer(BaseModel):
         Field(description="That it shows the thing drawn, 0..1; null if unknown.", examples=[0.87]),
     ] = None
     sure: Annotated[bool | None, Field(description="Whether the chance is enough to say so; null if unknown.")] = None
+    box: Annotated[
+        Box | None,
+        Field(
+            description="The part it was found by: left, top, right, bottom as fractions of it; null: the whole.",
+            examples=[(0.1, 0.4, 0.5, 0.9)],
+        ),
+    ] = None
     copies: Annotated[list["HitAnswer"], Field(description="Others that show the same; if `grouped`.")] = []
 
 
@@ -172,6 +180,7 @@ class GalleryStatistics(GalleryAnswer):
     dimension: int
     fingerprint: str
     thumbnail_side: int
+    regions: Annotated[bool, Field(description="Things are also found that are only a part of a picture.")]
     bytes: int | None
     class_counts: dict[str, int]
 

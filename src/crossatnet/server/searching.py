@@ -9,13 +9,25 @@ import numpy as np
 
 from crossatnet.data.images import Modality, check_picture
 from crossatnet.data.strokes import Drawing
-from crossatnet.gallery import Filter, Hit, PictureGoneError, Prepared, Query, Ranking, SearchResult, StoredPicture
+from crossatnet.gallery import (
+    Filter,
+    Hit,
+    PartOf,
+    PictureGoneError,
+    Prepared,
+    Query,
+    Ranking,
+    SearchResult,
+    StoredPicture,
+)
 from crossatnet.gallery.backend import EVERYTHING
+from crossatnet.gallery.queries import check_box
+from crossatnet.gallery.results import Box
 from crossatnet.gallery.together import best_of, check_comparable
 from crossatnet.model.interface import GUIDED
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
-from crossatnet.server.pictures import file_name, readable
+from crossatnet.server.pictures import file_name, read_known, readable
 from crossatnet.server.schemas import Conditions, HitAnswer, Milliseconds, SearchAnswer, Stroke
 from crossatnet.server.settings import MOST_COPIES, UPLOAD_PIXELS
 from crossatnet.system.errors import UserError
@@ -120,6 +132,21 @@ def search_similar(served: Served, stored: StoredPicture, page: Page) -> SearchR
         raise ApiError(404, f"no picture of that id in {served.name}; it was just removed: search again") from error
 
 
+def search_part(served: Served, stored: StoredPicture, box: Box, page: Page) -> SearchResult:
+    """The page of hits for a part of a stored picture, without that picture.
+
+    Raises `ApiError` 409 if its file has changed, 422 for a wrong box.
+    """
+    content = read_known(stored)
+    try:
+        check_box(box)
+    except UserError as error:
+        raise ApiError(422, str(error)) from error
+    return served.gallery.find(
+        PartOf(stored, box), page.k, page.offset, filter=page.filter, grouped=page.grouped, read=lambda _: content
+    )
+
+
 def search_conditions(served: Served, page: Page) -> SearchResult:
     """The page of hits for the conditions alone: by words, the best matches first, else the latest photos."""
     return _find(served, None, "photo", page)
@@ -184,6 +211,7 @@ def _hit(served: Served, hit: Hit, known: Mapping[int, StoredPicture]) -> HitAns
         gone=hit.gone,
         chance=None if hit.chance is None else round(hit.chance, 4),
         sure=hit.sure,
+        box=hit.box,
         copies=[_hit(served, copy, known) for copy in hit.copies[:MOST_COPIES]],
         **addresses(served, stored),
     )

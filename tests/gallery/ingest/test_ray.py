@@ -115,6 +115,11 @@ def counts(summary: IngestSummary) -> dict[str, Any]:
     return {name: value for name, value in asdict(summary).items() if name != "seconds"}
 
 
+def regions_of(place: str) -> list[bytes]:
+    with closing(sqlite3.connect(place)) as connection:
+        return [row[0] for row in connection.execute("SELECT regions FROM items ORDER BY id")]
+
+
 def contents(place: str) -> list[Any]:
     columns = "id, path, class_name, content_hash, size, mtime_ns, width, height, code, embedding"
     with closing(sqlite3.connect(place)) as connection:
@@ -159,16 +164,22 @@ def test_a_lost_node_loses_nothing_and_repeats_nothing(
 
 
 def test_changed_and_removed_pictures(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In several rounds of tasks; thumbnails are kept too."""
+    """In several rounds of tasks; thumbnails and regions are kept too."""
     monkeypatch.setattr(ray_ingest_module, "TASKS_A_ROUND", 1)
     monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 1)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(70):
-        Image.new("RGB", (20, 10), (number, 0, 0)).save(folder / f"{number:02d}.png")
+        picture = Image.new("RGB", (20, 10), (number, 0, 0))
+        picture.paste((0, 255, number), (10, 5, 20, 10))
+        picture.save(folder / f"{number:02d}.png")
     place = str(tmp_path / "my.gallery")
-    Gallery.create(place, FakeModel(), thumbnail_side=4).close()
-    assert by_ray(place, FakeModel(), folder).added == 70
+    Gallery.create(place, FakeModel(regions=True), thumbnail_side=4).close()
+    assert by_ray(place, FakeModel(regions=True), folder).added == 70
+    with Gallery.create(tmp_path / "twin.gallery", FakeModel(regions=True)) as twin:
+        twin.add_folder(folder)
+    assert regions_of(place) == regions_of(twin.store.name)
+    assert min(map(len, regions_of(place))) > 0
     Image.new("RGB", (20, 10), (0, 0, 99)).save(folder / "01.png")
     (folder / "69.png").unlink()
     os.utime(folder / "02.png", ns=(1, 1))

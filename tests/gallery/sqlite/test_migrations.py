@@ -102,10 +102,11 @@ def test_a_conversion_killed_at_any_moment_leaves_the_old_gallery_or_the_new_one
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
             columns = {row[1] for row in connection.execute("PRAGMA table_info(items)")}
             is_new = versions[-1] == SCHEMA_VERSION
-            assert ("words" in tables, "checksum" in columns) == (is_new, is_new)
+            assert {"words" in tables, "checksum" in columns, "regions" in columns} == {is_new}
     assert len(versions) > 3, "none was killed before its end"
     with Gallery.open(path, model) as gallery:
         assert len(gallery) == ITEMS
+        assert not gallery.store.made_with.regions
         hits = gallery.find(None, ITEMS, filter=Filter(words="class holiday", folder="holiday 7")).hits
         assert len(hits) == ITEMS // 50
         with closing(sqlite3.connect(path)) as connection:

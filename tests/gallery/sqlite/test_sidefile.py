@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from crossatnet.gallery.sqlite.sidefile import DamagedError, Header, Rows, path_of, read, write
+from crossatnet.gallery.sqlite.regions import RegionTable, heads_of
+from crossatnet.gallery.sqlite.sidefile import DamagedError, Header, Rows, SideFile, path_of, read, write
 
 TOKEN = "ab" * 16
 WIDTH = 3
@@ -16,15 +18,28 @@ WIDTH = 3
 def rows(count: int, dimension: int = 6) -> Rows:
     random = np.random.default_rng(count)
     codes = random.integers(0, 256, (count, WIDTH), dtype=np.uint8)
-    return np.arange(5, 5 + count), codes, random.standard_normal((count, dimension)).astype(np.float16)
+    embeddings = random.standard_normal((count, dimension)).astype(np.float16)
+    return np.arange(5, 5 + count), codes, embeddings, regions_of(count, dimension)
+
+
+def regions_of(count: int, dimension: int) -> RegionTable:
+    """Two regions of every third item."""
+    random = np.random.default_rng(count + 1)
+    owners = np.repeat(np.arange(0, count, 3, dtype=np.int32), 2)
+    codes = random.integers(0, 256, (len(owners), WIDTH), dtype=np.uint8)
+    boxes = random.integers(0, 256, (len(owners), 4), dtype=np.uint8)
+    embeddings = random.standard_normal((len(owners), dimension)).astype(np.float16)
+    return RegionTable(owners, boxes, codes, heads_of(codes), embeddings.__getitem__)
 
 
 def written(tmp_path: Path, count: int = 100, dimension: int = 6, part: int = 30) -> Path:
     gallery = tmp_path / "my.gallery"
-    ids, codes, embeddings = rows(count, dimension)
-    parts = [slice(start, start + part) for start in range(0, count, part)]
-    batches = [(ids[part], codes[part], embeddings[part]) for part in parts]
-    assert write(gallery, Header(TOKEN, 7, count, WIDTH, dimension), batches)
+    ids, codes, embeddings, regions = rows(count, dimension)
+    parts = [slice(start, min(start + part, count)) for start in range(0, count, part)]
+    batches = [
+        (ids[part], codes[part], embeddings[part], regions.taken(np.arange(part.start, part.stop))) for part in parts
+    ]
+    assert write(gallery, Header(TOKEN, 7, count, WIDTH, dimension, regions=len(regions)), batches)
     return gallery
 
 
@@ -34,8 +49,12 @@ def test_what_is_written_is_read(tmp_path: Path, count: int, dimension: int) -> 
     side = read(written(tmp_path, count, dimension), TOKEN, WIDTH, dimension)
     assert side is not None
     assert (side.header.generation, side.header.items) == (7, count)
-    ids, codes, embeddings = rows(count, dimension)
+    ids, codes, embeddings, regions = rows(count, dimension)
     np.testing.assert_array_equal(side.ids, ids)
+    for name in ("owners", "boxes", "codes", "heads"):
+        np.testing.assert_array_equal(getattr(side.regions, name), getattr(regions, name))
+    everything = np.arange(len(regions))
+    np.testing.assert_array_equal(side.regions.embeddings(everything), regions.embeddings(everything))
     np.testing.assert_array_equal(side.codes, codes)
     chosen = np.random.default_rng(0).permutation(count)[: count // 2]
     np.testing.assert_array_equal(side.embeddings(chosen), embeddings[chosen])
@@ -51,17 +70,17 @@ def test_one_of_another_gallery_is_not_taken(tmp_path: Path) -> None:
 
 def test_every_damaged_bit_is_noticed_before_it_is_used(tmp_path: Path) -> None:
     gallery = written(tmp_path, count=20)
-    path, everything = path_of(gallery), np.arange(20)
+    path = path_of(gallery)
     whole = path.read_bytes()
     sound = read(gallery, TOKEN, WIDTH, 6)
     assert sound is not None
-    expected = [sound.ids.copy(), sound.codes.copy(), sound.embeddings(everything)]
+    expected = [column.copy() for column in columns_of(sound)]
     noticed = 0
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         side = read(gallery, TOKEN, WIDTH, 6)
         try:
-            found = None if side is None else [side.ids, side.codes, side.embeddings(everything)]
+            found = None if side is None else columns_of(side)
         except DamagedError:
             found = None
         if found is None:
@@ -69,7 +88,16 @@ def test_every_damaged_bit_is_noticed_before_it_is_used(tmp_path: Path) -> None:
         else:  # padding, which nobody reads
             for ours, theirs in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-    assert noticed >= 20 * (8 + WIDTH + 8 + 12)
+    assert noticed >= 20 * (8 + WIDTH + 8 + 12) + 14 * (4 + 4 + WIDTH + WIDTH + 8 + 12)
+
+
+def columns_of(side: SideFile) -> list[NDArray[np.generic]]:
+    """All that a side file holds."""
+    regions = side.regions
+    return [
+        *(side.ids, side.codes, side.embeddings(np.arange(len(side.ids)))),
+        *(regions.owners, regions.boxes, regions.codes, regions.heads, regions.embeddings(np.arange(len(regions)))),
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 10, 4096, -1])
@@ -131,8 +159,10 @@ def test_rows_that_do_not_fit_the_header_are_refused(tmp_path: Path) -> None:
 
 
 def test_exchanged_words_are_noticed(tmp_path: Path) -> None:
-    gallery = written(tmp_path, count=1, dimension=16)
-    path, row = path_of(gallery), rows(1, 16)[2]
+    gallery = tmp_path / "my.gallery"
+    ids, codes, row, regions = rows(1, 16)
+    path = path_of(gallery)
+    assert write(gallery, Header(TOKEN, 7, 1, WIDTH, 16), [(ids, codes, row, regions.taken(np.arange(0)))])
     assert path.read_bytes().endswith(row.tobytes())
     for content, is_sound in ((np.roll(row, 4, axis=1), False), (row.copy(), True)):
         path.write_bytes(path.read_bytes()[: -row.nbytes] + content.tobytes())

@@ -14,6 +14,7 @@ from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Fi
 from crossatnet.gallery.sqlite import present as present_module
 from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite import snapshot as snapshot_module
+from crossatnet.gallery.sqlite.segment import Changes
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from oracles.search import nearest, nearest_codes
@@ -46,7 +47,7 @@ def assert_finds_what_a_loop_finds(store: Store, queries: NDArray[np.float32], k
     stored = truth(store.path)
     for filter in (EVERYTHING, Filter(class_names=("class 1",))):
         kept = {key: half for key, (name, half) in stored.items() if filter == EVERYTHING or name in filter.class_names}
-        ids, scores = store.nearest(queries, codes(queries), k, filter)
+        ids, scores, _ = store.nearest(queries, codes(queries), k, filter)
         for query, row, values in zip(queries, ids.tolist(), scores.tolist(), strict=True):
             expected = nearest([*kept], [*kept.values()], query, k)
             assert [key for key in row if key != NO_ITEM] == [key for key, _ in expected]
@@ -60,7 +61,7 @@ def assert_codes_find_what_a_loop_finds(
     """Codes of 16 bits tie often, so this also checks that ties are in order and that pages fit together."""
     with closing(sqlite3.connect(store.path)) as connection:
         stored = {key: np.frombuffer(code, np.uint8) for key, code in connection.execute("SELECT id, code FROM items")}
-    ids, scores = store.nearest_codes(codes(queries), k, filter)
+    ids, scores, _ = store.nearest_codes(codes(queries), k, filter)
     for code, row, values in zip(codes(queries), ids.tolist(), scores.tolist(), strict=True):
         expected = nearest_codes(kept, [stored[key] for key in kept], code, k)
         assert row == [key for key, _ in expected]
@@ -154,7 +155,7 @@ def test_the_side_file_is_used_and_kept_through_small_changes(store: Store, monk
     read: list[int] = []
     read_rows = snapshot_module.Snapshot.after
 
-    def counted(snapshot: snapshot_module.Snapshot, changes: snapshot_module.Changes) -> snapshot_module.Snapshot:
+    def counted(snapshot: snapshot_module.Snapshot, changes: Changes) -> snapshot_module.Snapshot:
         read.append(len(changes.ids))
         return read_rows(snapshot, changes)
 

@@ -264,8 +264,10 @@ def test_mean_pooling_needs_no_guided_graph(tmp_path: Path, monkeypatch: pytest.
     bare = CrossATNet(network.config.model_copy(update={"attention_heads": 0})).eval()
     save_checkpoint(tmp_path / "bare", bare, "bare", config.provenance, [])
     form = export_checkpoint(tmp_path / "bare", tmp_path / "bare")
-    assert set(form.files) == {"photo", "sketch"}
-    assert {path.name for path in (tmp_path / "bare").glob("*.onnx")} == {"photo.onnx", "sketch.onnx", "mine.onnx"}
+    made = {"photo", "regions", "sketch"}
+    assert set(form.files) == made
+    names = {path.stem for path in (tmp_path / "bare").glob("*.onnx")}
+    assert names == {*made, "mine"}
     model = OnnxModel(tmp_path / "bare")
     assert not model.has_attention
     pixels = probes(2, 96)

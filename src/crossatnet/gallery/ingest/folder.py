@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 
 from crossatnet.data.elsewhere import FETCHERS, Entry
 from crossatnet.data.hashes import content_hash
-from crossatnet.gallery.backend import Backend, Choice, Description, Facts, FileState
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.backend import Backend, Choice, CodedRegions, Description, Facts, FileState
+from crossatnet.gallery.embedder import Embedder, finds_regions
 from crossatnet.gallery.ingest.listing import Listing, PassedOver, Reason, list_pictures, outermost
 from crossatnet.gallery.ingest.moved import Moves, is_gone
 from crossatnet.gallery.ingest.reading import Decoded, Moved, Reader, Reading, Skipped, Touched, is_up_to_date
 from crossatnet.gallery.ingest.remembered import list_remembered, remember
+from crossatnet.model.regions import Regions
 from crossatnet.system.errors import ImageError, UserError
 from crossatnet.system.threads import one_core_a_thread, reading_threads
 
@@ -164,7 +166,7 @@ def add_listed(
     started = time.monotonic()
     store.touch([])  # raises now if the gallery cannot be written, before anything is embedded
     tally = Tally(listing.skipped, listing.passed_over)
-    reader = Reader(listing.root, model, store.thumbnail_side, Moves(store))
+    reader = Reader(listing.root, model, store.thumbnail_side, Moves(store), store.made_with.regions)
     with closing(embed_batches(reader, _cut(listing.files, store), reading_threads(), verify)) as batches:
         for batch in batches:
             tally.count(batch, store_batch(store, batch))
@@ -182,12 +184,12 @@ def embedded_picture(
 
     Raises `ImageError` if it cannot be used.
     """
-    reader = Reader(path.parent, model, store.thumbnail_side)
+    reader = Reader(path.parent, model, store.thumbnail_side, regions=store.made_with.regions)
     if content is None:
         reading = reader.read(str(path), None)
     else:
         reading = reader.decode(str(path), content, FileState(len(content), 0, content_hash(content)))
-    batch = _joined(model, BatchFiles([str(path)], {}), [_embedded(reader.model, [reading])])
+    batch = _joined(model, BatchFiles([str(path)], {}), [_embedded(reader, [reading])])
     if batch.skipped:
         raise ImageError(f"{path}: {batch.skipped[0][1]}")
     return replace(batch, facts=[replace(facts, class_name=class_name) for facts in batch.facts])
@@ -214,7 +216,10 @@ class BatchFiles:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch, read and embedded: `facts` of N new or changed pictures, `packed` (N, B), `embeddings` (N, D)."""
+    """A batch, read and embedded: `facts` of N new or changed pictures, `packed` (N, B), `embeddings` (N, D).
+
+    `regions` are those of each picture, or none where the gallery keeps none.
+    """
 
     size: int
     stored: frozenset[str]
@@ -226,6 +231,7 @@ class Batch:
     skipped: list[tuple[str, str]]
     moved: list[tuple[str, Facts]]
     described: list[tuple[str, Description]]
+    regions: list[CodedRegions]
 
 
 class Tally:
@@ -270,10 +276,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The readings of a few files, and the `embeddings` (N, D) of those that were decoded."""
+    """The readings of a few files, and the `embeddings` (N, D) and regions of those that were decoded."""
 
     readings: list[Reading]
     embeddings: NDArray[np.float32]
+    regions: list[Regions]
 
 
 def embed_batches(
@@ -301,23 +308,30 @@ def embed_batches(
 
 def _embed_files(reader: Reader, files: Sequence[Wanted]) -> Embedded:
     read = FETCHERS.map if files[0][2] else map  # stores answer late, so several are asked at once
-    return _embedded(reader.model, [*read(lambda wanted: reader.read(*wanted), files)])
+    return _embedded(reader, [*read(lambda wanted: reader.read(*wanted), files)])
 
 
-def _embedded(model: Embedder, readings: list[Reading]) -> Embedded:
+def _embedded(reader: Reader, readings: list[Reading]) -> Embedded:
     pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
+    regions: list[Regions] = []
     if not pixels:
-        return Embedded(readings, np.empty((0, model.dimension), np.float32))
-    embeddings = model.embed(np.stack(pixels), "photo")  # (N, D)
+        return Embedded(readings, np.empty((0, reader.model.dimension), np.float32), regions)
+    if reader.regions and finds_regions(reader.model):
+        embeddings, found = reader.model.embed_with_regions(np.stack(pixels))  # (N, D)
+        regions = [*found]
+    else:
+        embeddings = reader.model.embed(np.stack(pixels), "photo")  # (N, D)
     is_finite = np.asarray(np.isfinite(embeddings).all(axis=1))  # (N,)
+    for number, one in enumerate(regions):
+        is_finite[number] &= np.isfinite(one.embeddings).all()
     if is_finite.all():
-        return Embedded(readings, embeddings)
+        return Embedded(readings, embeddings, regions)
     finite = iter(is_finite.tolist())
     kept = [
         Skipped(reading.facts.path, NOT_FINITE) if isinstance(reading, Decoded) and not next(finite) else reading
         for reading in readings
     ]
-    return Embedded(kept, embeddings[is_finite])
+    return Embedded(kept, embeddings[is_finite], [*compress(regions, is_finite)])
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:
@@ -330,14 +344,16 @@ def _joined(model: Embedder, files: BatchFiles, shares: Sequence[Embedded]) -> B
     decoded = [reading for reading in readings if isinstance(reading, Decoded)]
     embeddings = np.empty((0, model.dimension), np.float32)
     packed = np.empty((0, model.code_bits // 8), np.uint8)
+    regions = [one for share in shares for one in share.regions]
     if decoded:
         embeddings = np.concatenate([share.embeddings for share in shares])  # (N, D)
-        packed = model.hash(embeddings)  # (N, B)
+        packed = model.hash(np.concatenate([embeddings, *(one.embeddings for one in regions)]))  # (N and regions, B)
+    coded = np.split(packed[len(embeddings) :], np.cumsum([len(one.boxes) for one in regions]))
     return Batch(
         len(files.paths),
         frozenset(files.states),
         [picture.facts for picture in decoded],
-        packed,
+        packed[: len(embeddings)],
         embeddings,
         [picture.thumbnail for picture in decoded if picture.thumbnail],
         [(reading.path, reading.state) for reading in readings if isinstance(reading, Touched)],
@@ -348,6 +364,7 @@ def _joined(model: Embedder, files: BatchFiles, shares: Sequence[Embedded]) -> B
             for reading in readings
             if isinstance(reading, Touched) and reading.description is not None
         ],
+        [CodedRegions(one.boxes, codes, one.embeddings) for one, codes in zip(regions, coded, strict=False)],
     )
 
 
@@ -366,7 +383,9 @@ def store_batch(store: Backend, batch: Batch) -> int:
 
     Returns how many pictures were new to the gallery.
     """
-    new = store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails) if batch.facts else 0
+    new = 0
+    if batch.facts:
+        new = store.put(batch.facts, batch.packed, batch.embeddings, batch.thumbnails, batch.regions)
     if batch.moved:
         store.move(batch.moved)
     if batch.described:

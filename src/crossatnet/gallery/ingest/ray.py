@@ -86,6 +86,7 @@ class TaskSettings:
     server: str | None
     moves: Any = None
     power: Power = ONE_CORE
+    regions: bool = False
 
 
 def add_folder_by_ray(
@@ -160,7 +161,9 @@ def _do(
         server = place if place.startswith(SCHEME) else None
         shared_model = ray.put(model)  # so nodes need no checkpoint
         moves = _moves(place) if server is None and len(store) else None
-        settings = TaskSettings(shared_model, job.root, store.thumbnail_side, server, moves, power)
+        settings = TaskSettings(
+            shared_model, job.root, store.thumbnail_side, server, moves, power, store.made_with.regions
+        )
         for part in in_parts(job.files, TASKS_A_ROUND * BATCHES_A_TASK * PICTURES_A_BATCH):
             for batch in _embedded(_tasks(store, part, tally, power), settings):
                 tally.count(batch, store_batch(store, batch) if server is None else None)
@@ -219,7 +222,7 @@ class Worker:
             self._model.to("cuda")  # the GPU that Ray has given to this process, the only one it sees
         self._power = settings.power
         moves = AskedMoves(settings.moves) if settings.moves is not None else None
-        self._reader = Reader(settings.root, self._model, settings.thumbnail_side, moves)
+        self._reader = Reader(settings.root, self._model, settings.thumbnail_side, moves, settings.regions)
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
@@ -263,6 +266,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         [problem for batch in batches for problem in batch.skipped],
         [move for batch in batches for move in batch.moved],
         [description for batch in batches for description in batch.described],
+        [one for batch in batches for one in batch.regions],
     )
 
 

@@ -83,6 +83,7 @@ class Reader:
     model: Embedder
     thumbnail_side: int
     moves: Claims | None = None
+    regions: bool = False
 
     def read(self, path: str, stored: FileState | None, listed: Entry | None = None) -> Reading:
         """The decoded picture, or why there is none. `stored` is its stored state; one elsewhere is `listed`.

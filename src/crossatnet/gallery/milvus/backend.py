@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from crossatnet.gallery.backend import (
     EVERYTHING,
     NO_ITEM,
+    CodedRegions,
     Description,
     Facts,
     FileState,
@@ -125,8 +126,9 @@ class MilvusBackend:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
+        regions: Sequence[CodedRegions] = (),
     ) -> int:
-        """Store a batch, in one call for each `ROWS_A_CALL` pictures; `thumbnails` are not kept."""
+        """Store a batch, in one call for each `ROWS_A_CALL` pictures; thumbnails and regions are not kept."""
         check_finite(embeddings, self.name)
         known = self._rows_of_paths([facts.path for facts in pictures], ["added"])
         now = int(datetime.now(UTC).timestamp())
@@ -232,7 +234,12 @@ class MilvusBackend:
         return self._embeddings([row["embedding"] for row in rows]).astype(np.float32)
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
+        self,
+        queries: NDArray[np.float32],
+        packed: NDArray[np.uint8],
+        k: int,
+        filter: Filter = EVERYTHING,
+        region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         # # so many items at most: those that the filter admits are not counted, and the count may be out of date
@@ -251,7 +258,9 @@ class MilvusBackend:
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+    def nearest_codes(
+        self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits.
 
         The server chooses among equally distant items, so more are asked for than are returned.

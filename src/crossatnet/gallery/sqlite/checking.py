@@ -18,7 +18,7 @@ from crossatnet.gallery.sqlite.file import read_meta
 from crossatnet.gallery.sqlite.rows import facts_fault, vectors_fault
 from crossatnet.system.errors import ImageError, UserError
 
-COLUMNS = f"id, added, {FACTS}, code, embedding, checksum"
+COLUMNS = f"id, added, {FACTS}, code, embedding, regions, checksum"
 ROWS_AT_ONCE = 500
 GAP = 100_000  # ids that are tried one by one after the last that could be read
 
@@ -126,8 +126,11 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
 
 
 def _fault(made_with: MadeWith, row: Row) -> Fault | None:
-    key, *facts, code, embedding, checksum = row
-    reasons = [vectors_fault((key, code, embedding, checksum), made_with), facts_fault((key, *facts, checksum))]
+    key, *facts, code, embedding, regions, checksum = row
+    reasons = [
+        vectors_fault((key, code, embedding, regions, checksum), made_with),
+        facts_fault((key, *facts, checksum)),
+    ]
     if not any(reasons):
         return None
     path, class_name = facts[1:3]

@@ -9,7 +9,7 @@ from crossatnet.gallery.backend import Description, Facts, FileState
 _FILE = ("content_hash", "size", "mtime_ns", "ctime_ns", "described")
 _DESCRIPTION = ("look", "taken", "camera", "has_place", "tags", "caption", "rating")
 _FACTS = ("path", "class_name", *_FILE, "width", "height", *_DESCRIPTION)
-_WRITTEN = (*_FACTS, "sidecar", "code", "embedding", "generation")
+_WRITTEN = (*_FACTS, "sidecar", "code", "embedding", "regions", "generation")
 
 FILE = ", ".join((*_FILE, "sidecar"))
 FACTS = ", ".join(_FACTS)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from os import W_OK, access
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from crossatnet.gallery.sqlite.place import check_log
 from crossatnet.gallery.sqlite.sums import add_functions
 from crossatnet.system.errors import DiskFullError, UserError
 
-SCHEMA_VERSION = 4  # kept in the file's `user_version`
+SCHEMA_VERSION = 5  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
 BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
 CACHE_KIB = 65_536
@@ -26,7 +27,8 @@ CACHE_KIB = 65_536
 # `ctime_ns` is NULL where it is not known. `tags` are lines. `words` is the full-text index of the columns it names; it
 # holds no text of its own, and triggers keep it in step with `items`. `checksum` is that of a row's contents; NULL: the
 # row was written by a version that made none. `sidecar` is the state of the XMP files beside a picture. `folders` are
-# those that the gallery was indexed from; `exclude` is a list in JSON.
+# those that the gallery was indexed from; `exclude` is a list in JSON. `regions` are the records of `regions.record`,
+# one after another; NULL: the gallery keeps none.
 SCHEMA = (
     "CREATE TABLE meta (fingerprint TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,"
     " dimension INTEGER NOT NULL, code_bits INTEGER NOT NULL, created TEXT NOT NULL)",
@@ -84,6 +86,10 @@ FOLDERS = (
     " follow_links INTEGER NOT NULL, videos INTEGER NOT NULL)",
     "ALTER TABLE items ADD COLUMN sidecar TEXT NOT NULL DEFAULT ''",
 )
+REGIONS = (
+    "ALTER TABLE meta ADD COLUMN regions INTEGER NOT NULL DEFAULT 0",  # whether they are kept
+    "ALTER TABLE items ADD COLUMN regions BLOB",
+)
 DROPPED_TRIGGERS = ("item_updated", "item_deleted")  # of schema 1
 MIGRATIONS = {  # schema -> the statements that convert it to the next one
     1: (
@@ -93,6 +99,7 @@ MIGRATIONS = {  # schema -> the statements that convert it to the next one
     ),
     2: KNOWLEDGE,
     3: FOLDERS,
+    4: REGIONS,
 }
 
 MESSAGES = {
@@ -126,13 +133,14 @@ def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -
                     *GENERATIONS,
                     *KNOWLEDGE,
                     *FOLDERS,
+                    *REGIONS,
                     f"PRAGMA user_version = {SCHEMA_VERSION}",
                 ):
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, created, thumbnail_side)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*_columns(made_with), created, thumbnail_side),
+                    "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, regions, created,"
+                    " thumbnail_side) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*astuple(made_with), created, thumbnail_side),
                 )
             _configure(connection)
     return connection
@@ -291,11 +299,6 @@ def _check_schema(path: Path, connection: sqlite3.Connection, dropped: tuple[str
             raise UserError(
                 f"{path}: refused, as its {kind} {name!r} is not one of a gallery; index the pictures again"
             )
-
-
-def _columns(made_with: MadeWith) -> tuple[str | int, ...]:
-    made_with = made_with
-    return made_with.fingerprint, made_with.source, made_with.name, made_with.dimension, made_with.code_bits
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

@@ -17,7 +17,7 @@ from crossatnet.gallery.sqlite.damage import DamageReport
 from crossatnet.gallery.sqlite.database import plain_errors
 from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import in_sql
-from crossatnet.gallery.sqlite.rows import Damaged, count_changes, read_changes, read_rows
+from crossatnet.gallery.sqlite.rows import Damaged, count_changes, count_rows, read_changes, read_rows
 from crossatnet.gallery.sqlite.snapshot import Masks, Snapshot
 from crossatnet.system.errors import UserError
 
@@ -136,18 +136,16 @@ class Present:
         """
         if not database.may_write(self._file.path):
             return False
-        token, width = secrets.token_hex(16), self._file.made_with.code_bits // 8
+        token, made_with = secrets.token_hex(16), self._file.made_with
         try:
             # a connection of its own, so that searches go on meanwhile
             with plain_errors(self._file.path), closing(database.open_to_read(self._file.path)[0]) as reading:
                 reading.execute("BEGIN")
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
-                damaged: list[Damaged] = []
-                for _ in read_rows(reading, self._file.made_with, None, damaged) if is_damaged else ():
-                    pass  # only so it is known how many rows are whole
-                (count,) = reading.execute("SELECT count(*) FROM items").fetchone()
-                header = sidefile.Header(token, generation, count - len(damaged), width, self._file.made_with.dimension)
-                if not sidefile.write(self._file.path, header, read_rows(reading, self._file.made_with, None, [])):
+                count, regions = count_rows(reading, made_with, is_damaged)
+                sizes = count, made_with.code_bits // 8, made_with.dimension
+                header = sidefile.Header(token, generation, *sizes, regions=regions)
+                if not sidefile.write(self._file.path, header, read_rows(reading, made_with, None, [])):
                     return False
             with self._file.writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))

@@ -14,11 +14,12 @@ from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
 from crossatnet.gallery.sqlite.columns import facts_of
 from crossatnet.gallery.sqlite.database import transaction
 from crossatnet.gallery.sqlite.filters import placeholders
+from crossatnet.gallery.sqlite.regions import joined_tables, record, regions_fault, table_of
+from crossatnet.gallery.sqlite.segment import NOTHING, Changes
 from crossatnet.gallery.sqlite.sidefile import Rows
-from crossatnet.gallery.sqlite.snapshot import NOTHING, Changes
 from crossatnet.gallery.sqlite.sums import facts_sum, halves, vectors_sum
 
-VECTORS = "id, code, embedding, checksum"
+VECTORS = "id, code, embedding, regions, checksum"
 ROWS_A_BATCH = 10_000  # read at once; under SQLite's limit of 32,766 parameters
 
 
@@ -44,16 +45,17 @@ def read_changes(
         removed = _column(connection, "SELECT id FROM removed WHERE generation > ? ORDER BY id", since)
         codes = np.empty((len(ids), made_with.code_bits // 8), np.uint8)
         embeddings = np.empty((len(ids), made_with.dimension), STORED_FLOAT)
-        changed, start = ids, 0
+        changed, tables, start = ids, [table_of([], made_with)], 0
         for rows in read_rows(connection, made_with, None if since == NOTHING else ids, damaged):
             end = start + len(rows[0])
             if end > len(ids):
                 raise sqlite3.DatabaseError("database disk image is malformed: its rows and their index differ")
-            changed[start:end], codes[start:end], embeddings[start:end] = rows
+            changed[start:end], codes[start:end], embeddings[start:end], regions = rows
+            tables.append(regions.moved_by(start))
             start = end
     # Damaged items are as if removed: a snapshot may hold an older state of them.
     gone = np.union1d(removed, np.array([row.id for row in damaged], np.int64)) if damaged else removed
-    return Changes(generation, changed[:start], codes[:start], embeddings[:start], gone)
+    return Changes(generation, changed[:start], codes[:start], embeddings[:start], joined_tables(tables), gone)
 
 
 def count_changes(connection: sqlite3.Connection, since: int) -> int:
@@ -65,10 +67,21 @@ def count_changes(connection: sqlite3.Connection, since: int) -> int:
     return int(sum(counts))
 
 
+def count_rows(connection: sqlite3.Connection, made_with: MadeWith, is_damaged: bool) -> tuple[int, int]:
+    """How many items there are, and how many regions; of a file that `is_damaged`, those that are whole."""
+    if is_damaged:
+        sizes = [(len(rows[0]), len(rows[3])) for rows in read_rows(connection, made_with, None, [])]
+        return sum(size[0] for size in sizes), sum(size[1] for size in sizes)
+    if not made_with.regions:  # then SQLite counts by an index
+        return int(connection.execute("SELECT count(*) FROM items").fetchone()[0]), 0
+    count, size = connection.execute("SELECT count(*), total(length(regions)) FROM items").fetchone()
+    return int(count), int(size) // record(made_with).itemsize
+
+
 def read_rows(
     connection: sqlite3.Connection, made_with: MadeWith, ids: NDArray[np.int64] | None, damaged: "list[Damaged]"
 ) -> Iterator[Rows]:
-    """Ids, codes and embeddings in batches, ascending by id: of these ids (ascending), or of all items if None.
+    """Ids, codes, embeddings and regions in batches, ascending by id: of these ids (ascending), or of all if None.
 
     Damaged rows are left out and added to `damaged`.
     """
@@ -83,15 +96,21 @@ def read_rows(
         yield _arrays(connection.execute(statement, part).fetchall(), made_with, damaged)
 
 
-def vectors_fault(row: Sequence[object], made_with: MadeWith) -> str:
-    """What is wrong with the code and the embedding in a row of `VECTORS`; "" for nothing."""
-    key, code, embedding, checksum = row
+def vectors_fault(row: Sequence[Any], made_with: MadeWith) -> str:
+    """What is wrong with the codes and embeddings in a row of `VECTORS`; "" for nothing."""
+    key, code, embedding, regions, checksum = row
     if not isinstance(code, bytes) or len(code) != made_with.code_bits // 8:
         return "its code is not one"
     if not isinstance(embedding, bytes) or len(embedding) != STORED_FLOAT.itemsize * made_with.dimension:
         return "its embedding is not one"
+    if fault := regions_fault(regions, made_with):
+        return fault
     if isinstance(checksum, int) and isinstance(key, int):
-        return "" if halves(checksum)[0] == vectors_sum(key, code, embedding) else "its checksum is another one"
+        return (
+            ""
+            if halves(checksum)[0] == vectors_sum(key, code, embedding, regions or b"")
+            else "its checksum is another one"
+        )
     if not np.isfinite(np.frombuffer(embedding, STORED_FLOAT)).all():  # of an older version
         return "its embedding is not finite"
     return ""
@@ -116,11 +135,12 @@ def _arrays(batch: Sequence[tuple[Any, ...]], made_with: MadeWith, damaged: "lis
     if any(faults):
         damaged += [Damaged(row[0], fault) for row, fault in zip(batch, faults, strict=True) if fault]
         batch = [row for row, fault in zip(batch, faults, strict=True) if not fault]
-    ids, codes, embeddings = ([row[column] for row in batch] for column in range(3))
+    ids, codes, embeddings, regions = ([row[column] for row in batch] for column in range(4))
     return (
         np.array(ids, np.int64),
         np.frombuffer(b"".join(codes), np.uint8).reshape(-1, made_with.code_bits // 8),
         np.frombuffer(b"".join(embeddings), STORED_FLOAT).reshape(-1, made_with.dimension),
+        table_of(regions, made_with),
     )
 
 

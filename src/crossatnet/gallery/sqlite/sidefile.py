@@ -1,11 +1,11 @@
-"""A copy of ids, codes and embeddings beside the gallery, as arrays that are mapped rather than read.
+"""A copy of ids, codes, embeddings and regions beside the gallery, as arrays that are mapped rather than read.
 
-Letters: `N` items, `D` embedding dimension, `B` bytes of a packed code, `R` rows asked for.
+Letters: `N` items, `M` regions, `D` embedding dimension, `B` bytes of a packed code, `R` rows asked for.
 
 SQLite reads a million rows in ten seconds; a mapped file can be used at once. Only the gallery itself is relied on: a
 damaged side file is not used, and a side file can be deleted at any time. Its header holds the gallery's generation and
 a random token that the gallery holds too. So a side file of another gallery is not used, and neither is one of this
-gallery from before an older copy replaced it. Ids and codes are checked against a checksum at opening. Embeddings are
+gallery from before an older copy replaced it. All but embeddings is checked against a checksum at opening. They are
 most of the file, and a search needs few of them, so each has a sum of its own, which is checked whenever the embedding
 is read.
 """
@@ -23,12 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT
+from crossatnet.gallery.sqlite.regions import HEAD_BYTES, RegionTable
 from crossatnet.system.documents import parse_json
 from crossatnet.system.files import replacing_alone
 
 MAGIC = b"crossatnet side file 1\n"
 HEADER_BYTES = 4096
-Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16]]  # ids (N,), codes (N, B), embeddings (N, D)
+UNCHECKED = ("embeddings", "region_embeddings")  # at opening
+NONE = np.empty(0, np.uint8)
+Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16], RegionTable]
+"""Ids (N,), codes (N, B), embeddings (N, D), and the regions of these items."""
 
 
 class DamagedError(Exception):
@@ -37,7 +41,7 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """The description of a side file in its first bytes. `checksum` is that of ids, codes and sums."""
+    """The description of a side file in its first bytes. `checksum` is that of all parts but embeddings."""
 
     token: str
     generation: int
@@ -45,6 +49,7 @@ class Header:
     code_bytes: int
     dimension: int
     checksum: int = 0
+    regions: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,18 @@ class SideFile:
     header: Header
     ids: NDArray[np.int64]
     codes: NDArray[np.uint8]
-    _sums: NDArray[np.uint64]  # (N,)
-    _embeddings: NDArray[np.float16]  # (N, D)
+    embeddings: "Checked"  # of items
+    regions: RegionTable
 
-    def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+
+@dataclass(frozen=True)
+class Checked:
+    """Mapped embeddings (N, D) and their sums (N,)."""
+
+    _embeddings: NDArray[np.float16]
+    _sums: NDArray[np.uint64]
+
+    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """The embeddings of these rows: (R,) -> (R, D). Raises `DamagedError` if one is not as it was written."""
         found = self._embeddings[rows]  # (R, D)
         if not np.array_equal(_row_sums(found), self._sums[rows]):
@@ -84,15 +97,23 @@ def read(gallery: Path, token: str, code_bytes: int, dimension: int) -> SideFile
     except OSError:
         return None
     parts = {name: np.asarray(mapped[start:end]) for name, (start, end) in places.items()}
-    if _checksum(parts["ids"], parts["codes"], parts["sums"]) != header.checksum:
+    if _combined(zlib.crc32(part.data) for name, part in parts.items() if name not in UNCHECKED) != header.checksum:
         return None
-    return SideFile(
-        header,
-        parts["ids"].view(np.int64),
-        parts["codes"].reshape(-1, code_bytes),
-        parts["sums"].view(np.uint64),
-        parts["embeddings"].view(STORED_FLOAT).reshape(-1, dimension),
+    items, regions = (
+        Checked(
+            parts.get(f"{of}embeddings", NONE).view(STORED_FLOAT).reshape(-1, dimension),
+            parts.get(f"{of}sums", NONE).view(np.uint64),
+        )
+        for of in ("", "region_")
     )
+    table = RegionTable(
+        parts.get("owners", NONE).view(np.int32),
+        parts.get("boxes", NONE).reshape(-1, 4),
+        parts.get("region_codes", NONE).reshape(-1, code_bytes),
+        parts.get("heads", NONE).reshape(-1, min(HEAD_BYTES, code_bytes)),
+        regions,
+    )
+    return SideFile(header, parts["ids"].view(np.int64), parts["codes"].reshape(-1, code_bytes), items, table)
 
 
 def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
@@ -106,17 +127,20 @@ def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
             return False
         places, size = _places(header)
         file.truncate(size)
-        row, checksums = 0, dict.fromkeys(("ids", "codes", "sums"), 0)
-        for ids, codes, embeddings in batches:
-            columns = {"ids": ids, "codes": codes, "sums": _row_sums(embeddings), "embeddings": embeddings}
-            for name, column in columns.items():
+        row, ends = 0, {name: start for name, (start, _) in places.items()}
+        checksums = {name: 0 for name in places if name not in UNCHECKED}
+        for rows in batches:
+            for name, column in _columns(rows, row).items():
+                if name not in places:  # of regions, if there is none
+                    continue
                 content = np.ascontiguousarray(column).tobytes()
-                file.seek(places[name][0] + row * (len(content) // max(1, len(ids))))
+                file.seek(ends[name])
                 file.write(content)
+                ends[name] += len(content)
                 if name in checksums:
                     checksums[name] = zlib.crc32(content, checksums[name])
-            row += len(ids)
-        if row != header.items:
+            row += len(rows[0])
+        if any(ends[name] != end for name, (_, end) in places.items()):
             raise ValueError(f"{row} rows for a side file of {header.items}")
         file.seek(0)
         file.write(_header_bytes(Header(**{**asdict(header), "checksum": _combined(checksums.values())})))
@@ -144,17 +168,28 @@ def _read_header(file: IO[bytes]) -> Header | None:
 
 def _places(header: Header) -> tuple[dict[str, tuple[int, int]], int]:
     """First and last byte of each array, which starts at a multiple of 64; and the size of the file."""
-    widths = {"ids": 8, "codes": header.code_bytes, "sums": 8, "embeddings": 2 * header.dimension}
+    of_items = {"ids": 8, "codes": header.code_bytes, "sums": 8, "embeddings": 2 * header.dimension}
+    of_regions = {"owners": 4, "boxes": 4, "heads": min(HEAD_BYTES, header.code_bytes)}
+    of_regions |= {f"region_{name}": width for name, width in of_items.items() if name != "ids"}
+    sizes = {name: header.items * width for name, width in of_items.items()}
+    sizes |= {name: header.regions * width for name, width in of_regions.items()} if header.regions else {}
     places, end = {}, HEADER_BYTES
-    for name, width in widths.items():
+    for name, size in sizes.items():
         start = -(-end // 64) * 64
-        end = start + header.items * width
+        end = start + size
         places[name] = (start, end)
     return places, end
 
 
-def _checksum(*columns: NDArray[Any]) -> int:
-    return _combined(zlib.crc32(column.data) for column in columns)
+def _columns(rows: Rows, before: int) -> dict[str, NDArray[Any]]:
+    """The parts of a batch, which comes after so many items."""
+    ids, codes, embeddings, regions = rows
+    of_regions = regions.embeddings(np.arange(len(regions)))
+    return {
+        **{"ids": ids, "codes": codes, "sums": _row_sums(embeddings), "embeddings": embeddings},
+        **{"owners": regions.owners + np.int32(before), "boxes": regions.boxes, "heads": regions.heads},
+        **{"region_codes": regions.codes, "region_sums": _row_sums(of_regions), "region_embeddings": of_regions},
+    }
 
 
 def _combined(checksums: Iterable[int]) -> int:

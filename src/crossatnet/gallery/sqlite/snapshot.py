@@ -1,80 +1,53 @@
 """All items of one generation of a gallery as arrays, ready to be searched.
 
-Letters: `N` items, `M` changed items, `Q` queries, `S` shortlist, `K` hits, `D` embedding
-dimension, `B` bytes of a packed code.
+Letters: `N` items, `M` regions, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed
+code.
 
 A snapshot never changes, so a writer does not disturb a search; the next snapshot is made from it and the changes. It
 is a list of segments: first the mapped side file, if there is one, then what was added or changed since. Segments are
 merged so that each is more than twice as long as the next. Removed and changed items are marked in their segments.
+
+Where regions are kept, a shortlist holds items and regions, whichever are nearest by their codes. All of them are
+scored. The best items are then scored by all of their regions, so that what a hit says does not depend on the
+shortlist.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import NO_ITEM, Nearest
-from crossatnet.gallery.shortlist import best_hits, cosines, hamming_nearest, shortlist_length
+from crossatnet.gallery.shortlist import (
+    SHORTEST_A_HIT,
+    all_admitted,
+    best_of_each,
+    best_places,
+    distances_to,
+    nearest_of_all,
+    penalty_bits,
+    rows_admitted,
+    shortlist_length,
+)
+from crossatnet.gallery.sqlite.measures import Cosine, EqualBits, Measure
+from crossatnet.gallery.sqlite.regions import HEAD_BYTES
+from crossatnet.gallery.sqlite.segment import (
+    NOTHING,
+    Admitted,
+    Changes,
+    Ids,
+    OfRows,
+    Segment,
+    by_segment,
+    merged,
+    starts,
+)
 from crossatnet.gallery.sqlite.sidefile import SideFile
 
-NOTHING = -1  # the generation of an empty snapshot; 0 is that of migrated items
-ROWS_AT_ONCE = 256  # so many embeddings fit the processor's cache while they are scored
-
 Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_] | None  # (N,): which rows count; None for all
-Masks = list[Mask]  # one for each segment
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The changes from an earlier generation to a later one: new or changed items, ascending by id, and removed ids."""
-
-    generation: int
-    ids: Ids  # (M,)
-    codes: NDArray[np.uint8]  # (M, B)
-    embeddings: NDArray[np.float16]  # (M, D)
-    removed: Ids
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` of given rows, and which rows count (None: all)."""
-
-    ids: Ids
-    codes: NDArray[np.uint8]
-    embeddings: Callable[[Ids], NDArray[np.float16]]
-    is_live: Mask = None
-
-    def without(self, ids: Ids) -> "Segment":
-        """The same segment with these ids marked as removed; ids that it does not hold are ignored."""
-        rows = self.rows_of(ids)
-        if not len(rows):
-            return self
-        is_live = np.ones(len(self.ids), np.bool_) if self.is_live is None else self.is_live.copy()
-        is_live[rows] = False
-        return replace(self, is_live=is_live)
-
-    def rows_of(self, ids: Ids) -> Ids:
-        """The rows of those among `ids` that the segment holds."""
-        rows = np.searchsorted(self.ids, ids)
-        held = rows < len(self.ids)
-        held[held] = self.ids[rows[held]] == ids[held]
-        return rows[held]
-
-    def admitted(self, ids: Ids | None) -> Mask:
-        """Which rows count; if `ids` is given, only rows with an id among them."""
-        if ids is None:
-            return self.is_live
-        is_admitted = np.zeros(len(self.ids), np.bool_)
-        is_admitted[self.rows_of(ids)] = True
-        return is_admitted if self.is_live is None else is_admitted & self.is_live
-
-    def live_rows(self) -> Ids:
-        """The rows that count."""
-        return np.arange(len(self.ids)) if self.is_live is None else np.flatnonzero(self.is_live)
+Masks = list[Admitted]  # one for each segment
 
 
 @dataclass(frozen=True)
@@ -88,7 +61,8 @@ class Snapshot:
     @staticmethod
     def of_side_file(side: SideFile) -> "Snapshot":
         """The snapshot of the items in a side file."""
-        return Snapshot(side.header.generation, (Segment(side.ids, side.codes, side.embeddings),), side.header.token)
+        segment = Segment(side.ids, side.codes, side.embeddings, side.regions)
+        return Snapshot(side.header.generation, (segment,), side.header.token)
 
     @property
     def in_memory(self) -> int:
@@ -100,102 +74,126 @@ class Snapshot:
         outdated = np.concatenate([changes.ids, changes.removed])
         segments = [segment.without(outdated) for segment in self.segments]
         if len(changes.ids):
-            segments.append(Segment(changes.ids, changes.codes, changes.embeddings.__getitem__))
+            segments.append(Segment(changes.ids, changes.codes, changes.embeddings.__getitem__, changes.regions))
         while len(segments) - bool(self.side_token) > 1 and 2 * len(segments[-1].ids) >= len(segments[-2].ids):
-            segments[-2:] = [_merged(segments[-2:])]
+            segments[-2:] = [merged(segments[-2:])]
         return replace(self, generation=changes.generation, segments=tuple(segments))
 
     def masks(self, ids: Ids | None) -> Masks:
         """For each segment, which rows count; if `ids` is given, only rows with an id among them."""
         return [segment.admitted(ids) for segment in self.segments]
 
-    def nearest(self, queries: Floats, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
+    def nearest(
+        self, queries: Floats, packed: NDArray[np.uint8], k: int, masks: Masks, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` best items for queries (Q, D) of unit length with their codes (Q, B); see `Backend.nearest`.
 
         Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be damaged.
         """
-        counts = self._counts(masks)
-        length = min(shortlist_length(k, 8 * packed.shape[1], sum(counts)), sum(counts))
-        width = min(k, length)
-        ids = np.full((len(queries), width), NO_ITEM, np.int64)
-        scores = np.full((len(queries), width), -np.inf, np.float32)
-        if length:
-            for number, shortlist in enumerate(self._shortlists(masks, counts, packed, length)):
-                ids[number], scores[number] = best_hits(*self._scored(queries[number], shortlist), k)
-        return Nearest(ids, scores)
+        everything = sum(self._counts(masks))
+        length = min(shortlist_length(k, 8 * packed.shape[1], everything), everything)
+        measures = [Cosine(query, region_penalty) for query in queries]
+        return self._best(measures, self._shortlists(masks, packed, k, length, region_penalty), min(k, length))
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks) -> Nearest:
+    def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks, region_penalty: float = 0.0) -> Nearest:
         """The `k` items whose codes differ least from each query's (Q, B), among the rows that `masks` mark.
 
-        Exact; equal distances are ordered by id, as faiss takes the first rows of equal distance, and a segment's rows
-        are in the order of ids.
+        Equal distances are ordered by id, as faiss takes the first rows of equal distance, and a segment's rows are in
+        the order of ids. Exact without regions; these are found by the heads of their codes.
         """
-        counts = self._counts(masks)
-        length = min(k, sum(counts))
-        if not length:
-            return Nearest(np.empty((len(packed), 0), np.int64), np.empty((len(packed), 0), np.float32))
-        found = [*self._in_segments(masks, counts, packed, length)]
-        distances = np.concatenate([each.distances for each in found], axis=1)
-        ids = np.concatenate([each.segment.ids[each.rows] for each in found], axis=1)
-        best = np.lexsort((ids, distances))[:, :length]  # (Q, K)
-        scores = 1 - np.take_along_axis(distances, best, axis=1) / (8 * packed.shape[1])
-        return Nearest(np.take_along_axis(ids, best, axis=1), scores.astype(np.float32))
+        everything = sum(self._counts(masks))
+        # an item has fewer than so many regions, so that this many items and regions are of k items at least
+        length = min(k * (SHORTEST_A_HIT if self._has_regions else 1), everything)
+        measures = [EqualBits(code, penalty_bits(region_penalty, 8 * len(code))) for code in packed]
+        return self._best(measures, self._shortlists(masks, packed, k, length, region_penalty), min(k, length))
+
+    @property
+    def _has_regions(self) -> bool:
+        return any(len(segment.regions) for segment in self.segments)
 
     def _counts(self, masks: Masks) -> list[int]:
-        """How many rows of each segment count."""
-        return [
-            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
-            for segment, mask in zip(self.segments, masks, strict=True)
-        ]
+        """How many items of each segment count."""
+        return [rows_admitted(segment.ids, mask.items) for segment, mask in zip(self.segments, masks, strict=True)]
 
-    def _shortlists(self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int) -> Ids:
-        """Row numbers, counted over all segments, of the items nearest in Hamming distance: (Q, B) -> (Q, S)."""
-        found = [*self._in_segments(masks, counts, packed, length)]
-        if len(found) == 1:
-            return found[0].rows + found[0].offset
-        distances = np.concatenate([each.distances for each in found], axis=1)
-        best = np.argsort(distances, axis=1, kind="stable")[:, :length]
-        return np.take_along_axis(np.concatenate([each.rows + each.offset for each in found], axis=1), best, axis=1)
+    def _shortlists(
+        self, masks: Masks, packed: NDArray[np.uint8], k: int, length: int, penalty: float
+    ) -> Iterator[tuple[Ids, Ids]]:
+        """For each code (Q, B) the `length` items or regions that are nearest in Hamming distance: rows of both.
 
-    def _in_segments(
-        self, masks: Masks, counts: list[int], packed: NDArray[np.uint8], length: int
-    ) -> Iterator["_InSegment"]:
-        """The up to `length` items of each segment that are nearest in Hamming distance to codes (Q, B)."""
-        offset = 0
-        for segment, mask, count in zip(self.segments, masks, counts, strict=True):
-            if count:
-                nearest = hamming_nearest(segment.codes, mask, packed, min(length, count))
-                yield _InSegment(segment, offset, *nearest)
-            offset += len(segment.ids)
+        Regions are found by the heads of their codes, and compared by the whole codes. If all items are asked for, all
+        regions come too.
+        """
+        if not length:
+            return
+        codes = [segment.codes for segment in self.segments]
+        distances, items = nearest_of_all(codes, [mask.items for mask in masks], packed, length)  # (Q, S)
+        heads, admitted = [segment.regions.heads for segment in self.segments], [mask.regions for mask in masks]
+        total = sum(map(rows_admitted, heads, admitted))
+        if not total or length == sum(self._counts(masks)):
+            every = all_admitted(heads, admitted)
+            yield from ((rows, every) for rows in items)
+            return
+        candidates = min(shortlist_length(k, 8 * heads[0].shape[1], total), total)
+        _, regions = nearest_of_all(heads, admitted, packed[:, :HEAD_BYTES], candidates)  # (Q, C)
+        worth = penalty_bits(penalty, 8 * packed.shape[1])
+        for code, nearness, rows, others in zip(packed, distances, items, regions, strict=True):
+            far = worth + distances_to(code, self._of_regions(others, lambda each, own: each.regions.codes[own]))
+            others, far = others[far < nearness[-1]], far[far < nearness[-1]]  # what comes after all items is left out
+            best = np.argsort(np.concatenate([nearness, far]), kind="stable")[:length]
+            yield rows[best[best < len(rows)]], others[best[best >= len(rows)] - len(rows)]
 
-    def _scored(self, query: Floats, shortlist: Ids) -> tuple[Ids, Floats]:
-        """Ids and cosines of the items in a shortlist (S,) for a query (D,), in no special order."""
-        ids, scores, start, offset = np.empty_like(shortlist), np.empty(len(shortlist), np.float32), 0, 0
-        for segment in self.segments:
-            rows = shortlist[(shortlist >= offset) & (shortlist < offset + len(segment.ids))] - offset
-            for first in range(0, len(rows), ROWS_AT_ONCE):
-                part = rows[first : first + ROWS_AT_ONCE]
-                ids[start : start + len(part)] = segment.ids[part]
-                scores[start : start + len(part)] = cosines(query, segment.embeddings(part))
-                start += len(part)
-            offset += len(segment.ids)
-        return ids, scores
+    def _best(self, measures: Sequence[Measure], shortlists: Iterator[tuple[Ids, Ids]], k: int) -> Nearest:
+        """The `k` best items of each shortlist, by one measure each."""
+        ids = np.full((len(measures), k), NO_ITEM, np.int64)
+        scores = np.full((len(measures), k), -np.inf, np.float32)
+        boxes = np.full((len(measures), k, 4), np.nan, np.float32)
+        for number, (rows, regions) in enumerate(shortlists):
+            measure = measures[number]
+            found = self._of_items(rows, measure.of_items)
+            if len(regions):
+                rows = np.concatenate([rows, self._owners(regions)])
+                found = np.concatenate([found, self._of_regions(regions, measure.of_regions)])
+                places = best_of_each(rows, found)
+                rows, found = rows[places], found[places]
+            keys = self._of_items(rows, lambda segment, own: segment.ids[own])
+            best = best_places(keys, found, k)
+            keys, found = keys[best], found[best]
+            if self._has_regions:
+                found, framed = self._exact(measure, rows[best])
+                best = best_places(keys, found, k)
+                keys, found, boxes[number, : len(best)] = keys[best], found[best], framed[best]
+            ids[number, : len(keys)], scores[number, : len(keys)] = keys, found
+        return Nearest(ids, scores, boxes if self._has_regions else None)
 
+    def _exact(self, measure: Measure, rows: Ids) -> tuple[Floats, Floats]:
+        """Scores (K,) of items by all their regions, and the boxes (K, 4) of those that are better than the whole."""
+        scores = self._of_items(rows, measure.of_items)
+        boxes = np.full((len(rows), 4), np.nan, np.float32)
+        for start, segment in zip(starts(len(each.ids) for each in self.segments), self.segments, strict=False):
+            places = np.flatnonzero((rows >= start) & (rows < start + len(segment.ids)))
+            regions, counts = segment.regions.of(rows[places] - start)
+            if not len(regions):
+                continue
+            of = np.repeat(places, counts)
+            found = measure.of_regions(segment, regions)
+            best = best_of_each(of, found)
+            best = best[found[best] > scores[of[best]]]
+            scores[of[best]], boxes[of[best]] = found[best], segment.regions.fractions(regions[best])
+        return scores, boxes
 
-class _InSegment(NamedTuple):
-    """Items of a segment: distances and rows (Q, S), by distance, and the number of rows in all segments before it."""
+    def _owners(self, regions: Ids) -> Ids:
+        """The items of regions, both counted over all segments."""
+        owners, before = np.empty_like(regions), 0
+        for start, segment in zip(starts(len(each.ids) for each in self.segments), self.segments, strict=False):
+            places = np.flatnonzero((regions >= before) & (regions < before + len(segment.regions)))
+            owners[places] = start + segment.regions.owners[regions[places] - before].astype(np.int64)
+            before += len(segment.regions)
+        return owners
 
-    segment: Segment
-    offset: int
-    distances: NDArray[np.int32]
-    rows: Ids
+    def _of_items(self, rows: Ids, function: OfRows) -> NDArray[Any]:
+        """What a function gives for items, which are counted over all segments."""
+        return by_segment(self.segments, [len(segment.ids) for segment in self.segments], rows, function)
 
-
-def _merged(segments: Iterable[Segment]) -> Segment:
-    """One segment in memory, made of the rows of several segments that count."""
-    parts = [(segment, segment.live_rows()) for segment in segments]
-    ids = np.concatenate([segment.ids[rows] for segment, rows in parts])
-    order = np.argsort(ids)
-    codes = np.concatenate([segment.codes[rows] for segment, rows in parts])[order]
-    embeddings = np.concatenate([segment.embeddings(rows) for segment, rows in parts])[order]
-    return Segment(ids[order], codes, embeddings.__getitem__)
+    def _of_regions(self, rows: Ids, function: OfRows) -> NDArray[Any]:
+        """The same for regions."""
+        return by_segment(self.segments, [len(segment.regions) for segment in self.segments], rows, function)

@@ -21,6 +21,7 @@ from crossatnet.data.metadata import READER
 from crossatnet.gallery.backend import (
     EVERYTHING,
     STORED_FLOAT,
+    CodedRegions,
     Description,
     Facts,
     FileState,
@@ -39,6 +40,7 @@ from crossatnet.gallery.sqlite.database import MESSAGES
 from crossatnet.gallery.sqlite.file import GalleryFile
 from crossatnet.gallery.sqlite.filters import placeholders
 from crossatnet.gallery.sqlite.present import Present
+from crossatnet.gallery.sqlite.regions import records_of
 from crossatnet.gallery.sqlite.rows import VECTORS, Damaged, facts_fault, vectors_fault
 from crossatnet.gallery.sqlite.sums import SEAL, SEAL_FACTS
 from crossatnet.system.errors import UserError
@@ -108,14 +110,17 @@ class Store:
         packed: NDArray[np.uint8],
         embeddings: NDArray[np.float32],
         thumbnails: Sequence[bytes] = (),
+        regions: Sequence[CodedRegions] = (),
     ) -> int:
         """Store a batch in one transaction: all of it, or after a crash nothing."""
-        check_finite(embeddings, self.name)
+        for each in (embeddings, *(one.embeddings for one in regions)):
+            check_finite(each, self.name)
         now = _now()
         halves = embeddings.astype(STORED_FLOAT)
+        records = records_of(regions, self.made_with) if regions else [None] * len(pictures)
         rows = [
-            (now, *columns.row_of(facts), facts.file.sidecar or "", code.tobytes(), half.tobytes())
-            for facts, code, half in zip(pictures, packed, halves, strict=True)
+            (now, *columns.row_of(facts), facts.file.sidecar or "", code.tobytes(), half.tobytes(), parts)
+            for facts, code, half, parts in zip(pictures, packed, halves, records, strict=True)
         ]
         with self._file.changing() as connection:
             paths = [facts.path for facts in pictures]
@@ -267,20 +272,27 @@ class Store:
         return self._sampled[1]
 
     def nearest(
-        self, queries: NDArray[np.float32], packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING
+        self,
+        queries: NDArray[np.float32],
+        packed: NDArray[np.uint8],
+        k: int,
+        filter: Filter = EVERYTHING,
+        region_penalty: float = 0.0,
     ) -> Nearest:
         """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
         current = self._present.now()
         try:
-            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter))
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
         except sidefile.DamagedError:
             current = self._present.now(distrust_side_file=True)
-            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter))
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
 
-    def nearest_codes(self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING) -> Nearest:
+    def nearest_codes(
+        self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
+    ) -> Nearest:
         """The `k` items whose codes differ least from each of (Q, B), among those that `filter` admits."""
         current = self._present.now()
-        return current.snapshot.nearest_codes(packed, k, self._present.masks(current, filter))
+        return current.snapshot.nearest_codes(packed, k, self._present.masks(current, filter), region_penalty)
 
     # SQLite
 

@@ -1,7 +1,7 @@
-"""The checksum of a row of `items`: two halves of 32 bits, of its code and embedding, and of its facts.
+"""The checksum of a row of `items`: two halves of 32 bits, of its codes and embeddings, and of its facts.
 
-Code and embedding are checked when they are read for searches, the facts when a hit is shown; each needs only its half.
-Rows that an older version wrote have none and count as whole.
+Codes and embeddings are checked when they are read for searches, the facts when a hit is shown; each needs only its
+half. Rows that an older version wrote have none and count as whole.
 """
 
 import sqlite3
@@ -10,20 +10,20 @@ from collections.abc import Sequence
 
 from crossatnet.gallery.sqlite.columns import FACTS
 
-SEAL = f"UPDATE items SET checksum = row_sum(id, added, {FACTS}, code, embedding) WHERE path = ?"
+SEAL = f"UPDATE items SET checksum = row_sum(id, added, {FACTS}, code, embedding, regions) WHERE path = ?"
 SEAL_FACTS = f"UPDATE items SET checksum = with_facts(checksum, id, added, {FACTS}) WHERE path = ?"
 HALF = 1 << 32
 
 
-def vectors_sum(key: int, code: bytes, embedding: bytes) -> int:
-    """The half of an item's code and embedding.
+def vectors_sum(key: int, code: bytes, embedding: bytes, regions: bytes = b"") -> int:
+    """The half of an item's code and embedding, and of its regions if it has some.
 
     Example:
         >>> from crossatnet.gallery.sqlite.sums import vectors_sum
         >>> vectors_sum(1, b"code", b"embedding") == vectors_sum(2, b"code", b"embedding")
         False
     """
-    return zlib.crc32(embedding, zlib.crc32(code, key & 0xFFFFFFFF))
+    return zlib.crc32(regions, zlib.crc32(embedding, zlib.crc32(code, key & 0xFFFFFFFF)))
 
 
 def facts_sum(key: int, added: object, facts: Sequence[object]) -> int:
@@ -37,7 +37,7 @@ def joined(vectors: int, facts: int) -> int:
 
 
 def halves(checksum: int) -> tuple[int, int]:
-    """The halves of a stored checksum: of code and embedding, and of the facts."""
+    """The halves of a stored checksum: of codes and embeddings, and of the facts."""
     return divmod(checksum + (1 << 63), HALF)
 
 
@@ -48,10 +48,11 @@ def add_functions(connection: sqlite3.Connection) -> None:
 
 
 def _row_sum(key: int, added: object, *rest: object) -> int:
-    *facts, code, embedding = rest
+    *facts, code, embedding, regions = rest
     assert isinstance(code, bytes)
     assert isinstance(embedding, bytes)
-    return joined(vectors_sum(key, code, embedding), facts_sum(key, added, facts))
+    assert isinstance(regions, bytes | None)
+    return joined(vectors_sum(key, code, embedding, regions or b""), facts_sum(key, added, facts))
 
 
 def _with_facts(checksum: int | None, key: int, added: object, *facts: object) -> int | None:

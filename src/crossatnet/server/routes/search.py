@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Query as GalleryQuery
 from crossatnet.gallery import Ranking, SearchResult
+from crossatnet.gallery.results import Box
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
@@ -39,6 +40,7 @@ from crossatnet.server.searching import (
     search_all,
     search_conditions,
     search_drawing,
+    search_part,
     search_prepared,
     search_similar,
 )
@@ -81,6 +83,14 @@ OF_PICTURE = (404, 408, 413, 415, 422)  # errors of routes that take a picture
 HowMany = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits of a page.")]
 After = Annotated[int, Query(ge=0, le=DEEPEST_HIT, description="How many hits to skip.")]
 RankedBy = Annotated[Ranking, Query(description="`guided` is for drawings, and ranks the first 50 hits.")]
+PartGiven = Annotated[
+    str,
+    Query(
+        max_length=100,
+        description="left,top,right,bottom as fractions of the upright picture: search by this part of it.",
+        examples=["0.1,0.4,0.5,0.9"],
+    ),
+]
 OfClasses = Annotated[list[ClassName], Query(max_length=MOST_CLASSES, description="Only of these classes; repeatable.")]
 
 
@@ -156,15 +166,24 @@ async def read_sketch(request: Request, gallery: str) -> Response:
     return await _made_of_sketch(request, gallery, reading)
 
 
-@router.get("/items/{item_id}/similar", responses=documented(404, 422))
+@router.get("/items/{item_id}/similar", responses=documented(404, 409, 422))
 async def search_similar_pictures(
-    request: Request, gallery: str, item_id: str, conditions: Meeting, k: HowMany = 24, offset: After = 0
+    request: Request,
+    gallery: str,
+    item_id: str,
+    conditions: Meeting,
+    k: HowMany = 24,
+    offset: After = 0,
+    box: PartGiven = "",
 ) -> SearchAnswer:
-    """More pictures like a stored one, without that picture."""
+    """More pictures like a stored one, or like what it shows within `box`, without that picture."""
     page = replace(page_of(k, offset, "float", conditions), also=())  # other galleries may have another checkpoint
 
+    part = box_of(box) if box else None
+
     def similar(served: Served, page: Page) -> SearchResult:
-        return search_similar(served, served.stored(item_id), page)
+        stored = served.stored(item_id)
+        return search_similar(served, stored, page) if part is None else search_part(served, stored, part, page)
 
     return await _search(request, gallery, page, similar)
 
@@ -191,6 +210,15 @@ async def explain_strokes(request: Request, gallery: str, item_id: str, drawn: D
 async def explain_sketch(request: Request, gallery: str, item_id: str) -> Response:
     """The picture under the attention of a drawing, sent as a picture file."""
     return await _made_of_sketch(request, gallery, lambda served, drawing: explanation(served, item_id, drawing))
+
+
+def box_of(given: str) -> Box:
+    """A box from an address. Raises `ApiError` 422 unless it is four numbers."""
+    try:
+        left, top, right, bottom = (float(part) for part in given.split(","))
+    except ValueError as error:
+        raise ApiError(422, "box: give four numbers, left,top,right,bottom, such as box=0.1,0.4,0.5,0.9") from error
+    return left, top, right, bottom
 
 
 async def picture_body(request: Request) -> bytes:

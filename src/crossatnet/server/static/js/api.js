@@ -3,15 +3,17 @@
 /**
  * @import { Point } from "/static/js/geometry.js"
  * @import { Conditions } from "/static/js/conditions.js"
+ * @import { Box } from "/static/js/frame.js"
  * @import { Gallery } from "/static/js/order.js"
  *
  * @typedef {{id: string, score: number, chance: number | null, sure: boolean | null, class_name: string | null,
  *   file_name: string, width: number, height: number,
- *   thumbnail: string, image: string, gallery: string, taken: string | null, gone: boolean, copies: Hit[]}} Hit
+ *   thumbnail: string, image: string, gallery: string, taken: string | null, gone: boolean, copies: Hit[],
+ *   box: Box | null}} Hit
  *
  * A query.
  * @typedef {{kind: "strokes", strokes: Point[][]} | {kind: "sketch" | "photo", file: Blob}
- *   | {kind: "similar", hit: Hit} | {kind: "words"}} Query
+ *   | {kind: "similar", hit: Hit, box: Box | null} | {kind: "words"}} Query
  *
  * @typedef {{hits: Hit[], pictures: number, next_offset: number | null, milliseconds: {total: number}}} Answer
  *
@@ -65,7 +67,8 @@ export async function search(gallery, query, { k, offset, ranking, conditions },
   if (query.kind === "similar") {
     const { gallery: own, id } = query.hit;
     const address = `/galleries/${encodeURIComponent(own)}/items/${encodeURIComponent(id)}/similar`;
-    return (await call(`${address}?${parameters({ k, offset, ...conditions, also: [] })}`, { signal })).json();
+    const part = query.box ? { box: query.box.map((share) => share.toFixed(4)).join(",") } : {};
+    return (await call(`${address}?${parameters({ k, offset, ...part, ...conditions, also: [] })}`, { signal })).json();
   }
   if (query.kind === "words") {
     return (await call(`${path}/search/words?${parameters({ k, offset, ...conditions })}`, { signal })).json();

@@ -81,15 +81,17 @@ export class Found {
   }
 
   /**
-   * Say that pictures like this hit are searched for, or the drawing in one class; nothing where both are null.
+   * Say that pictures like this hit or a part of it are searched for, or the drawing in one class; nothing where neither.
    * @param {Hit | null} hit
+   * @param {boolean} isPart
    * @param {string | null} within
    */
-  origin(hit, within) {
+  origin(hit, isPart, within) {
     const { origin, originKind, originName } = this.#parts;
     origin.hidden = !hit && within === null;
     originKind.textContent = hit ? "More like" : "Like your drawing, only";
-    originName.textContent = readable(hit ? (hit.class_name ?? hit.file_name) : (within ?? ""));
+    const name = readable(hit ? (hit.class_name ?? hit.file_name) : (within ?? ""));
+    originName.textContent = hit && isPart ? `a part of ${name}` : name;
   }
 }
 

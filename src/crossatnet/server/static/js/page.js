@@ -144,7 +144,7 @@ function wireState() {
   });
   state.addEventListener("question", ({ detail: { live } }) => {
     if (!drawing.picture) reading.hide();
-    found.origin(state.similar, state.within);
+    found.origin(state.similar, state.part !== null, state.within);
     finder.refresh({ live });
   });
   state.addEventListener("shown", ({ detail: { added } }) => {
@@ -193,8 +193,8 @@ function wireResults() {
   });
   viewer.addEventListener("copied", () => notices.toast("Path copied."));
   viewer.addEventListener("left", ({ detail: { index } }) => results.focus(index));
-  viewer.addEventListener("similar", ({ detail: { hit } }) => {
-    state.seek(hit);
+  viewer.addEventListener("similar", ({ detail: { hit, box } }) => {
+    state.seek(hit, box);
     $("back").focus();
   });
   viewer.addEventListener("within", ({ detail: { hit } }) => {

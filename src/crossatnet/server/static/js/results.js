@@ -1,5 +1,6 @@
 /** The list of hits. Hits keep their nodes and glide to their new places, to show which pictures rise. */
 
+import { frameThumbnail } from "/static/js/frame.js";
 import { dragOut } from "/static/js/original.js";
 import { keyOf } from "/static/js/selection.js";
 
@@ -11,6 +12,7 @@ import { keyOf } from "/static/js/selection.js";
 const GLIDE = { duration: 340, easing: "cubic-bezier(.2, .7, .2, 1)" };
 const APPEAR = { duration: 220, easing: "ease-out" };
 const KEPT = 300; // nodes of hits that are no longer shown; they keep their decoded pictures in case the hits come back
+const THUMBNAIL = 256; // pixels of the longer side of a thumbnail, at most
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Emits "open" with detail {index} when a hit is chosen. */
@@ -118,13 +120,14 @@ export class Results extends EventTarget {
     copies.hidden = !hit.copies.length;
     copies.textContent = `+${hit.copies.length}`;
     copies.title = `and ${hit.copies.length} more like it`;
-    const box = node.querySelector(".choose");
-    box.checked = this.#selection.has(hit);
-    box.ariaLabel = `Select ${readable(name)}`;
+    frameThumbnail(node.querySelector(".region"), hit, hit.box, THUMBNAIL);
+    const choose = node.querySelector(".choose");
+    choose.checked = this.#selection.has(hit);
+    choose.ariaLabel = `Select ${readable(name)}`;
     const more = hit.copies.length ? `, and ${hit.copies.length} more like it` : "";
     const gone = hit.gone ? ", its file is gone" : "";
     const facts = this.#likeness ? `, score ${score}` : score && `, taken ${score}`;
-    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}${facts}${more}${gone}${doubtful ? ", less sure from here" : ""}`;
+    node.querySelector("button").ariaLabel = `${index + 1}: ${readable(name)}${facts}${hit.box ? ", a part of it" : ""}${more}${gone}${doubtful ? ", less sure from here" : ""}`;
     return node;
   }
 

@@ -6,6 +6,7 @@ import { keyOf } from "/static/js/selection.js";
 
 /**
  * @import { Answer, Hit, Query } from "/static/js/api.js"
+ * @import { Box } from "/static/js/frame.js"
  *
  * The hits shown, best first, and the query that they answer. `pictures` is the number of pictures in the gallery;
  * `next` is the offset of more hits, or null.
@@ -25,6 +26,8 @@ export class State extends EventTarget {
   drawing = new Drawing();
   /** @type {Hit | null} */
   #similar = null;
+  /** @type {Box | null} */
+  #part = null;
   /** @type {string | null} */
   #within = null;
   #shown = NOTHING;
@@ -42,6 +45,11 @@ export class State extends EventTarget {
   /** The hit that is searched for instead of the drawing, or null. */
   get similar() {
     return this.#similar;
+  }
+
+  /** The part of that hit which is searched for, or null for all of it. */
+  get part() {
+    return this.#part;
   }
 
   /** The one class that the drawing searches, or null for all. */
@@ -63,7 +71,7 @@ export class State extends EventTarget {
    * @returns {Promise<Query>}
    */
   async question() {
-    if (this.#similar) return { kind: "similar", hit: this.#similar };
+    if (this.#similar) return { kind: "similar", hit: this.#similar, box: this.#part };
     const { picture, strokes } = this.drawing;
     if (picture?.kind === "photo") return { kind: "photo", file: picture.file };
     if (picture && strokes.length && picture.image) return { kind: "sketch", file: await composed(picture, strokes) };
@@ -72,11 +80,12 @@ export class State extends EventTarget {
   }
 
   /**
-   * Search for pictures like a hit, or with null for the drawing again, among all classes.
+   * Search for pictures like a hit or a part of it, or with null for the drawing again, among all classes.
    * @param {Hit | null} hit
+   * @param {Box | null} part
    */
-  seek(hit) {
-    this.#similar = hit;
+  seek(hit, part = null) {
+    [this.#similar, this.#part] = [hit, part];
     this.#within = null;
     this.#changed("question", { live: false });
   }

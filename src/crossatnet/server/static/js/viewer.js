@@ -4,14 +4,16 @@
  */
 
 import { explanation } from "/static/js/api.js";
+import { frame } from "/static/js/frame.js";
 import { Original } from "/static/js/original.js";
+import { Part } from "/static/js/part.js";
 import { readable } from "/static/js/results.js";
 
 /** @import { Hit, Query } from "/static/js/api.js" */
 
 /**
- * Emits "similar" and "within" with detail {hit}, "left" with detail {index} when it is closed, and "copied" when a path
- * was copied.
+ * Emits "similar" with detail {hit, box}, where `box` is a part of it or null, "within" with detail {hit}, "left" with
+ * detail {index} when it is closed, and "copied" when a path was copied.
  */
 export class Viewer extends EventTarget {
   #dialog;
@@ -28,6 +30,7 @@ export class Viewer extends EventTarget {
   #likeness = true;
   #reveals = false;
   #original;
+  #part;
   /** @type {AbortController | null} */
   #loading = null; // the AbortController of the explanation being fetched
   #overlay = ""; // the blob URL shown
@@ -46,13 +49,10 @@ export class Viewer extends EventTarget {
     previous.addEventListener("click", () => this.#go(-1));
     next.addEventListener("click", () => this.#go(1));
     attention.addEventListener("click", () => this.#toggle());
-    for (const [name, button] of Object.entries({ similar, within })) {
-      button.addEventListener("click", () => {
-        const hit = this.#hits[this.#index];
-        dialog.close();
-        this.dispatchEvent(new CustomEvent(name, { detail: { hit } }));
-      });
-    }
+    similar.addEventListener("click", () => this.#seek("similar"));
+    within.addEventListener("click", () => this.#seek("within"));
+    this.#part = new Part(this.#parts);
+    this.#part.addEventListener("search", () => this.#seek("similar"));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("keydown", (event) => this.#key(event));
     dialog.addEventListener("close", () => {
@@ -79,6 +79,13 @@ export class Viewer extends EventTarget {
     this.#parts.explain.hidden = !drawing;
     this.#dialog.showModal();
     this.#show(index);
+  }
+
+  /** @param {"similar" | "within"} what */
+  #seek(what) {
+    const [hit, box] = [this.#hits[this.#index], this.#part.box];
+    this.#dialog.close();
+    this.dispatchEvent(new CustomEvent(what, { detail: { hit, box } }));
   }
 
   get #attending() {
@@ -118,6 +125,8 @@ export class Viewer extends EventTarget {
     parts.next.disabled = index === this.#hits.length - 1;
     parts.problem.hidden = true;
     parts.image.alt = `Picture: ${name}`;
+    frame(parts.region, hit, hit.box);
+    this.#part.of(hit);
     this.#load(hit);
     this.#hideOverlay();
     if (this.#attending) this.#explain();
