@@ -101,7 +101,8 @@ export class Part extends EventTarget {
     const { left, top, width, height } = this.#parts.chooser.getBoundingClientRect();
     const scale = Math.min(width / this.#hit.width, height / this.#hit.height);
     const [across, down] = [this.#hit.width * scale, this.#hit.height * scale];
-    return [(clientX - left - (width - across) / 2) / across, (clientY - top - (height - down) / 2) / down].map(clamped);
+    const [x, y] = [(clientX - left - (width - across) / 2) / across, (clientY - top - (height - down) / 2) / down];
+    return [clamped(x), clamped(y)];
   }
 
   /** @param {KeyboardEvent} event */
