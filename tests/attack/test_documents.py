@@ -55,7 +55,7 @@ def test_yaml_that_grows_is_refused(text: str, tmp_path: Path) -> None:
     began = time.process_time()
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tmp_path / "a.yaml")
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30  # it would take hours
 
 
 def test_yaml_may_merge_as_people_do() -> None:

@@ -174,7 +174,7 @@ def test_search_as_json_equals_the_printed_hits(gallery: Path, drawing: Path, ru
     hits = json.loads(run("search", gallery, drawing, "--json").out)
     printed = [line.split(maxsplit=3)[3] for line in run("search", gallery, drawing).out.splitlines()]
     assert [hit["path"] for hit in hits] == printed
-    assert set(hits[0]) == {"id", "path", "score", "class_name", "gone", "copies", "chance", "sure"}
+    assert set(hits[0]) == {"id", "path", "score", "class_name", "gone", "copies", "chance", "sure", "box"}
     assert all(Path(hit["path"]).parent.name == hit["class_name"] for hit in hits)
 
 

@@ -17,7 +17,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configs that training was called with; nothing is trained."""
     configs: list[Config] = []
 
-    def train(config: Config, output: Path, quiet: bool) -> Path:
+    def train(config: Config, output: Path, quiet: bool, ranks: object) -> Path:
         configs.append(config)
         return output
 

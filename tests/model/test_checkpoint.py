@@ -403,7 +403,7 @@ def test_shipped_checkpoint(name: str, classes: int) -> None:
     network = load_network(name)
     folder = checkpoint_module.locate(name)
     assert (folder / WEIGHTS).stat().st_size < 12_000_000
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 14_000_000  # with the ONNX form and the record
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000  # with the ONNX form and the record
     provenance = read_config(folder).provenance
     assert len(provenance.training_classes) == classes
     if provenance.split == EVERYTHING:

@@ -86,13 +86,15 @@ def test_the_exported_parts_compute_the_same(network: CrossATNet) -> None:
 
 
 def test_a_network_without_an_opinion_has_the_fingerprint_it_had() -> None:
-    """Galleries made before there were opinions are bound to it."""
+    """Galleries made before there were opinions, or regions, are bound to it."""
     config = ModelConfig(image_size=64, dimension=16, code_lengths=(16,))
     network = CrossATNet(config)
     assert '"opinion"' in config.model_dump_json()
     from crossatnet.model.network import fingerprint_of
 
-    assert network.fingerprint == fingerprint_of(network, config.model_dump_json(exclude={"opinion"}))
+    assert network.fingerprint == fingerprint_of(
+        network, config.model_dump_json(exclude={"opinion", "region_size", "region_penalty"})
+    )
 
 
 @pytest.mark.parametrize("changes", [{"dimension": 256}, {"backbone": "somewhere/else"}])

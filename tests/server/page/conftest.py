@@ -97,7 +97,7 @@ class serving:  # noqa: N801  # reads as the verb it is
             port = free.getsockname()[1]
         chosen = Settings(places, port=port, token=token, **settings)
         app = create_app(open_galleries(places, None, model), chosen)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+        self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=5))
         self._thread = threading.Thread(target=self._server.run)
         self._address = f"http://127.0.0.1:{port}"
 
