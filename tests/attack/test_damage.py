@@ -161,6 +161,7 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.attack
 def test_no_flipped_bit_changes_an_answer_in_silence(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +190,7 @@ def test_no_flipped_bit_changes_an_answer_in_silence(
     assert not silent, silent[:3]
 
 
+@pytest.mark.attack
 def test_flips_of_the_side_file_change_no_answer(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crossatnet.gallery.sqlite.present.UNFLUSHED", 5)
     with Gallery.open(place, FakeModel()) as gallery:

@@ -253,6 +253,7 @@ def test_a_checkpoint_knows_nothing_of_updates(
     assert np.abs(embeddings - embeddings[0]).max() > 0.1
 
 
+@pytest.mark.scale
 def test_a_run_goes_on_after_kill_9(adapted: tuple[Config, Path], tmp_path: Path) -> None:
     """Average, interpolation and whitening included; and what the killed run had kept held nothing frozen."""
     config, folder = adapted

@@ -317,6 +317,7 @@ def die(*_: object) -> None:
     raise KilledError
 
 
+@pytest.mark.scale
 def test_a_run_killed_again_and_again_goes_on_where_it_was(
     tuned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,7 @@ def test_another_checkpoint_is_not_overwritten(exported: Path, tmp_path: Path) -
         export_checkpoint(exported, tmp_path / "file")
 
 
+@pytest.mark.scale
 def test_a_failed_export_leaves_the_form_that_was_there(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     monkeypatch.setattr(export_module, "TOLERANCE", 1e-12)
@@ -255,6 +256,7 @@ def test_places_are_those_of_the_weights(tiny_export: Path) -> None:
             np.testing.assert_array_equal(halves(weights, stored[name]), tensor.astype(np.float32))
 
 
+@pytest.mark.scale
 def test_mean_pooling_needs_no_guided_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny_checkpoint(tmp_path / "plain")
     network, config = load_network(tmp_path / "plain"), read_config(tmp_path / "plain")
