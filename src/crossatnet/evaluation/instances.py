@@ -16,7 +16,6 @@ from crossatnet.evaluation.ranking import Classes, evaluate, evaluate_codes
 from crossatnet.system.errors import UserError
 
 AT = (1, 5, 10)
-HEADLINE = "acc@1"  # within the class
 Rows = NDArray[np.int64]
 Judge = Callable[[Rows, Rows, NDArray[np.int64], NDArray[np.int64]], RetrievalScores]
 """Scores of some queries (q,) in a part of the gallery (n,), given the number of the thing that each one shows."""

@@ -18,7 +18,6 @@ from crossatnet.system.errors import UserError, how_to_install
 
 Reason = Literal["unreadable", "video", "sidecar", "other", "clutter", "excluded", "hidden", "link", "no file"]
 NO_SUFFIX = "no suffix"
-MOST_KINDS = 8  # that a line names
 HEAD_BYTES = 64  # of a file without a suffix
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
