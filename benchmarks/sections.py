@@ -74,6 +74,16 @@ ZERO_SHOT_TABLE = Table(
     zero_shot_rows,
     zero_shot_hidden,
 )
+FORMATS_TABLE = Table(
+    {
+        "pixels": "{size}",
+        "format": "{format}",
+        "kB": "{kilobytes:,}",
+        "reading": "{read_ms:.1f} ms",
+        "times JPEG": "{read_ratio:.2f}",
+        "with the network": "{embed_ratio:.2f}",
+    }
+)
 EVALUATE_TABLE = Table(
     {
         "queries x gallery": "{queries:,} x {gallery:,}",
@@ -406,6 +416,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             lambda record: {"versions": ", ".join(f"{name} {number}" for name, number in record["packages"].items())},
         ),
     ),
+    "formats": (Section("Processor time, the best of the turns; {machine}, {date}.", (FORMATS_TABLE,)),),
     "train": (
         Section(
             "Pictures a second, sketches and photos together; batches of {batch} pairs; {config}, the last"

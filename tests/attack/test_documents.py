@@ -152,6 +152,7 @@ def test_names_of_any_letters_are_printed_in_any_locale(locale: str, tmp_path: P
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert "\x1b[31m" not in done.stdout
+    assert "鳥 😀.png" in done.stdout
 
 
 @pytest.mark.attack

@@ -137,6 +137,7 @@ def test_kills_over_all_steps(tmp_path: Path) -> None:
         outcome = next(killed)
         done[outcome["during"]] += 1
         acknowledged += outcome["acknowledged"]
+    assert acknowledged > len(STEPS)
     print(f"kills: {acknowledged} acknowledged changes, none lost and none done twice; {dict(done)}")
 
 
