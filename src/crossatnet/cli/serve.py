@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, check_one_model
+from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, Recall, check_one_model
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL
 
 
 def serve(
@@ -38,6 +39,7 @@ def serve(
     ] = False,
     embedder: EmbedderPlace = None,
     consistency: ConsistencyName = "session",
+    recall: Recall = RECALL,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -67,6 +69,7 @@ def serve(
         checkpoint=checkpoint,
         embedder=embedder,
         consistency=consistency,
+        recall=recall,
         workers=workers,
         searches=searches,
         access_log=not quiet,
