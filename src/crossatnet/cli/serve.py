@@ -7,7 +7,7 @@ import typer
 
 from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, Recall, check_one_model
 from crossatnet.system.errors import UserError
-from crossatnet.system.recall import RECALL
+from crossatnet.system.recall import RECALL, check_recall
 
 
 def serve(
@@ -48,6 +48,7 @@ def serve(
     from crossatnet.server.settings import LOOPBACK, Place, Settings
 
     check_one_model(checkpoint, embedder)
+    check_recall(recall)
     token = read_token(token_file)
     if token is None and host not in LOOPBACK:
         raise UserError(

@@ -59,9 +59,7 @@ class Inverted:
     starts: Ids  # (L + 1,): where each list begins; at the end N
     rows: NDArray[np.int32]  # (N,), ascending in each list
     codes: Codes  # (N, B)
-    tests: NDArray[
-        np.int32
-    ]  # (T, H, 2): of each hit its list, counted from the nearest, and its place on the shortlist
+    tests: NDArray[np.int32]  # (T, H, 2): of each hit, how many lists were nearer than its own, and its place
     first_read: int  # lists that a usual search read when the centres were found
     _reaches: dict[tuple[int, float], Reach | None] = field(default_factory=dict, compare=False)
 
