@@ -192,7 +192,9 @@ def test_what_has_its_list_keeps_it_until_the_codes_have_drifted(monkeypatch: py
     index = built(embeddings)
     lists = index.list_of()
     lists[:100] = -1
-    again = build(coded(embeddings), embeddings.astype(np.float16).__getitem__, 64, (index, lists.copy()))
+    with monkeypatch.context() as patch:
+        patch.setattr(inverted, "trained", None)  # centres are not found again
+        again = build(coded(embeddings), embeddings.astype(np.float16).__getitem__, 64, (index, lists))
     np.testing.assert_array_equal(again.centres, index.centres)
     np.testing.assert_array_equal(again.list_of(), index.list_of())
     assert again.first_read == index.first_read
@@ -284,6 +286,23 @@ def test_any_changes_keep_the_recall_and_conditions_are_exact(store: Store, seed
             reach = index.reach(10, 0.9)
             reads.append(reach is not None and 0 < reach.lists < len(index.centres))
     assert any(reads)
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_is_written_again_is_in_the_lists_of_its_present_codes(store: Store) -> None:
+    random = np.random.default_rng(0)
+    put(store, [*range(300)], random)
+    store.flush()
+    first = side_file(store).index
+    put(store, [*range(40), *range(300, 340)], random)
+    store.remove([f"/p/{n}" for n in range(100, 120)])
+    store.flush()
+    side = side_file(store)
+    assert first is not None
+    assert side.index is not None
+    np.testing.assert_array_equal(side.index.centres, first.centres)
+    np.testing.assert_array_equal(side.index.list_of(), assigned(side.codes, side.index.centres))
+    assert len(side.ids) == 320
 
 
 @pytest.mark.usefixtures("eager")

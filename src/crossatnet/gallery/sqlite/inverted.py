@@ -1,7 +1,7 @@
 """An inverted index of codes: lists of codes near each other, so that a search of a large gallery reads few of them.
 
-Letters: `N` items, `L` lists, `T` tests, `H` hits of a test, `D` embedding dimension, `B` bytes of a packed code, `C`
-codes in some lists.
+Letters: `N` items, `L` lists, `S` shortlist, `T` tests, `H` hits of a test, `D` embedding dimension, `B` bytes of a
+packed code, `C` codes in some lists.
 
 Each code is in the list of its nearest centre (an inverted file: Jégou et al., 2011), and a search reads the lists
 whose centres are nearest to its query. `clustering` finds the centres. How many lists must be read, and how long the

@@ -132,9 +132,10 @@ def read(gallery: Path, token: str, code_bytes: int, dimension: int) -> SideFile
 def write(gallery: Path, header: Header, batches: Iterable[Rows], before: SideFile | None = None) -> bool:
     """Write the side file and replace an older one; False if another process is writing one.
 
-    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch, and for an index twice that of
-    its codes; what an older file has in its index is not worked out again. An interrupted run leaves the older file in
-    place. Raises `OSError` if the disk is full or the folder cannot be written.
+    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch, and for an index that of its
+    codes and some 20 bytes an item. In which list of an older file's index a code is, is not worked out again. An
+    interrupted run leaves the older file in place. Raises `OSError` if the disk is full or the folder cannot be
+    written.
     """
     with replacing_alone(path_of(gallery)) as file:
         if file is None:

@@ -135,7 +135,7 @@ class Snapshot:
     def _reach(self, k: int, recall: float) -> Reach | None:
         """How far a search must look for `k` hits of this recall; None for a search of everything."""
         index = self.segments[0].index if self.segments else None
-        return index.reach(k, recall) if index and recall < EXACT and not self._has_regions else None
+        return index.reach(k, recall) if index and not self._has_regions else None
 
     def _listed(self, masks: Masks, packed: NDArray[np.uint8], lists: int, length: int) -> Iterator[tuple[Ids, Ids]]:
         """As `_shortlists`, but of the first segment only so many lists are read."""
