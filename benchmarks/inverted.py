@@ -151,17 +151,16 @@ def measured(source: Gallery, bits: int, queries: int, place: Path, simulated: f
 def written(
     place: Path, header: Header, batches: Iterator[sidefile.Rows], before: SideFile | None = None
 ) -> tuple[SideFile, float]:
-    """A side file, read again, and how long its index took, with what was still to be synced to the disk."""
-    last = time.perf_counter()
+    """A side file, read again, and the processor time that its index took."""
+    last = time.process_time()
 
     def timed() -> Iterator[sidefile.Rows]:
         nonlocal last
         yield from batches
-        os.sync()
-        last = time.perf_counter()
+        last = time.process_time()
 
     assert sidefile.write(place, header, timed(), before)
-    seconds = time.perf_counter() - last
+    seconds = time.process_time() - last
     side = sidefile.read(place, TOKEN, header.code_bytes, header.dimension)
     assert side is not None
     return side, round(seconds, 1)
@@ -189,7 +188,7 @@ def items_of(source: Gallery, hashed: Callable[[Floats], Codes], asked: Asked) -
 def changes(source: Gallery, hashed: Callable[[Floats], Codes]) -> Changes:
     """A fifth of the items removed, and as many of the same kind added."""
     count = source.items // CHANGED
-    blocks = [block for number, block in enumerate(source.blocks(count)) if number * BLOCK >= source.items]
+    blocks = [*source.blocks(source.items, source.items + count)]
     codes, halves = (
         np.concatenate([hashed(block) for block in blocks]),
         np.concatenate([block.astype(STORED_FLOAT) for block in blocks]),

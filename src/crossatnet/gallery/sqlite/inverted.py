@@ -99,16 +99,21 @@ class Inverted:
 
     def _among(self, lists: Ids, code: Codes, is_live: Mask, length: int) -> Ids:
         """The `length` nearest rows of these lists that count; all, if there are fewer."""
-        parts = [slice(*ends) for ends in zip(self.starts[lists], self.starts[lists + 1], strict=True)]
-        rows = np.concatenate([self.rows[part] for part in parts])  # (C,)
-        distances = distances_to(code, np.concatenate([self.codes[part] for part in parts]))
-        if is_live is not None:
-            counts = is_live[rows]
-            rows, distances = rows[counts], distances[counts]
-        if len(rows) > length:
-            near = distances <= np.partition(distances, length - 1)[length - 1]  # with all that tie with the last
-            rows, distances = rows[near], distances[near]
-        return rows[np.lexsort((rows, distances))[:length]].astype(np.int64)
+        begins, ends = self.starts[lists], self.starts[lists + 1]
+        parts = [self.codes[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        distances = distances_to(code, np.concatenate(parts))  # (C,)
+        upto = np.cumsum(ends - begins)
+        wanted = length if is_live is None else 2 * length
+        while True:
+            near = _smallest(distances, wanted)
+            part = np.searchsorted(upto, near, "right")  # the list of each
+            rows = self.rows[near - upto[part] + ends[part]].astype(np.int64)
+            if is_live is not None:
+                near, rows = near[is_live[rows]], rows[is_live[rows]]
+            if len(rows) >= length or wanted >= len(distances):
+                nearest: Ids = rows[np.lexsort((rows, distances[near]))[:length]]
+                return nearest
+            wanted *= 2
 
     def _cheapest(self, k: int, recall: float) -> Reach | None:
         lists, places = np.moveaxis(self.tests[:, :k], 2, 0)  # (T, k) each
@@ -182,6 +187,13 @@ def _tests(codes: Codes, embeddings: Embeddings, centres: Codes, list_of: NDArra
         places[np.argsort(distances_to(asked[number], centres), kind="stable")] = np.arange(len(centres))
         found[number, : len(best)] = np.stack([places[list_of[shortlist[best]]], best], axis=1)
     return found
+
+
+def _smallest(values: NDArray[np.int32], count: int) -> Ids:
+    """Where the `count` smallest values are, with all that tie with the last."""
+    if count >= len(values):
+        return np.arange(len(values))
+    return np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
 
 
 def _ladder(first: int, last: int) -> list[int]:

@@ -102,12 +102,12 @@ class Snapshot:
         Only the rows that `masks` mark count; with less than the exact recall they must be all that were not removed.
         Raises `DamagedError` if the side file turns out to be damaged.
         """
-        everything = sum(self._counts(masks))
-        reach = self._reach(k, recall)
+        counts = self._counts(masks)
+        everything, reach = sum(counts), self._reach(k, recall)
         length = min(reach.length if reach else shortlist_length(k, 8 * packed.shape[1], everything), everything)
         measures = [Cosine(query, region_penalty) for query in queries]
         if reach and reach.lists:
-            shortlists = self._listed(masks, packed, reach.lists, length)
+            shortlists = self._listed(masks, counts, packed, Reach(reach.lists, length))
         else:
             shortlists = self._shortlists(masks, packed, k, length, region_penalty)
         return self._best(measures, shortlists, min(k, length))
@@ -137,17 +137,21 @@ class Snapshot:
         index = self.segments[0].index if self.segments else None
         return index.reach(k, recall) if index and not self._has_regions else None
 
-    def _listed(self, masks: Masks, packed: NDArray[np.uint8], lists: int, length: int) -> Iterator[tuple[Ids, Ids]]:
-        """As `_shortlists`, but of the first segment only so many lists are read."""
-        index, counts = self.segments[0].index, self._counts(masks)
+    def _listed(
+        self, masks: Masks, counts: Sequence[int], packed: NDArray[np.uint8], reach: Reach
+    ) -> Iterator[tuple[Ids, Ids]]:
+        """As `_shortlists`, but of the first segment only some lists are read; `counts` are those of the masks."""
+        index = self.segments[0].index
         assert index is not None, "asked only where there is one"
+        own = Reach(reach.lists, min(reach.length, counts[0]))
         later = [segment.codes for segment in self.segments[1:]], [mask.items for mask in masks[1:]]
         for code in packed:
             parts = [np.empty(0, np.int64)]
             if counts[0]:
-                parts.append(index.nearest(code, masks[0].items, Reach(lists, min(length, counts[0]))))
+                parts.append(index.nearest(code, masks[0].items, own))
             if any(counts[1:]):
-                parts.append(len(self.segments[0].ids) + nearest_of_all(*later, code[None], length)[1][0])
+                rows = nearest_of_all(*later, code[None], reach.length)[1][0]
+                parts.append(len(self.segments[0].ids) + rows)
             yield np.concatenate(parts), np.empty(0, np.int64)
 
     def _shortlists(
