@@ -74,9 +74,9 @@ def simulated_rows(record: Record) -> Iterator[Record]:
     for row in record["rows"]:
         if simulated := row.get("simulated"):
             for asked in ("0.95", "0.99"):
-                lists, length = row["before"][asked]["reach"]
-                p50_ms = simulated[asked]
-                yield {**simulated, "asked": asked, "read": lists, "length": length, "p50_ms": p50_ms}
+                read, length = simulated[asked]["reach"]
+                codes = simulated["items"] * read // simulated["lists"]
+                yield {**simulated, **simulated[asked], "asked": asked, "read": read, "length": length, "codes": codes}
 
 
 def ingest_rows(record: Record) -> Iterator[Record]:

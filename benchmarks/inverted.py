@@ -13,8 +13,8 @@ finds, with queries that are no items, and its times. Then a fifth of the items 
 all is measured again, before the side file is written again and after. For the exact search: the shortest shortlist
 that holds .99 of the ten nearest by cosine.
 
-With `--simulate`, what searches an index is timed with so many random codes, read as far as the largest gallery's
-tests want, and as many rows of embeddings as its shortlist has.
+With `--simulate`, a search is timed on an index of so many random codes: the same share of the lists is read as in the
+gallery, and as many embeddings of the gallery as its shortlist has.
 
 Needs 2.4 KB of disk an item in `--scratch`. Puts its rows into `benchmarks/results/inverted.json` and prints the table.
 """
@@ -249,7 +249,8 @@ def found(snapshot: Snapshot, asked: Asked) -> dict[str, Any]:
 
 
 def simulation(side: SideFile, items: int, before: dict[str, Any]) -> dict[str, Any]:
-    """What an index of so many random codes takes for the reach of a smaller gallery, and its re-ranking."""
+    """What it takes to read the same share of an index of so many random codes, and to re-rank the same shortlist."""
+    assert side.index is not None
     random, lists = np.random.default_rng(0), lists_for(items)
     width = side.header.code_bytes
     centres, codes = (
@@ -259,14 +260,15 @@ def simulation(side: SideFile, items: int, before: dict[str, Any]) -> dict[str, 
     index = Inverted(centres, starts, np.arange(items, dtype=np.int32), codes, np.empty((0, 0, 2), np.int32), 0)
     result: dict[str, Any] = {"items": items, "lists": lists}
     for recall in RECALLS:
-        reach = Reach(*before[str(recall)]["reach"])
+        read, length = before[str(recall)]["reach"]
+        reach = Reach(round(read * lists / len(side.index.centres)), length)
         rows = np.sort(random.choice(len(side.ids), (100, reach.length)))
 
         def search(number: int, reach: Reach = reach, rows: NDArray[np.int64] = rows) -> None:
             index.nearest(centres[number], None, reach)
             cosines(np.ones(side.header.dimension, np.float32), side.embeddings(rows[number]))
 
-        result[str(recall)] = percentile_ms(each(search, range(len(rows)))[1], 50)
+        result[str(recall)] = {"reach": reach, "p50_ms": percentile_ms(each(search, range(len(rows)))[1], 50)}
     return result
 
 

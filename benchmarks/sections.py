@@ -210,7 +210,7 @@ SIMULATED_TABLE = Table(
     {
         "random codes": "{items:,}",
         "recall asked for": "{asked}",
-        "read": "{read:,} of {lists:,} lists",
+        "read": "{read:,} of {lists:,} lists, {codes:,} codes",
         "shortlist": "{length:,}",
         "p50": "{p50_ms:.1f} ms",
     },

@@ -278,6 +278,7 @@ def test_any_changes_keep_the_recall_and_conditions_are_exact(store: Store, seed
             queries = clustered(8, random)
             true = truth(store.path, queries, 10)
             assert shared(found(reader, queries, 10), true) >= 0.9
+            assert shared(found(reader, queries[:2], 60), truth(store.path, queries[:2], 60)) >= 0.9
             assert found(exact, queries, 10).tolist() == true
             only = Filter(class_names=("class 1",))
             assert found(reader, queries[:3], 10, only).tolist() == truth(store.path, queries[:3], 10, "class 1")

@@ -80,8 +80,7 @@ class Inverted:
     def nearest(self, code: Codes, is_live: Mask, reach: Reach) -> Ids:
         """The rows (S,) whose codes are nearest to a code (B,), of equally near ones the first; only those that count.
 
-        Where the lists hold fewer than the reach wants, more are read. `reach.length` is at least 1, and not more than
-        there are.
+        Where the lists hold fewer than the reach wants, more are read; there must be as many as that.
         """
         count = min(reach.lists, len(self.centres))
         while True:

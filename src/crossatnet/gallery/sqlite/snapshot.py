@@ -146,9 +146,7 @@ class Snapshot:
         own = Reach(reach.lists, min(reach.length, counts[0]))
         later = [segment.codes for segment in self.segments[1:]], [mask.items for mask in masks[1:]]
         for code in packed:
-            parts = [np.empty(0, np.int64)]
-            if counts[0]:
-                parts.append(index.nearest(code, masks[0].items, own))
+            parts = [index.nearest(code, masks[0].items, own)]
             if any(counts[1:]):
                 rows = nearest_of_all(*later, code[None], reach.length)[1][0]
                 parts.append(len(self.segments[0].ids) + rows)
