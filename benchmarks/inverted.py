@@ -91,7 +91,9 @@ def main() -> None:
             real = real_embeddings(options.data, CHECKPOINT, options.cache)
             source = PhotoLike(items, *real) if name == PhotoLike.name else Clusters(items)
             with TemporaryDirectory(dir=options.scratch, prefix="crossatnet-") as scratch:
-                row = measured(source, options.bits, options.queries, Path(scratch, "made.gallery"), options.simulate)
+                row, side = measured(source, options.bits, options.queries, Path(scratch, "made.gallery"))
+                if options.simulate:
+                    row["simulated"] = simulation(side, int(options.simulate), row["before"])
             command = (
                 f"python benchmarks/inverted.py --data DATA/{options.data.name} --galleries {name} --items {items:.0e}"
                 f" --queries {options.queries}" + (f" --simulate {options.simulate:.0e}" if options.simulate else "")
@@ -108,7 +110,7 @@ def keep(row: dict[str, Any]) -> None:
     rows = [old for old in rows if any(old[name] != row[name] for name in what)] + [row]
     rows.sort(key=lambda each: (each["gallery"] != PhotoLike.name, each["items"], each["bits"]))
     commands = "; ".join(dict.fromkeys(old["command"] for old in rows))
-    write("inverted", {"command": commands, "machine": machine(), "date": today(), "rows": rows})
+    write("inverted", {"command": commands, "machine": machine(), "rows": rows})
 
 
 def hasher(source: Gallery, bits: int) -> Callable[[Floats], Codes]:
@@ -119,11 +121,17 @@ def hasher(source: Gallery, bits: int) -> Callable[[Floats], Codes]:
     return lambda embeddings: model.hash(embeddings, bits)
 
 
-def measured(source: Gallery, bits: int, queries: int, place: Path, simulated: float) -> dict[str, Any]:
-    """The row of a gallery."""
+def measured(source: Gallery, bits: int, queries: int, place: Path) -> tuple[dict[str, Any], SideFile]:
+    """The row of a gallery, and its last side file."""
     hashed, drawn = hasher(source, bits), source.queries(queries)
     asked = Asked(drawn, hashed(drawn), np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
-    row: dict[str, Any] = {"gallery": source.name, "items": source.items, "bits": bits, "load": os.getloadavg()[0]}
+    row: dict[str, Any] = {
+        "gallery": source.name,
+        "items": source.items,
+        "bits": bits,
+        "date": today(),
+        "load": os.getloadavg()[0],
+    }
     header = Header(TOKEN, 1, source.items, bits // 8, source.dimension, lists=lists_for(source.items))
     side, row["index_s"] = written(place, header, items_of(source, hashed, asked))
     assert side.index is not None
@@ -141,26 +149,24 @@ def measured(source: Gallery, bits: int, queries: int, place: Path, simulated: f
     )
     side, row["again_s"] = written(place, again, rows_of(side, added), side)
     row["after"] = found(Snapshot.of_side_file(side), asked)
-    del snapshot, churned, added
-    if simulated:
-        row["simulated"] = simulation(side, int(simulated), row["before"])
     print(row, flush=True)
-    return row
+    return row, side
 
 
 def written(
     place: Path, header: Header, batches: Iterator[sidefile.Rows], before: SideFile | None = None
 ) -> tuple[SideFile, float]:
-    """A side file, read again, and the processor time that its index took."""
-    last = time.process_time()
+    """A side file, read again, and how long its index took, with what was still to be written to the disk."""
+    last = time.perf_counter()
 
     def timed() -> Iterator[sidefile.Rows]:
         nonlocal last
         yield from batches
-        last = time.process_time()
+        os.sync()
+        last = time.perf_counter()
 
     assert sidefile.write(place, header, timed(), before)
-    seconds = time.process_time() - last
+    seconds = time.perf_counter() - last
     side = sidefile.read(place, TOKEN, header.code_bytes, header.dimension)
     assert side is not None
     return side, round(seconds, 1)
