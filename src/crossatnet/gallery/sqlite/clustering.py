@@ -18,7 +18,7 @@ BRANCHES = 4.0  # times N^(1/4): about 16 sqrt(N) lists, of 200 codes where ther
 GROWTH = 1.2  # of the branches wanted, or its inverse, after which there are too few or too many
 SAMPLED = 32  # codes for each centre that is looked for
 ROUNDS = 6  # later ones move few codes
-TOPS_TRIED = 16  # with 4, of 1e6 items 50 times as many lists must be read for a recall of .99
+TOPS_TRIED = 16  # with fewer, more codes miss their nearest centre, and more lists must be read
 AT_ONCE = 100_000  # codes
 
 Codes = NDArray[np.uint8]
