@@ -1,6 +1,7 @@
 # make demo: set-up, then the main job; with PICTURES=FOLDER your own folder is made searchable first.
 # make test: set-up, then lint, types, imports, the docs site, the examples in docstrings, and tests; those of the page
 # need Chromium, which is installed where that may be.
+# make coverage: the same tests, and which lines and branches they never reach; twice as long.
 # make docs: the docs site, in build/docs; `python -m http.server -d build/docs` shows it.
 # make test-attack: servers, galleries and readers under attack; make fuzz: random bytes for the readers.
 # make test-scale: servers and nodes that are killed and replaced; needs Linux on x86-64.
@@ -13,7 +14,7 @@ CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
 export NO_MKDOCS_2_WARNING = 1 # the theme's notice about another program, before every build
 
-.PHONY: setup demo browser test test-scale test-attack fuzz docs wheel format clean
+.PHONY: setup demo browser test coverage test-scale test-attack fuzz docs wheel format clean
 
 setup: .venv/ready
 
@@ -40,6 +41,9 @@ test: setup browser
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --quiet --strict
 	$(BIN)/python -m pytest --doctest-modules src
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+coverage: setup browser
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-scale: setup

@@ -119,11 +119,13 @@ class Cuts:
     def folder(self, cut: Cut) -> Folder:
         """What this cut measures; at most `MOST_PHOTOS` of a class and so many drawings of a class and hand."""
         whole = self.whole[cut]
-        banned = [name for split in PROTECTED for name in load_split(split).unseen] if cut == "choosing" else []
+        unseen = [name for split in PROTECTED for name in load_split(split).unseen] if cut == "choosing" else []
+        names = {picture.class_name for picture in self.pictures}
+        banned = {name for name in names if any(are_related(name, other) for other in unseen)}
         groups: dict[tuple[str, str | None], list[Picture]] = defaultdict(list)
         for picture in sorted(self.pictures, key=lambda picture: digest(picture.place)):
             held = picture.class_name in whole or picture.place in self.shares[cut]
-            if picture.hand != "" and held and not any(are_related(picture.class_name, name) for name in banned):
+            if picture.hand != "" and held and picture.class_name not in banned:
                 groups[picture.class_name, picture.hand].append(picture)
         photos = [p for (_, hand), some in groups.items() if hand is None for p in some[:MOST_PHOTOS]]
         shown = {photo.class_name for photo in photos}

@@ -16,7 +16,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from crossatnet.data import decoders
@@ -25,9 +24,9 @@ from crossatnet.data.metadata import read_metadata
 from crossatnet.data.photos import read_photo
 from crossatnet.data.strokes import StrokeFile
 from crossatnet.system.errors import UserError
-from server.serving import picture
+from picture_files import encoded, multi_picture, patches, raw_photo
 
-FORMS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JXL")
 SLOW_S = 5.0  # of processor time
 
 
@@ -37,11 +36,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance, counts, findings = random.Random(options.seed), Counter[str](), 0
-    decoders.limit(decoders.Limits(2, 5, 600_000_000))
-    seeds = [(form, picture(1, form), read_pictures) for form in FORMS] + [
-        ("progressive", progressive(), read_pictures)
-    ]
-    seeds.append(("strokes", strokes(), read_strokes))
+    decoders.limit(decoders.Limits(2, 5))
+    files = {kind: encoded(patches(80, 60), kind) for kind in KINDS}
+    files |= {"progressive": encoded(patches(96, 72), "JPEG", progressive=True), "raw": raw_photo(patches(80, 60))}
+    files |= {"multi-picture": multi_picture(patches(80, 60), patches(40, 30))}
+    seeds = [(kind, content, read_pictures) for kind, content in files.items()] + [("strokes", strokes(), read_strokes)]
     until = time.monotonic() + 60 * options.minutes
     while time.monotonic() < until:
         name, content, read = chance.choice(seeds)
@@ -104,14 +103,6 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
         if not changed:
             changed = bytearray(b"\0")
     return bytes(changed)
-
-
-def progressive() -> bytes:
-    """A JPEG of several scans."""
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
-        pixels = np.random.default_rng(2).integers(0, 256, (9, 12, 3), np.uint8)
-        Image.fromarray(pixels).resize((96, 72)).save(file.name, progressive=True)
-        return Path(file.name).read_bytes()
 
 
 def strokes() -> bytes:

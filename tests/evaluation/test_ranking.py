@@ -142,9 +142,8 @@ def test_float16_scores_as_the_float32_it_is() -> None:
     assert found.values["mAP@all"].tolist() == expected.values["mAP@all"].tolist()
 
 
-@pytest.mark.parametrize("strip", [1, 3, 300])
-@pytest.mark.parametrize("block", [7, 300])
-@pytest.mark.parametrize("step", [1e-7, 1e-5, 1e-3])
+@pytest.mark.parametrize(("block", "strip"), [(7, 1), (7, 300), (300, 3)])
+@pytest.mark.parametrize("step", [1e-7, 1e-3])
 def test_many_near_ties_and_ties_equal_the_loop(
     step: float, block: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,9 +151,9 @@ def test_many_near_ties_and_ties_equal_the_loop(
     monkeypatch.setattr(ranking, "BLOCK", block)
     monkeypatch.setattr(ranking, "SCORED", strip * 450)
     random = np.random.default_rng(0)
-    similarity = random.integers(-1500, 1500, size=(20, 900)) * step
+    similarity = random.integers(-1500, 1500, size=(8, 900)) * step
     gallery_class = np.concatenate([np.arange(6), random.geometric(0.5, size=894) % 6])
-    query_class, same = random.integers(6, size=20), np.where(np.arange(20) % 2, -1, np.arange(20) + 6)
+    query_class, same = random.integers(6, size=8), np.where(np.arange(8) % 2, -1, np.arange(8) + 6)
     scores = evaluate_similarity(similarity, query_class, gallery_class, (1, 100), same=same)
     for index, row in enumerate(similarity.tolist()):
         others = [item for item in range(900) if item != same[index]]

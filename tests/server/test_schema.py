@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from server.serving import PICTURES, picture
 
 TOKEN = "correct-horse-battery-staple"
-EXAMPLES = 8  # of each route and kind
+EXAMPLES = 5  # of each route and kind
 BOUNDS = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -1,5 +1,6 @@
 """When a read waits, and for what, without a server."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ class Connection:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(table.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(table, "time", SimpleNamespace(monotonic=lambda: now[0]))  # not the clock of other threads
     monkeypatch.setattr(table, "_LAST_WRITE", {})
     return now
 

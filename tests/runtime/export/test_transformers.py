@@ -17,6 +17,7 @@ from tiny_data import SEEN, draw
 
 pytest.importorskip("transformers", reason="the extra 'backbones' is not installed")
 
+SLOW = pytest.mark.scale
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 16}
 
 
@@ -24,8 +25,8 @@ SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "in
     ("model_type", "more"),
     [
         ("dinov2", {"image_size": 48}),  # other than the 32 below: position embeddings are interpolated
-        ("siglip_vision_model", {"image_size": 32}),  # a value inside is called as the graph's output
-        ("siglip2_vision_model", {"num_patches": 9}),
+        pytest.param("siglip_vision_model", {"image_size": 32}, marks=SLOW),  # a value inside has the output's name
+        pytest.param("siglip2_vision_model", {"num_patches": 9}, marks=SLOW),
     ],
 )
 def test_the_onnx_form_gives_what_torch_gives(model_type: str, more: dict[str, Any], tmp_path: Path) -> None:

@@ -64,8 +64,17 @@ def found(page: Page) -> list[dict[str, Any]]:
 
 
 def assert_frames(frame: Locator, picture: Locator, hit: dict[str, Any], is_filling: bool) -> None:
-    """The frame lies over its part of the picture as it is shown: whole, in the middle of its box."""
-    box, line = picture.bounding_box(), frame.locator("rect.line").bounding_box()
+    """The frame lies over its part of the picture as it is shown: whole, in the middle of its box.
+
+    A picture that is just being loaded moves both: they are compared once two looks at them are the same.
+    """
+    seen = None
+    for _ in range(100):
+        line, box = frame.locator("rect.line").bounding_box(), picture.bounding_box()
+        if line and box and (line, box) == seen:
+            break
+        seen = line, box
+        frame.page.wait_for_timeout(50)
     assert box is not None
     assert line is not None
     scale = min(box["width"] / hit["width"], box["height"] / hit["height"])
@@ -121,8 +130,8 @@ def test_a_part_is_drawn_on_a_picture_and_searched_by(visit: Visit, device: dict
     expect(chooser).to_be_hidden()
     page.get_by_role("button", name="Choose a part").click()
     expect(chooser).to_be_focused()
-    page.wait_for_function("document.querySelector('.whole').complete")
-    page.wait_for_timeout(300)  # the picture takes its place
+    first = hits[number]["box"] or [0.25, 0.25, 0.75, 0.75]
+    assert_frames(chooser, page.locator(".whole"), hits[number] | {"box": first}, True)
     shape = page.locator(".whole").bounding_box()
     assert shape is not None
     scale = min(shape["width"] / 640, shape["height"] / 480)

@@ -9,10 +9,12 @@ const RETRIES = [2, 5, 10, 20, 30]; // seconds until the next try, when the serv
 export class Troubles {
   #notices;
   #failures = 0; // in a row
+  #leaves = false; // whether the page to log in is on its way; asking for it again would start it anew
 
   /** @param {Notices} notices */
   constructor(notices) {
     this.#notices = notices;
+    addEventListener("pageshow", () => (this.#leaves = false)); // "back" may bring this page as it was left
   }
 
   /**
@@ -22,8 +24,13 @@ export class Troubles {
    */
   tell(error, retry) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 401) location.assign("/login");
+    if (error.status === 401) this.#logIn();
     else this.#notices.trouble(error.message, retry, retry && this.#patience(error));
+  }
+
+  #logIn() {
+    if (!this.#leaves) location.assign("/login");
+    this.#leaves = true;
   }
 
   /** The next failure counts as the first. */
