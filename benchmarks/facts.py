@@ -56,6 +56,29 @@ def shortlist_rows(record: Record) -> Iterator[Record]:
     return (row for row in record["rows"] if row["k"] >= 10)
 
 
+def inverted_rows(record: Record) -> Iterator[Record]:
+    """A row for each recall, measured before and after a fifth of the items changed."""
+    for row in record["rows"]:
+        for asked in ("0.95", "0.99"):
+            before, unwritten, after = (row[state][asked] for state in ("before", "unwritten", "after"))
+            lists, length = before["reach"]
+            read = f"{lists:,} of {row['lists']:,} lists" if lists else "all codes"
+            exact = row["before"]["exact_p50_ms"]
+            yield {**row, **before, "asked": asked, "read": read, "length": length, "exact": exact} | {
+                "changed": f"{unwritten['recall']:.3f}, {unwritten['p50_ms']:.1f} ms",
+                "written": f"{after['recall']:.3f}, {after['p50_ms']:.1f} ms",
+            }
+
+
+def simulated_rows(record: Record) -> Iterator[Record]:
+    for row in record["rows"]:
+        if simulated := row.get("simulated"):
+            for asked in ("0.95", "0.99"):
+                read, length = simulated[asked]["reach"]
+                codes = simulated["items"] * read // simulated["lists"]
+                yield {**simulated, **simulated[asked], "asked": asked, "read": read, "length": length, "codes": codes}
+
+
 def ingest_rows(record: Record) -> Iterator[Record]:
     for row in record["rows"]:
         main = row["cpu_ms"]["decode and resize"] + row["cpu_ms"]["network"]

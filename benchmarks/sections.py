@@ -17,6 +17,7 @@ from facts import (
     folder_rows,
     ingest_rows,
     instance_rows,
+    inverted_rows,
     kill_facts,
     kills_facts,
     large_facts,
@@ -29,6 +30,7 @@ from facts import (
     search_rows,
     serve_facts,
     shortlist_rows,
+    simulated_rows,
     size_rows,
     soak_facts,
     startup_rows,
@@ -166,7 +168,13 @@ SIZE_TABLE = Table(
     size_rows,
 )
 SCALE_TABLE = Table(
-    {"pictures": "{size}", "command": "{command}", "memory": "{memory}", "a search (p50)": "{latency}", "": "{how}"},
+    {
+        "pictures": "{size}",
+        "command": "{command}",
+        "memory": "{memory}",
+        "an exact search (p50)": "{latency}",
+        "": "{how}",
+    },
     scale_rows,
 )
 SHORTLIST_TABLE = Table(
@@ -180,6 +188,43 @@ SHORTLIST_TABLE = Table(
         "recall": "{recall:.4f}",
     },
     shortlist_rows,
+)
+INVERTED_TABLE = Table(
+    {
+        "gallery": "{gallery}",
+        "items": "{items:,}",
+        "recall asked for": "{asked}",
+        "read": "{read}",
+        "shortlist": "{length:,}",
+        "recall@10": "{recall:.3f}",
+        "p50, p95": "{p50_ms:.1f}, {p95_ms:.1f} ms",
+        "exact p50": "{exact:.1f} ms",
+        "a fifth changed": "{changed}",
+        "and written": "{written}",
+    },
+    inverted_rows,
+)
+INDEX_TABLE = Table(
+    {
+        "gallery": "{gallery}",
+        "items": "{items:,}",
+        "index": "{index_mb:,.0f} MB",
+        "made in": "{index_s:.0f} s",
+        "after a fifth changed": "{again_s:.0f} s",
+        "exact search: shortlist taken": "{rule:,}",
+        "needed": "{needed:,}",
+    },
+    lambda record: ({**row, "index_mb": row["index_bytes"] / 1e6} for row in record["rows"]),
+)
+SIMULATED_TABLE = Table(
+    {
+        "random codes": "{items:,}",
+        "recall asked for": "{asked}",
+        "read": "{read:,} of {lists:,} lists, {codes:,} codes",
+        "shortlist": "{length:,}",
+        "p50": "{p50_ms:.1f} ms",
+    },
+    simulated_rows,
 )
 INGEST_TABLE = Table(
     {
@@ -401,6 +446,19 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     ),
     "shortlist": (
         Section("{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes.", (SHORTLIST_TABLE,)),
+    ),
+    "inverted": (
+        Section(
+            "Codes of {bits} bits, ten hits; {queries} queries, one at a time on one thread; the machine's load was"
+            " {load}. needed: for .99 of the ten nearest by cosine. {machine}, {dates}.",
+            (INVERTED_TABLE, INDEX_TABLE, SIMULATED_TABLE),
+            lambda record: {
+                "bits": record["rows"][0]["bits"],
+                "queries": record["rows"][0]["queries"],
+                "dates": ", ".join(sorted({row["date"] for row in record["rows"]})),
+                "load": " to ".join(f"{most(row['load'] for row in record['rows']):.1f}" for most in (min, max)),
+            },
+        ),
     ),
     "ingest": (
         Section(

@@ -37,11 +37,12 @@ class Gallery(ABC):
         self.items = items
         self.clusters = max(10, items // ITEMS_A_CLUSTER)
 
-    def blocks(self) -> Iterator[Floats]:
-        """The items, in blocks of at most `BLOCK`."""
-        for number, start in enumerate(range(0, self.items, BLOCK)):
-            random = np.random.default_rng([1, number])
-            yield unit(self._around(random, min(BLOCK, self.items - start), "photo"))
+    def blocks(self, first: int = 0, end: int = 0) -> Iterator[Floats]:
+        """The items, in blocks; or others of their kind, from `first`, where a block begins, to `end`."""
+        end = end or self.items
+        for start in range(first, end, BLOCK):
+            random = np.random.default_rng([1, start // BLOCK])
+            yield unit(self._around(random, min(BLOCK, end - start), "photo"))
 
     def queries(self, count: int) -> Floats:
         """Queries (Q, D) of unit length around the same centres."""

@@ -16,6 +16,7 @@ from cli.conftest import Outcome, Run
 from crossatnet.cli.dates import moment, period
 from crossatnet.cli.search import report_doubt
 from crossatnet.gallery import Hit
+from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from crossatnet.system.visible import visible
 from gallery import known
@@ -231,3 +232,22 @@ def test_where_sure_hits_end_is_said(
     hits = [Hit(1, "a.jpg", 0.5, None, chance=each, sure=None if each is None else each >= 0.75) for each in chances]
     report_doubt(hits)
     assert capsys.readouterr() == ("", words)
+
+
+def test_the_recall_is_chosen(gallery: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[float] = []
+    find = Store.open
+
+    def noted(path: Path, recall: float) -> Store:
+        opened.append(recall)
+        return find(path, recall)
+
+    monkeypatch.setattr(Store, "open", noted)
+    arguments = ("search", gallery, drawing(tmp_path, 3), "--json")
+    first = names(run(*arguments))
+    assert [names(run(*arguments, "--recall", share)) for share in (".95", "1")] == [first, first]
+    assert opened == [0.99, 0.95, 1]
+    for share in ("0", "1.5"):
+        refused = run(*arguments, "--recall", share)
+        assert refused.code == 2
+        assert f"recall {share}: give a share above 0, such as .95, or 1 for the exact search" in refused.err

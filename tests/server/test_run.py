@@ -90,6 +90,16 @@ def test_the_consistency_is_chosen(command: Callable[..., tuple[int, str]], serv
     assert "'session', 'bounded', 'strong'" in error
 
 
+def test_the_recall_is_chosen(command: Callable[..., tuple[int, str]], served: list[Settings]) -> None:
+    for arguments in ((), ("--recall", ".95"), ("--recall", "1")):
+        assert command("my.gallery", *arguments)[0] == 0
+    assert [settings.recall for settings in served] == [0.99, 0.95, 1]
+    for share in ("0", "95", "nan"):
+        code, error = command("my.gallery", "--recall", share)
+        assert code == 2
+        assert f"recall {share}: give a share above 0" in error
+
+
 @pytest.mark.parametrize(("given", "workers", "expected"), [(None, 2, "4"), (None, 16, "1"), ("3", 2, "3")])
 def test_workers_compute_on_their_share_of_the_cores(
     given: str | None, workers: int, expected: str, monkeypatch: pytest.MonkeyPatch

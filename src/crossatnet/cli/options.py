@@ -32,6 +32,12 @@ ConsistencyName = Annotated[
         help="What is seen on a Milvus server: session, this process's changes at once; strong, all, but slowly.",
     ),
 ]
+Recall = Annotated[
+    float,
+    typer.Option(
+        "--recall", metavar="SHARE", help="Of an exact search's hits, in a file of over 2e6 pictures; 1: exact."
+    ),
+]
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossatnet.cli.dates import moment, period
-from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Json, Place, RuntimeName, model_given, path_prefix
+from crossatnet.cli.options import (
+    ConsistencyName,
+    EmbedderPlace,
+    Json,
+    Place,
+    Recall,
+    RuntimeName,
+    model_given,
+    path_prefix,
+)
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL
 from crossatnet.system.visible import visible
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ def search(
     embedder: EmbedderPlace = None,
     runtime: RuntimeName = "auto",
     consistency: ConsistencyName = "session",
+    recall: Recall = RECALL,
     as_json: Json = False,
 ) -> None:
     """Find the pictures that a drawing shows, several drawings of one thing together, or words, or both."""
@@ -77,7 +88,8 @@ def search(
     model = model_given(checkpoint, embedder, runtime)
     with ExitStack() as opened:
         galleries = [
-            opened.enter_context(Gallery.open(place, model, runtime, consistency)) for place in (gallery, *(also or []))
+            opened.enter_context(Gallery.open(place, model, runtime, consistency, recall))
+            for place in (gallery, *(also or []))
         ]
         check_comparable(galleries)
         if show_drawing:

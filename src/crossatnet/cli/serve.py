@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, check_one_model
+from crossatnet.cli.options import ConsistencyName, EmbedderPlace, Quiet, Recall, check_one_model
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL, check_recall
 
 
 def serve(
@@ -38,6 +39,7 @@ def serve(
     ] = False,
     embedder: EmbedderPlace = None,
     consistency: ConsistencyName = "session",
+    recall: Recall = RECALL,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page where you draw, and the HTTP API; without a gallery, the quickstart one, made first if needed."""
@@ -46,6 +48,7 @@ def serve(
     from crossatnet.server.settings import LOOPBACK, Place, Settings
 
     check_one_model(checkpoint, embedder)
+    check_recall(recall)
     token = read_token(token_file)
     if token is None and host not in LOOPBACK:
         raise UserError(
@@ -67,6 +70,7 @@ def serve(
         checkpoint=checkpoint,
         embedder=embedder,
         consistency=consistency,
+        recall=recall,
         workers=workers,
         searches=searches,
         access_log=not quiet,

@@ -8,6 +8,7 @@ from crossatnet.gallery.milvus.calls import SCHEME, Address
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL, check_recall
 
 NO_REGIONS = "regions are kept by galleries in a file only"
 
@@ -29,16 +30,18 @@ def made_with_of(place: str | Path, model: Embedder, regions: bool) -> MadeWith:
     return MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits, regions=regions)
 
 
-def open_backend(place: str | Path, consistency: Consistency = "session") -> Backend:
-    """Open the gallery at a place. Raises `GalleryMissingError` if there is none.
+def open_backend(place: str | Path, consistency: Consistency = "session", recall: float = RECALL) -> Backend:
+    """Open the gallery at a place. Raises `GalleryMissingError` if there is none, `UserError` for no share as `recall`.
 
-    `consistency` is for galleries on a server; one in a file always shows all that anybody wrote.
+    `consistency` is for galleries on a server; one in a file always shows all that anybody wrote. `recall` is for
+    those in a file; a server's shortlist is always exact.
     """
+    check_recall(recall)
     if isinstance(place, str) and place.startswith(SCHEME):
         from crossatnet.gallery.milvus.backend import MilvusBackend  # of the extra `scale`
 
         return MilvusBackend.open(Address.parse(place), consistency)
-    return Store.open(Path(place))
+    return Store.open(Path(place), recall)
 
 
 def create_backend(place: str | Path, made_with: MadeWith, thumbnail_side: int = 0) -> Backend:

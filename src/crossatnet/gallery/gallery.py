@@ -45,6 +45,7 @@ from crossatnet.model.interface import GUIDED, check_attention
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL
 
 Rerank = Literal["guided"]
 
@@ -106,15 +107,18 @@ class Gallery:
         model: Embedder | None = None,
         runtime: Runtime = "auto",
         consistency: Consistency = "session",
+        recall: float = RECALL,
     ) -> Self:
         """Open the gallery at a place: the path of its file, or milvus://HOST:PORT/NAME.
 
         Without `model`, the checkpoint that made the gallery is loaded when it is first needed, and computed by
         `runtime`. `consistency` says how much of what was written a search of a gallery on a server sees, see
-        `crossatnet.system.consistency`. Raises `GalleryMissingError` if there is no gallery, and `UserError` if the
-        file is no gallery, has a newer schema, or was made with another checkpoint than `model`.
+        `crossatnet.system.consistency`. `recall` says how much of what an exact search finds a search of a gallery in
+        a file must find, if that has more than 2e6 pictures: more takes longer, 1 is the exact search. Raises
+        `GalleryMissingError` if there is no gallery, and `UserError` if the file is no gallery, has a newer schema, or
+        was made with another checkpoint than `model`, and for a recall that is not above 0 and at most 1.
         """
-        store = open_backend(place, consistency)
+        store = open_backend(place, consistency, recall)
         try:
             if model is not None:
                 check_same_model(store.name, store.made_with, model)

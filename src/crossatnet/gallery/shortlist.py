@@ -239,9 +239,11 @@ def distances_to(query: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[
         >>> distances_to(np.array([0], dtype=np.uint8), np.array([[0b1011], [0]], dtype=np.uint8)).tolist()
         [3, 0]
     """
-    differing = np.bitwise_xor(codes, query)  # (C, B)
-    words = differing.view(np.uint64) if differing.shape[1] % 8 == 0 else differing
-    return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int32))
+    distances = np.empty(len(codes), np.int32)
+    both = np.ascontiguousarray(query), np.ascontiguousarray(codes)
+    pointers = *map(faiss.swig_ptr, both), 1, len(codes), len(query), faiss.swig_ptr(distances)
+    faiss.hammings(*pointers)  # type: ignore[attr-defined] # what SWIG made has no types
+    return distances
 
 
 def best_of_each(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from crossatnet.server.schemas import GalleryAnswer, GalleryStatistics
 from crossatnet.server.settings import Place
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import RECALL
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def open_galleries(
     uploads: Path | None = None,
     model: Embedder | None = None,
     consistency: Consistency = "session",
+    recall: float = RECALL,
 ) -> Galleries:
     """Open the galleries at these places, each with the checkpoint that made it, or all of them with `model`.
 
@@ -108,11 +110,11 @@ def open_galleries(
     served: list[Served] = []
     models: dict[str, Embedder] = {}  # by fingerprint: galleries of one checkpoint share it
     for place in places:
-        gallery = Gallery.open(place.place, model, consistency=consistency)
+        gallery = Gallery.open(place.place, model, consistency=consistency, recall=recall)
         fingerprint = gallery.store.made_with.fingerprint
         if fingerprint in models:
             gallery.close()
-            gallery = Gallery.open(place.place, models[fingerprint], consistency=consistency)
+            gallery = Gallery.open(place.place, models[fingerprint], consistency=consistency, recall=recall)
         models[fingerprint] = gallery.model
         name = _unique_name(_stem(place.place), [each.name for each in served])
         folder = uploads / name if uploads else None

@@ -68,7 +68,7 @@ def open_at(settings: Settings) -> Galleries:
     model: Embedder | None = load(settings.checkpoint) if settings.checkpoint else None
     if settings.embedder:
         model = load_embedder(settings.embedder)
-    galleries = open_galleries(settings.places, settings.uploads, model, settings.consistency)
+    galleries = open_galleries(settings.places, settings.uploads, model, settings.consistency, settings.recall)
     for served in galleries:
         uploads.tidy(served)
     return galleries

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossatnet.system.consistency import Consistency
+from crossatnet.system.recall import RECALL
 from crossatnet.system.threads import cores
 
 # # Limits of one request
@@ -63,6 +64,7 @@ class Settings:
     folders: tuple[Path, ...] = ()  # in and below these, folders may be added; resolved
     embedder: str | None = None  # MODULE:OBJECT, which each worker imports
     consistency: Consistency = "session"  # of galleries on a Milvus server
+    recall: float = RECALL  # of large galleries in a file
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import EVERYTHING, Filter
 from crossatnet.gallery.sqlite import database, sidefile
+from crossatnet.gallery.sqlite.clustering import lists_for
 from crossatnet.gallery.sqlite.damage import DamageReport
 from crossatnet.gallery.sqlite.database import plain_errors
 from crossatnet.gallery.sqlite.file import GalleryFile
@@ -25,6 +26,7 @@ UNFLUSHED = 10_000  # SQLite reads so many items in a tenth of a second: fewer n
 UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is written again
 # A run of days must write it in between too: readers keep in memory what the side file lacks.
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
+INDEXED = 2_000_000  # items: an exact search of so many takes 10 ms; the side file of more has an index of codes
 CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
 
 
@@ -78,12 +80,13 @@ class Present:
             self.flush(UNFLUSHED_SHARE_IN_A_RUN)
 
     def flush(self, share: float = UNFLUSHED_SHARE) -> None:
-        """Write the side file if there is none, or if more than this share of its items has changed."""
+        """Write the side file if there is none, if more than this share of its items has changed, or for an index."""
         self._put = 0
         with self._file.reading() as connection:
             side = self._side_file()
             changed = count_changes(connection, side.header.generation) if side else self._file.count()
-        if changed > UNFLUSHED and (side is None or changed > share * side.header.items):
+        lacks_index = side is not None and not side.header.lists and self._wants_index(side.header.items)
+        if lacks_index or (changed > UNFLUSHED and (side is None or changed > share * side.header.items)):
             self._write_side_file()
 
     def rewrite(self) -> None:
@@ -144,8 +147,10 @@ class Present:
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
                 count, regions = count_rows(reading, made_with, is_damaged)
                 sizes = count, made_with.code_bits // 8, made_with.dimension
-                header = sidefile.Header(token, generation, *sizes, regions=regions)
-                if not sidefile.write(self._file.path, header, read_rows(reading, made_with, None, [])):
+                before = self._side_file() if self._wants_index(count) else None
+                lists = lists_for(count, before.header.lists if before else 0) if self._wants_index(count) else 0
+                header = sidefile.Header(token, generation, *sizes, regions=regions, lists=lists)
+                if not sidefile.write(self._file.path, header, read_rows(reading, made_with, None, []), before):
                     return False
             with self._file.writing() as connection:
                 connection.execute("UPDATE meta SET side_token = ?", (token,))
@@ -154,6 +159,10 @@ class Present:
         except ValueError:  # fewer rows than were counted: some are damaged
             return not is_damaged and self._write_side_file(is_damaged=True)
         return True
+
+    def _wants_index(self, items: int) -> bool:
+        """Whether the side file of so many items has an index; regions are searched without one."""
+        return items > INDEXED and not self._file.made_with.regions
 
     def _ids_that_meet(self, filter: Filter) -> NDArray[np.int64]:
         """The ids, ascending, of the items that meet the conditions."""

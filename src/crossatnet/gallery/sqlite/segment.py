@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.gallery.sqlite.inverted import Inverted
 from crossatnet.gallery.sqlite.regions import RegionTable, joined_tables
 
 NOTHING = -1  # the generation of an empty snapshot; 0 is that of migrated items
@@ -42,13 +43,17 @@ class Changes:
 
 @dataclass(frozen=True)
 class Segment:
-    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` and `regions` of given rows, and which rows count."""
+    """Items: `ids` (N,) ascending, `codes` (N, B), `embeddings` and `regions` of given rows, and which rows count.
+
+    A large one has an index of its codes.
+    """
 
     ids: Ids
     codes: NDArray[np.uint8]
     embeddings: Callable[[Ids], NDArray[np.float16]]
     regions: RegionTable
     is_live: Mask = None
+    index: Inverted | None = None
 
     def without(self, ids: Ids) -> "Segment":
         """The same segment with these ids marked as removed; ids that it does not hold are ignored."""

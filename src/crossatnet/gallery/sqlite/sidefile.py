@@ -1,20 +1,20 @@
 """A copy of ids, codes, embeddings and regions beside the gallery, as arrays that are mapped rather than read.
 
-Letters: `N` items, `M` regions, `D` embedding dimension, `B` bytes of a packed code, `R` rows asked for.
+Letters: `N` items, `M` regions, `L` lists, `D` embedding dimension, `B` bytes of a packed code, `R` rows asked for.
 
 SQLite reads a million rows in ten seconds; a mapped file can be used at once. Only the gallery itself is relied on: a
 damaged side file is not used, and a side file can be deleted at any time. Its header holds the gallery's generation and
 a random token that the gallery holds too. So a side file of another gallery is not used, and neither is one of this
 gallery from before an older copy replaced it. All but embeddings is checked against a checksum at opening. They are
 most of the file, and a search needs few of them, so each has a sum of its own, which is checked whenever the embedding
-is read.
+is read. That of a large gallery holds an index of its codes too, see `inverted`.
 """
 
 import json
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT
+from crossatnet.gallery.sqlite.inverted import TESTED_HITS, TESTS, Inverted, build
 from crossatnet.gallery.sqlite.regions import HEAD_BYTES, RegionTable
 from crossatnet.system.documents import parse_json
 from crossatnet.system.files import replacing_alone
@@ -31,6 +32,11 @@ MAGIC = b"crossatnet side file 1\n"
 HEADER_BYTES = 4096
 UNCHECKED = ("embeddings", "region_embeddings")  # at opening
 NONE = np.empty(0, np.uint8)
+OF_INDEX = {  # its parts in the file
+    **{"centres": "centres", "list_starts": "starts", "listed": "rows"},
+    **{"listed_codes": "codes", "tests": "tests"},
+}
+Places = dict[str, tuple[int, int]]
 Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16], RegionTable]
 """Ids (N,), codes (N, B), embeddings (N, D), and the regions of these items."""
 
@@ -41,7 +47,10 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """The description of a side file in its first bytes. `checksum` is that of all parts but embeddings."""
+    """The description of a side file in its first bytes. `checksum` is that of all parts but embeddings.
+
+    `lists` are those of its index, a square number, 0 for none; `first_read` is described there.
+    """
 
     token: str
     generation: int
@@ -50,6 +59,8 @@ class Header:
     dimension: int
     checksum: int = 0
     regions: int = 0
+    lists: int = 0
+    first_read: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class SideFile:
     codes: NDArray[np.uint8]
     embeddings: "Checked"  # of items
     regions: RegionTable
+    index: Inverted | None
 
 
 @dataclass(frozen=True)
@@ -113,14 +125,17 @@ def read(gallery: Path, token: str, code_bytes: int, dimension: int) -> SideFile
         parts.get("heads", NONE).reshape(-1, min(HEAD_BYTES, code_bytes)),
         regions,
     )
-    return SideFile(header, parts["ids"].view(np.int64), parts["codes"].reshape(-1, code_bytes), items, table)
+    ids, codes = parts["ids"].view(np.int64), parts["codes"].reshape(-1, code_bytes)
+    return SideFile(header, ids, codes, items, table, _index(header, parts) if header.lists else None)
 
 
-def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
+def write(gallery: Path, header: Header, batches: Iterable[Rows], before: SideFile | None = None) -> bool:
     """Write the side file and replace an older one; False if another process is writing one.
 
-    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch. An interrupted run leaves the
-    older file in place. Raises `OSError` if the disk is full or the folder cannot be written.
+    `batches` hold `header.items` rows in all, ids ascending. Needs memory for one batch, and for an index that of its
+    codes and some 20 bytes an item. In which list of an older file's index a code is, is not worked out again. An
+    interrupted run leaves the older file in place. Raises `OSError` if the disk is full or the folder cannot be
+    written.
     """
     with replacing_alone(path_of(gallery)) as file:
         if file is None:
@@ -129,22 +144,63 @@ def write(gallery: Path, header: Header, batches: Iterable[Rows]) -> bool:
         file.truncate(size)
         row, ends = 0, {name: start for name, (start, _) in places.items()}
         checksums = {name: 0 for name in places if name not in UNCHECKED}
-        for rows in batches:
-            for name, column in _columns(rows, row).items():
+
+        def append(columns: dict[str, NDArray[Any]]) -> None:
+            for name, column in columns.items():
                 if name not in places:  # of regions, if there is none
                     continue
-                content = np.ascontiguousarray(column).tobytes()
+                content = np.ascontiguousarray(column).reshape(-1).view(np.uint8).data
                 file.seek(ends[name])
                 file.write(content)
                 ends[name] += len(content)
                 if name in checksums:
                     checksums[name] = zlib.crc32(content, checksums[name])
+
+        for rows in batches:
+            append(_columns(rows, row))
             row += len(rows[0])
+        if header.lists and row == header.items:
+            file.flush()
+            index = _built(header, np.memmap(file, np.uint8, "r"), places, before)
+            append({name: getattr(index, column) for name, column in OF_INDEX.items()})
+            header = replace(header, first_read=index.first_read)
         if any(ends[name] != end for name, (_, end) in places.items()):
             raise ValueError(f"{row} rows for a side file of {header.items}")
         file.seek(0)
-        file.write(_header_bytes(Header(**{**asdict(header), "checksum": _combined(checksums.values())})))
+        file.write(_header_bytes(replace(header, checksum=_combined(checksums.values()))))
     return True
+
+
+def _built(header: Header, mapped: NDArray[np.uint8], places: Places, before: SideFile | None) -> Inverted:
+    """The index of the codes and embeddings that are written so far."""
+    ids, codes, embeddings = (np.asarray(mapped[slice(*places[name])]) for name in ("ids", "codes", "embeddings"))
+    codes = codes.reshape(-1, header.code_bytes)
+    halves = embeddings.view(STORED_FLOAT).reshape(-1, header.dimension)
+    earlier = None
+    if before is not None and before.index is not None and before.header.lists == header.lists:
+        earlier = before.index, _lists_before(before, before.index, ids.view(np.int64), codes)
+    return build(codes, halves.__getitem__, header.lists, earlier)
+
+
+def _lists_before(
+    before: SideFile, index: Inverted, ids: NDArray[np.int64], codes: NDArray[np.uint8]
+) -> NDArray[np.int32]:
+    """In which list of an older side file each item (N,) is; -1 for one that is not, or has another code there."""
+    rows = np.searchsorted(before.ids, ids)
+    held = rows < len(before.ids)
+    held[held] = before.ids[rows[held]] == ids[held]
+    held[held] = (before.codes[rows[held]] == codes[held]).all(axis=1)
+    lists = np.full(len(ids), -1, np.int32)
+    lists[held] = index.list_of()[rows[held]]
+    return lists
+
+
+def _index(header: Header, parts: dict[str, NDArray[np.uint8]]) -> Inverted:
+    centres, codes = (parts[name].reshape(-1, header.code_bytes) for name in ("centres", "listed_codes"))
+    tests = parts["tests"].view(np.int32).reshape(-1, TESTED_HITS, 2)
+    return Inverted(
+        centres, parts["list_starts"].view(np.int64), parts["listed"].view(np.int32), codes, tests, header.first_read
+    )
 
 
 def _header_bytes(header: Header) -> bytes:
@@ -166,19 +222,26 @@ def _read_header(file: IO[bytes]) -> Header | None:
     return Header(**found)
 
 
-def _places(header: Header) -> tuple[dict[str, tuple[int, int]], int]:
+def _places(header: Header) -> tuple[Places, int]:
     """First and last byte of each array, which starts at a multiple of 64; and the size of the file."""
     of_items = {"ids": 8, "codes": header.code_bytes, "sums": 8, "embeddings": 2 * header.dimension}
     of_regions = {"owners": 4, "boxes": 4, "heads": min(HEAD_BYTES, header.code_bytes)}
     of_regions |= {f"region_{name}": width for name, width in of_items.items() if name != "ids"}
     sizes = {name: header.items * width for name, width in of_items.items()}
     sizes |= {name: header.regions * width for name, width in of_regions.items()} if header.regions else {}
+    sizes |= _index_sizes(header) if header.lists else {}
     places, end = {}, HEADER_BYTES
     for name, size in sizes.items():
         start = -(-end // 64) * 64
         end = start + size
         places[name] = (start, end)
     return places, end
+
+
+def _index_sizes(header: Header) -> dict[str, int]:
+    codes, tests = header.items * header.code_bytes, min(TESTS, header.items) * TESTED_HITS * 8
+    sizes = {"centres": header.lists * header.code_bytes, "list_starts": 8 * (header.lists + 1)}
+    return sizes | {"listed": 4 * header.items, "listed_codes": codes, "tests": tests}
 
 
 def _columns(rows: Rows, before: int) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,9 @@ merged so that each is more than twice as long as the next. Removed and changed 
 Where regions are kept, a shortlist holds items and regions, whichever are nearest by their codes. All of them are
 scored. The best items are then scored by all of their regions, so that what a hit says does not depend on the
 shortlist.
+
+Where the side file has an index of its codes (see `inverted`), a search that may miss a few hits reads some of its
+lists, and all later segments. With conditions or regions, all codes are scanned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,6 +34,7 @@ from crossatnet.gallery.shortlist import (
     rows_admitted,
     shortlist_length,
 )
+from crossatnet.gallery.sqlite.inverted import Reach
 from crossatnet.gallery.sqlite.measures import Cosine, EqualBits, Measure
 from crossatnet.gallery.sqlite.regions import HEAD_BYTES
 from crossatnet.gallery.sqlite.segment import (
@@ -45,6 +49,7 @@ from crossatnet.gallery.sqlite.segment import (
     starts,
 )
 from crossatnet.gallery.sqlite.sidefile import SideFile
+from crossatnet.system.recall import EXACT
 
 Floats = NDArray[np.float32]
 Masks = list[Admitted]  # one for each segment
@@ -61,7 +66,7 @@ class Snapshot:
     @staticmethod
     def of_side_file(side: SideFile) -> "Snapshot":
         """The snapshot of the items in a side file."""
-        segment = Segment(side.ids, side.codes, side.embeddings, side.regions)
+        segment = Segment(side.ids, side.codes, side.embeddings, side.regions, index=side.index)
         return Snapshot(side.header.generation, (segment,), side.header.token)
 
     @property
@@ -84,16 +89,28 @@ class Snapshot:
         return [segment.admitted(ids) for segment in self.segments]
 
     def nearest(
-        self, queries: Floats, packed: NDArray[np.uint8], k: int, masks: Masks, region_penalty: float = 0.0
+        self,
+        queries: Floats,
+        packed: NDArray[np.uint8],
+        k: int,
+        masks: Masks,
+        region_penalty: float = 0.0,
+        recall: float = EXACT,
     ) -> Nearest:
         """The `k` best items for queries (Q, D) of unit length with their codes (Q, B); see `Backend.nearest`.
 
-        Only the rows that `masks` mark count. Raises `DamagedError` if the side file turns out to be damaged.
+        Only the rows that `masks` mark count; with less than the exact recall they must be all that were not removed.
+        Raises `DamagedError` if the side file turns out to be damaged.
         """
-        everything = sum(self._counts(masks))
-        length = min(shortlist_length(k, 8 * packed.shape[1], everything), everything)
+        counts = self._counts(masks)
+        everything, reach = sum(counts), self._reach(k, recall)
+        length = min(reach.length if reach else shortlist_length(k, 8 * packed.shape[1], everything), everything)
         measures = [Cosine(query, region_penalty) for query in queries]
-        return self._best(measures, self._shortlists(masks, packed, k, length, region_penalty), min(k, length))
+        if reach and reach.lists:
+            shortlists = self._listed(masks, counts, packed, Reach(reach.lists, length))
+        else:
+            shortlists = self._shortlists(masks, packed, k, length, region_penalty)
+        return self._best(measures, shortlists, min(k, length))
 
     def nearest_codes(self, packed: NDArray[np.uint8], k: int, masks: Masks, region_penalty: float = 0.0) -> Nearest:
         """The `k` items whose codes differ least from each query's (Q, B), among the rows that `masks` mark.
@@ -114,6 +131,26 @@ class Snapshot:
     def _counts(self, masks: Masks) -> list[int]:
         """How many items of each segment count."""
         return [rows_admitted(segment.ids, mask.items) for segment, mask in zip(self.segments, masks, strict=True)]
+
+    def _reach(self, k: int, recall: float) -> Reach | None:
+        """How far a search must look for `k` hits of this recall; None for a search of everything."""
+        index = self.segments[0].index if self.segments else None
+        return index.reach(k, recall) if index and not self._has_regions else None
+
+    def _listed(
+        self, masks: Masks, counts: Sequence[int], packed: NDArray[np.uint8], reach: Reach
+    ) -> Iterator[tuple[Ids, Ids]]:
+        """As `_shortlists`, but of the first segment only some lists are read; `counts` are those of the masks."""
+        index = self.segments[0].index
+        assert index is not None, "asked only where there is one"
+        own = Reach(reach.lists, min(reach.length, counts[0]))
+        later = [segment.codes for segment in self.segments[1:]], [mask.items for mask in masks[1:]]
+        for code in packed:
+            parts = [index.nearest(code, masks[0].items, own)]
+            if any(counts[1:]):
+                rows = nearest_of_all(*later, code[None], reach.length)[1][0]
+                parts.append(len(self.segments[0].ids) + rows)
+            yield np.concatenate(parts), np.empty(0, np.int64)
 
     def _shortlists(
         self, masks: Masks, packed: NDArray[np.uint8], k: int, length: int, penalty: float

@@ -44,6 +44,7 @@ from crossatnet.gallery.sqlite.regions import records_of
 from crossatnet.gallery.sqlite.rows import VECTORS, Damaged, facts_fault, vectors_fault
 from crossatnet.gallery.sqlite.sums import SEAL, SEAL_FACTS
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import EXACT, RECALL
 
 IDS_A_STATEMENT = 10_000  # under SQLite's limit of 32,766 parameters
 
@@ -57,10 +58,16 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, read_only: bool = False, unchangeable: bool = False
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        read_only: bool = False,
+        unchangeable: bool = False,
+        recall: float = RECALL,
     ) -> None:
         """Use `open` or `create` instead. `unchangeable` is what `database.open_to_read` returned."""
         self.path = path
+        self._recall = recall
         self._file = GalleryFile(path, connection, read_only, unchangeable)
         self._rows = self._file.rows
         self._report = DamageReport(path)
@@ -74,16 +81,17 @@ class Store:
         return cls(path, database.create(path, made_with, _now(), thumbnail_side))
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: Path, recall: float = RECALL) -> "Store":
         """Open a gallery file; one of an older schema is converted.
 
-        Raises `GalleryMissingError` if there is none, and `UserError` if the file is something else or was made by
-        a newer version of this program.
+        `recall` is what searches of a large gallery must find of what the exact search finds. Raises
+        `GalleryMissingError` if there is none, and `UserError` if the file is something else or was made by a newer
+        version of this program.
         """
         if not path.exists() or database.may_write(path):
-            return cls(path, database.open_to_write(path))
+            return cls(path, database.open_to_write(path), recall=recall)
         connection, unchangeable = database.open_to_read(path)
-        return cls(path, connection, True, unchangeable)
+        return cls(path, connection, True, unchangeable, recall)
 
     @property
     def name(self) -> str:
@@ -279,13 +287,18 @@ class Store:
         filter: Filter = EVERYTHING,
         region_penalty: float = 0.0,
     ) -> Nearest:
-        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits."""
+        """The `k` nearest items of queries (Q, D) with codes (Q, B), among those that `filter` admits.
+
+        With conditions the search is exact: the lists of what is near may hold nothing that meets them.
+        """
+        recall = self._recall if filter == EVERYTHING else EXACT
+        asked = (region_penalty, recall)
         current = self._present.now()
         try:
-            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), *asked)
         except sidefile.DamagedError:
             current = self._present.now(distrust_side_file=True)
-            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), region_penalty)
+            return current.snapshot.nearest(queries, packed, k, self._present.masks(current, filter), *asked)
 
     def nearest_codes(
         self, packed: NDArray[np.uint8], k: int, filter: Filter = EVERYTHING, region_penalty: float = 0.0
