@@ -32,6 +32,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
+from crossatnet.data.hashes import content_hash
 from crossatnet.gallery import Gallery
 from crossatnet.gallery.sqlite import present
 from crossatnet.gallery.sqlite.checking import check, repair
@@ -139,8 +140,9 @@ def check_gallery(place: Path, expected: dict[str, bool | None]) -> None:
     assert check(path).are_none
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        stored = [row[0] for row in connection.execute("SELECT path FROM items")]
-    assert len(stored) == len(set(stored)), "a picture is stored twice"
+        rows = connection.execute("SELECT path, content_hash FROM items").fetchall()
+    stored, hashes = [row[0] for row in rows], dict(rows)
+    assert len(stored) == len(hashes), "a picture is stored twice"
     for one, must in expected.items():
         assert must is None or (one in stored) == must, f"{one}: {'lost' if must else 'back again'}"
     assert set(stored) <= set(expected)
@@ -149,9 +151,13 @@ def check_gallery(place: Path, expected: dict[str, bool | None]) -> None:
     with patch.object(present, "UNFLUSHED", killed.SMALL_SIDE_FILE), Gallery.open(path, FakeModel()) as gallery:
         assert len(gallery) == len(stored)
         there = [one for one in stored if Path(one).is_file()]
+        # A watched file that was changed just before the kill, and not yet read again, is found by what it was.
+        changed = {one for one in there if content_hash(Path(one).read_bytes()) != hashes[one]}
+        assert all(one.startswith(str(place / "watched")) for one in changed)
+        there = [one for one in there if one not in changed]
         for one in there[:: max(1, len(there) // 5)]:
             (hit,) = gallery.search(one, 1, "photo")
-            assert hit.path == one
+            assert hit.path == one, f"{hit} instead of {one}"
             assert hit.score > 0.99
     expected.update({one: one in stored for one in expected})
 
