@@ -161,10 +161,15 @@ def test_ranges_are_left_out(client: TestClient, value: str) -> None:
 
 
 @pytest.mark.attack
-def test_forwarded_addresses_are_believed_only_where_asked_for(indexed: Path, tmp_path: Path) -> None:
+def test_a_proxy_is_believed_only_where_asked_for(indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-secret-of-many-letters", encoding="utf-8")
+    told = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"}
     for options, client in ((), "127.0.0.1"), (("--behind-proxy",), "6.6.6.6"):
-        with Server(indexed, tmp_path / f"log{len(options)}", *options) as server:
-            httpx2.get(f"{server.address}/api/v1/health", headers={"X-Forwarded-For": "6.6.6.6"})
+        log = tmp_path / f"log{len(options)}"
+        with Server(indexed, log, *options, "--token-file", tmp_path / "token") as server:
+            httpx2.get(f"{server.address}/api/v1/health", headers=told)
+            login = httpx2.post(f"{server.address}/login", data={"token": "a-secret-of-many-letters"}, headers=told)
+            assert ("Secure" in login.headers["set-cookie"]) == bool(options)
             time.sleep(0.3)
             lines = [json.loads(line) for line in server.text().splitlines() if '"/api/v1/health"' in line]
             assert [line["client"] for line in lines] == [client]
