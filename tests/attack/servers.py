@@ -39,7 +39,7 @@ class Server:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                if httpx2.get(f"{self.address}/api/v1/ready", timeout=10).status_code == 200:
+                if httpx2.get(f"{self.address}/api/v1/ready", timeout=10).status_code in (200, 401):  # 401: has a token
                     return
             except httpx2.HTTPError:
                 pass
