@@ -348,6 +348,7 @@ def test_a_run_killed_again_and_again_goes_on_where_it_was(
     assert_same_run(tuned.folder, tmp_path / "run")
 
 
+@pytest.mark.scale
 def test_a_run_goes_on_after_kill_9(run: Run, tmp_path: Path) -> None:
     settings = tmp_path / "shapes.yaml"
     settings.write_text(yaml.safe_dump(run.config.model_dump(mode="json")))

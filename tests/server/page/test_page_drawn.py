@@ -47,9 +47,8 @@ def first_rows(page: Page) -> list[str]:
     return [name for name, top in zip(names, tops, strict=True) if top <= last]
 
 
-@pytest.mark.parametrize(
-    "shaky", [pytest.param(False, id="smooth"), pytest.param(True, id="shaky", marks=pytest.mark.scale)]
-)
+@pytest.mark.scale
+@pytest.mark.parametrize("shaky", [False, True], ids=["smooth", "shaky"])
 def test_what_is_drawn_by_mouse_is_in_the_first_rows(browser: Browser, photos: str, shaky: bool) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
     page.goto(photos)
