@@ -22,6 +22,7 @@ from crossatnet.data.images import load_image, picture_size, read_sketch
 from crossatnet.data.photos import read_photo
 from crossatnet.data.pictures import colours
 from crossatnet.data.pictures.effort import outline
+from crossatnet.gallery.sqlite.copies import backup
 from crossatnet.system.errors import ImageError
 from server.serving import HOUSE, PNG, picture
 
@@ -159,7 +160,8 @@ def test_bands_are_as_the_whole(mode: str, is_sketch: bool, monkeypatch: pytest.
 def test_bombs_hold_up_neither_searches_nor_the_end(indexed: Path, tmp_path: Path) -> None:
     kinds = [make() for make in bombs.TIME.values()] + [make() for make in list(bombs.MEMORY.values())[:3]]
     assert len(kinds) == 10
-    with Server(indexed, tmp_path / "log", "--uploads", tmp_path / "uploads") as server:
+    backup(indexed, tmp_path / "pets.gallery")  # uploads are kept
+    with Server(tmp_path / "pets.gallery", tmp_path / "log", "--uploads", tmp_path / "uploads") as server:
         seconds: list[float] = []
         is_over = threading.Event()
 
