@@ -147,8 +147,10 @@ class Present:
                 (generation,) = reading.execute("SELECT generation FROM meta").fetchone()
                 count, regions = count_rows(reading, made_with, is_damaged)
                 sizes = count, made_with.code_bits // 8, made_with.dimension
-                before = self._side_file() if self._wants_index(count) else None
-                lists = lists_for(count, before.header.lists if before else 0) if self._wants_index(count) else 0
+                before, lists = None, 0
+                if self._wants_index(count):
+                    before = self._side_file()
+                    lists = lists_for(count, before.header.lists if before else 0)
                 header = sidefile.Header(token, generation, *sizes, regions=regions, lists=lists)
                 if not sidefile.write(self._file.path, header, read_rows(reading, made_with, None, []), before):
                     return False

@@ -32,10 +32,8 @@ MAGIC = b"crossatnet side file 1\n"
 HEADER_BYTES = 4096
 UNCHECKED = ("embeddings", "region_embeddings")  # at opening
 NONE = np.empty(0, np.uint8)
-OF_INDEX = {  # its parts in the file
-    **{"centres": "centres", "list_starts": "starts", "listed": "rows"},
-    **{"listed_codes": "codes", "tests": "tests"},
-}
+# The parts of an index in the file
+OF_INDEX = {"centres": "centres", "list_starts": "starts", "listed": "rows", "listed_codes": "codes", "tests": "tests"}
 Places = dict[str, tuple[int, int]]
 Rows = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.float16], RegionTable]
 """Ids (N,), codes (N, B), embeddings (N, D), and the regions of these items."""
