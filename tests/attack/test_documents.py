@@ -55,7 +55,7 @@ def test_yaml_that_grows_is_refused(text: str, tmp_path: Path) -> None:
     began = time.process_time()
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tmp_path / "a.yaml")
-    assert time.process_time() - began < 30  # it would take hours
+    assert time.process_time() - began < 5
 
 
 def test_yaml_may_merge_as_people_do() -> None:
@@ -168,7 +168,7 @@ def test_ctrl_c_is_quiet_and_says_so_by_its_code(seconds: float, tmp_path: Path)
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - began < 10
     if process.returncode == -signal.SIGINT:
-        assert seconds < 2  # before Python itself had started
+        assert seconds < 1  # before Python itself had started
         return
     assert process.returncode in (130, 0), errors  # 0: it was done before
     if seconds > 0.2:
