@@ -50,11 +50,15 @@ WHOLE = -1  # in place of a region's number, where the whole photo is nearest
 
 
 class Pictures(NamedTuple):
-    """Photos and scenes as a network sees them: maps (N, C, h, w), embeddings (N, D), and the regions of each."""
+    """Photos and scenes as a network sees them: maps (N, C, h, w), embeddings (N, D), and the regions of each.
+
+    And what share of them it looked at a second time.
+    """
 
     maps: Tensor
     whole: NDArray[np.float32]
     regions: list[Regions]
+    seen_twice: float
 
 
 class Ranked(NamedTuple):
@@ -66,15 +70,17 @@ class Ranked(NamedTuple):
 
 def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
     """Look at all pictures, and at their regions."""
-    maps, whole, regions = [], [], []
+    maps, whole, regions, looks = [], [], [], 0
     for start in track(range(0, len(pictures), AT_ONCE), what, -(-len(pictures) // AT_ONCE), quiet=False):
         opened = [open_item(one) if isinstance(one, Item) else one for one in pictures[start : start + AT_ONCE]]
-        pixels = np.stack([network.shape(one, "photo") for one in opened])
+        pixels, larger = map(np.stack, zip(*map(network.preprocess_with_regions, opened), strict=True))
         maps.append(network.map(pixels, "photo"))
         with torch.inference_mode():
-            whole.append(network.embed_map(maps[-1], "photo").numpy())
-        regions += network.regions_of(pixels, whole[-1])
-    return Pictures(torch.cat(maps), np.concatenate(whole), regions)
+            embeddings, clarity = (each.numpy() for each in network.embed_whole(maps[-1]))
+        whole.append(embeddings)
+        regions += network.regions_of(larger, embeddings, clarity)
+        looks += sum(map(network.needs_second_look, clarity.tolist()))
+    return Pictures(torch.cat(maps), np.concatenate(whole), regions, looks / len(pictures))
 
 
 def ranked(queries: NDArray[np.float32], pictures: Pictures, penalty: float | None) -> Ranked:
@@ -170,7 +176,10 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
     )
     drawn = [item.class_name for item in sketches]
     every = Pictures(
-        torch.cat([seen.maps, plain.maps]), np.concatenate([seen.whole, plain.whole]), seen.regions + plain.regions
+        torch.cat([seen.maps, plain.maps]),
+        np.concatenate([seen.whole, plain.whole]),
+        seen.regions + plain.regions,
+        seen_twice=1.0,
     )
     penalty = network.region_penalty if options.penalty is None else options.penalty
     whole, parts = ranked(queries, every, None), ranked(queries, every, penalty)
@@ -208,6 +217,7 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
             "scenes": round(float(np.mean([len(each.boxes) for each in seen.regions])), 2),
             "photos": round(float(np.mean([len(each.boxes) for each in plain.regions])), 2),
         },
+        "seen_twice": {"scenes": round(seen.seen_twice, 4), "photos": round(plain.seen_twice, 4)},
         "plain": {
             what: round(
                 float(
@@ -249,6 +259,7 @@ def main() -> None:
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
     parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
     parser.add_argument("--region-size", type=int, help="instead of the checkpoint's")
+    parser.add_argument("--clarity", type=float, help="instead of the checkpoint's; 1 looks at every photo twice")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
     options = parser.parse_args()
@@ -259,15 +270,18 @@ def main() -> None:
     catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
     network = load_network(options.checkpoint)
     network.use(options.runtime)
-    if options.region_size:
-        network.config = network.config.model_copy(update={"region_size": options.region_size})
+    changed = {"region_size": options.region_size, "region_clarity": options.clarity}
+    network.config = network.config.model_copy(
+        update={name: value for name, value in changed.items() if value is not None}
+    )
     drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
     found = measured(network, [*catalog.select(classes, "photo").items], drawn, options)
     names = {str(options.data): "DATA/sketchy-mini", str(options.look): "FOLDER"}
+    names[options.checkpoint] = Path(options.checkpoint).name
     words = [names.get(word, word) for word in sys.argv]
     facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
     write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
-    print(f"{found['regions']} regions; plain {found['plain']}")
+    print(f"{found['regions']} regions; seen twice {found['seen_twice']}; plain {found['plain']}")
     for row in found["rows"]:
         print(row)
 

@@ -103,6 +103,13 @@ class ModelConfig(Settings):
         le=1024,
         description="side at which a photo is looked at again for its parts, in pixels; null: photos have no parts",
     )
+    region_clarity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="a photo that the ImageNet classifier is so sure of shows one thing and gets no second look"
+        " (needs `opinion`); null: all get one",
+    )
     region_penalty: float = Field(
         default=0.05, ge=0, le=1, description="what a part of a photo loses, in cosine, against the whole"
     )
@@ -111,6 +118,8 @@ class ModelConfig(Settings):
     def _has_an_opinion(self) -> "ModelConfig":
         if self.opinion and (self.backbone != "efficientnet-lite0" or self.dimension <= OPINION):
             raise ValueError(f"opinion needs the backbone efficientnet-lite0 and a dimension above {OPINION}")
+        if self.region_clarity is not None and not self.opinion:
+            raise ValueError("region_clarity needs an opinion above 0")
         return self
 
     @field_validator("code_lengths")

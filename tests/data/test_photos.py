@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from crossatnet.data import photos
 from crossatnet.data.images import load_image, prepare
-from crossatnet.data.photos import read_photo
+from crossatnet.data.photos import read_photo, read_photo_in
 from crossatnet.system.errors import ImageError
 
 SIDE = 64
@@ -106,6 +106,26 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_never_below_twice_the_side(
     monkeypatch.setattr(simplejpeg, "decode_jpeg", watched)
     read_photo(encoded(Image.new("RGB", size)), SIDE)
     assert [min(shape[:2]) for shape in shapes] == [decoded]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "image", "torch not loaded"])
+def test_a_photo_in_two_sizes_is_decoded_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, exif = picture(600, 400), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    content = image if kind == "image" else encoded(image, kind if kind.isupper() else "JPEG", exif=exif)
+    if kind == "torch not loaded":
+        monkeypatch.delitem(sys.modules, torch.__name__)
+    expected = read_photo(content, SIDE)
+    reference = Image.fromarray(read_photo(content, 8 * SIDE)).resize((112, 112), Image.Resampling.BILINEAR)
+    calls = []
+    for place, name in ((simplejpeg, "decode_jpeg"), (photos, "load_image")):
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *given, real=real, **more: [calls.append(0), real(*given, **more)][1])
+    own, larger = read_photo_in(content, (SIDE, 112))
+    assert len(calls) == (kind != "GIF")  # which another process decodes
+    assert (own == expected).all()  # to the bit
+    assert larger.shape == (112, 112, 3)
+    assert np.abs(larger.astype(int) - np.asarray(reference)).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "CMYK", "array", "image", "torch not loaded"])

@@ -34,6 +34,7 @@ class FakeModel:
     ) -> None:
         self.regions = regions
         self.region_penalty = region_penalty
+        self.region_settings = "halves and quarters"
         self.dimension = dimension
         self.code_bits = code_bits
         self.fingerprint = f"{seed:064x}"
@@ -61,12 +62,18 @@ class FakeModel:
         embeddings = flat @ self._projection + 0.01 * flat.mean()
         return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), dtype=np.float32)
 
-    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
+    def preprocess_with_regions(self, photo: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image = load_image(photo)
+        return prepare(image, "photo", SIDE), prepare(image, "photo", 2 * SIDE)
+
+    def embed_with_regions(
+        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], list[Regions]]:
         """The left half and the lower right quarter of each picture, but for what looks like the whole."""
         whole = self.embed(pixels, "photo")  # (N, D)
         found = []
-        for photo, embedding in zip(pixels, whole, strict=True):
-            parts = np.stack([np.repeat(photo[:, : SIDE // 2], 2, 1), zoomed(photo[SIDE // 2 :, SIDE // 2 :])])
+        for photo, embedding in zip(larger, whole, strict=True):
+            parts = np.stack([photo[::2, :SIDE], photo[SIDE:, SIDE:]])
             embeddings = self._embed(parts)
             kept = embeddings @ embedding < 0.9
             found.append(Regions(np.array(BOXES, np.float32)[kept], embeddings[kept]))
@@ -90,8 +97,3 @@ class FakeModel:
             os.kill(os.getpid(), signal.SIGKILL)
         self._batches_left -= 1
         return np.packbits(np.asarray(embeddings @ self._planes > 0), axis=1)
-
-
-def zoomed(quarter: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A quarter of a picture as large as the whole."""
-    return quarter.repeat(2, 0).repeat(2, 1)

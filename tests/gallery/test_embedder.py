@@ -146,8 +146,9 @@ def test_whatever_is_missing_is_named(member: str) -> None:
         ({"guide": lambda *_: (np.ones(2), np.ones((2, 1, 3, 3)))}, r"guide with one photo gives shapes \(2,\)"),
         ({"guide": raising}, "fails on a trial: KeyError"),
         ({"regions": True, "embed_with_regions": raising}, "fails on a trial: KeyError"),
-        ({"regions": True, "embed_with_regions": lambda x: (np.ones((1, 16)), [parts(0)])}, "one photo gives float64"),
-        ({"regions": True, "embed_with_regions": lambda x: (WHOLE, [parts(9)])}, "9 regions; most are 8"),
+        ({"regions": True, "preprocess_with_regions": lambda _: (np.zeros((8, 8, 3), np.uint8),) * 2}, "other pixels"),
+        ({"regions": True, "embed_with_regions": lambda *_: (np.ones((1, 16)), [parts(0)])}, "one photo gives float64"),
+        ({"regions": True, "embed_with_regions": lambda *_: (WHOLE, [parts(9)])}, "9 regions; most are 8"),
     ],
 )
 def test_the_first_fault_is_named(changed: dict[str, Any], message: str) -> None:

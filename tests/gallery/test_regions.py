@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from crossatnet.gallery import Gallery, Hit, PartOf
 from crossatnet.gallery.backends import create_backend
+from crossatnet.gallery.ingest.folder import _embedded
+from crossatnet.gallery.ingest.reading import Decoded, Reader
 from crossatnet.gallery.queries import cut_out
 from crossatnet.system.errors import ImageError, UserError
 from gallery.fake_model import BOXES, FakeModel
@@ -52,7 +55,8 @@ def test_a_photo_is_found_by_what_is_in_its_corner(gallery: Gallery, model: Fake
         assert (Path(hits[0].path).stem, hits[0].box) == (f"{number:02}", pytest.approx(CORNER, abs=0.002))
         if ranking == "float":
             query = model.embed(model.preprocess(corner(number), "photo")[None], "photo")[0]
-            _, (regions,) = model.embed_with_regions(model.preprocess(noise(number), "photo")[None])
+            pixels, larger = model.preprocess_with_regions(noise(number))
+            _, (regions,) = model.embed_with_regions(pixels[None], larger[None])
             assert hits[0].score == pytest.approx((regions.embeddings @ query).max() - model.region_penalty, abs=2e-3)
 
 
@@ -126,6 +130,38 @@ def test_regions_that_cannot_be_kept_are_refused(tmp_path: Path, model: FakeMode
         made_with = gallery.store.made_with
     with pytest.raises(UserError, match="regions are kept by galleries in a file only; make it without --regions on"):
         create_backend("milvus://localhost:1/mine", made_with)
+
+
+def test_regions_found_in_another_way_are_not_mixed(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+    path, changed = Path(gallery.store.name), FakeModel(dimension=64, regions=True)
+    assert gallery.store.made_with.region_settings == changed.region_settings
+    gallery.close()
+    changed.region_settings = "thirds"
+    with pytest.raises(UserError, match="with halves and quarters, but fake-0 finds them with thirds"):
+        Gallery.open(path, changed)
+    with closing(sqlite3.connect(path)) as connection, connection:  # as it was before the settings were noted
+        connection.execute("ALTER TABLE meta DROP COLUMN region_settings")
+        connection.execute("PRAGMA user_version = 5")
+    with pytest.raises(UserError, match="with an older version, but fake-0 finds"):
+        Gallery.open(path, changed)
+    with Gallery.create(tmp_path / "off.gallery", FakeModel(dimension=64, regions=True)) as without:
+        without.add_folder(folder)
+    with Gallery.open(tmp_path / "off.gallery", changed) as without:
+        assert len(without.search(noise(3), 1, "photo")) == 1
+
+
+def test_waiting_batches_hold_no_pixels(folder: Path, model: FakeModel) -> None:
+    reader = Reader(folder, model, thumbnail_side=0, regions=True)
+    read = reader.read(str(folder / "03.png"), None)
+    assert isinstance(read, Decoded)
+    assert read.larger is not None
+    embedded = _embedded(reader, [read])
+    assert [each.pixels.size for each in embedded.readings if isinstance(each, Decoded)] == [0]
+    assert [each.larger for each in embedded.readings if isinstance(each, Decoded)] == [None]
+    assert len(embedded.regions[0].boxes) == 2
+    plain = replace(reader, regions=False).read(str(folder / "03.png"), None)
+    assert isinstance(plain, Decoded)
+    assert plain.larger is None
 
 
 def test_copies_and_unions_keep_the_box_of_the_best(gallery: Gallery, folder: Path) -> None:

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from crossatnet.config import ModelConfig
+from crossatnet.data.images import prepare
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS, chosen, masks, starts, windows
 from oracles.regions import chosen_one_by_one
 
-SIDE, LARGER = 96, 160  # a map of 5 x 5
+SIDE, LARGER = 96, 160  # the latter gives a map of 5 x 5
 
 
 def make_network(heads: int, opinion: float) -> CrossATNet:
@@ -36,9 +38,14 @@ def photos() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def test_a_window_is_embedded_as_its_crop_of_the_map_is(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
+@pytest.fixture(scope="module")
+def larger() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (2, LARGER, LARGER, 3), dtype=np.uint8)
+
+
+def test_a_window_is_embedded_as_its_crop_of_the_map_is(network: CrossATNet, larger: NDArray[np.uint8]) -> None:
     with torch.inference_mode():
-        maps = network.region_map(torch.from_numpy(photos).permute(0, 3, 1, 2))
+        maps = network.map(larger, "photo")
         given, clarity = network.embed_windows(maps, torch.from_numpy(masks(5, 5)))
         for number, (left, top, right, bottom) in enumerate(windows(5, 5)):
             alone = network.embed_map(maps[:, :, top:bottom, left:right], "photo")
@@ -51,20 +58,52 @@ def test_a_window_is_embedded_as_its_crop_of_the_map_is(network: CrossATNet, pho
     assert given.shape == (2, len(windows(5, 5)), 512)
 
 
-def test_regions_are_of_the_enlarged_photo(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
-    pictures = torch.from_numpy(photos).permute(0, 3, 1, 2)
-    large = torch.nn.functional.interpolate(pictures.float(), (LARGER, LARGER), mode="bilinear")
-    with torch.inference_mode():
-        maps = network.region_map(pictures)
-    torch.testing.assert_close(maps, network.backbone(large).detach(), atol=1e-4, rtol=0)
+def test_a_photo_is_shaped_for_both_looks_from_its_own_pixels(network: CrossATNet) -> None:
+    photo = Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    pixels, larger = network.preprocess_with_regions(photo)
+    np.testing.assert_array_equal(pixels, network.preprocess(photo, "photo"))
+    np.testing.assert_array_equal(larger, prepare(photo, "photo", LARGER))
 
 
-def test_the_whole_stays_as_it_is_to_the_bit(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
-    whole, regions = network.embed_with_regions(photos)
+def test_the_whole_stays_as_it_is_to_the_bit(
+    network: CrossATNet, photos: NDArray[np.uint8], larger: NDArray[np.uint8]
+) -> None:
+    whole, regions = network.embed_with_regions(photos, larger)
     np.testing.assert_array_equal(whole, network.embed(photos, "photo"))
     assert [len(each.boxes) for each in regions] == [len(each.embeddings) for each in regions]
     for each in regions:
         np.testing.assert_allclose(np.linalg.norm(each.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_the_clarity_of_a_whole_is_its_highest_probability(network: CrossATNet, photos: NDArray[np.uint8]) -> None:
+    maps = network.map(photos, "photo")
+    with torch.inference_mode():
+        embeddings, clarity = network.embed_whole(maps)
+        assert torch.equal(embeddings, network.embed_map(maps, "photo"))
+        expected = torch.ones(2) if network.opinion is None else network.opinion.classifier(maps).softmax(1).amax(1)
+    torch.testing.assert_close(clarity, expected)
+
+
+def test_a_photo_that_clearly_shows_one_thing_is_not_looked_at_again(
+    photos: NDArray[np.uint8], larger: NDArray[np.uint8]
+) -> None:
+    network = make_network(8, 0.7)
+    _, expected = network.embed_with_regions(photos, larger)
+    with torch.inference_mode():
+        clarity = network.embed_whole(network.map(photos, "photo"))[1]
+    clearer = int(clarity.argmax())
+    network.config = network.config.model_copy(update={"region_clarity": float(clarity.mean())})
+    looks: list[int] = []
+    network.backbone.register_forward_pre_hook(lambda _, given: looks.append(len(given[0])))
+    embeddings, regions = network.embed_with_regions(photos, larger)
+    assert looks == [2, 1]
+    np.testing.assert_array_equal(embeddings, network.embed(photos, "photo"))
+    assert [len(regions[clearer].boxes), *regions[clearer].embeddings.shape] == [0, 0, 512]
+    np.testing.assert_array_equal(regions[1 - clearer].boxes, expected[1 - clearer].boxes)
+    np.testing.assert_allclose(regions[1 - clearer].embeddings, expected[1 - clearer].embeddings, atol=1e-5)
+    assert len(expected[clearer].boxes) * len(expected[1 - clearer].boxes) > 0
+    network.config = network.config.model_copy(update={"region_clarity": 0.0})
+    assert [len(each.boxes) for each in network.embed_with_regions(photos, larger)[1]] == [0, 0]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (7, 7), (8, 8), (16, 16)])

@@ -28,9 +28,9 @@ def model(tiny_export: Path) -> OnnxModel:
     return OnnxModel(tiny_export)
 
 
-def photos(count: int) -> np.ndarray:
+def photos(count: int, side: int = 96) -> np.ndarray:
     random = np.random.default_rng(5)
-    return np.stack([prepare(draw(SEEN[number % 6], "photo", random), "photo", 96) for number in range(count)])
+    return np.stack([prepare(draw(SEEN[number % 6], "photo", random), "photo", side) for number in range(count)])
 
 
 def sketch() -> np.ndarray:
@@ -67,8 +67,8 @@ def test_an_embedding_depends_on_no_other_in_its_batch(model: OnnxModel) -> None
 
 
 def test_regions_are_those_that_torch_finds(model: OnnxModel, tiny_export: Path) -> None:
-    network, pixels = load_network(tiny_export), photos(5)
-    (whole, regions), expected = model.embed_with_regions(pixels), network.embed_with_regions(pixels)[1]
+    network, pixels, larger = load_network(tiny_export), photos(5), photos(5, 128)
+    (whole, regions), (_, expected) = (each.embed_with_regions(pixels, larger) for each in (model, network))
     np.testing.assert_array_equal(whole, model.embed(pixels, "photo"))
     assert (model.regions, model.region_penalty) == (True, 0.05)
     assert sum(len(each.boxes) for each in regions) > 0
@@ -77,11 +77,21 @@ def test_regions_are_those_that_torch_finds(model: OnnxModel, tiny_export: Path)
         np.testing.assert_allclose(ours.embeddings, theirs.embeddings, atol=1e-5)
 
 
+def test_a_clear_photo_is_not_looked_at_again(tiny_export: Path) -> None:
+    model, pixels, larger = OnnxModel(tiny_export), photos(5), photos(5, 128)
+    whole, regions = model.embed_with_regions(pixels, larger)
+    assert sum(len(each.boxes) for each in regions) > 0
+    model.config = model.config.model_copy(update={"region_clarity": 0.5})  # without an opinion all are clear
+    again, regions = model.embed_with_regions(pixels, larger[:0])
+    np.testing.assert_array_equal(again, whole)
+    assert [each.embeddings.shape for each in regions] == [(0, 16)] * 5
+
+
 def test_photos_in_8_bits_have_regions_in_8_bits(tiny_export: Path) -> None:
-    model, pixels = OnnxModel(tiny_export, "photo-int8"), photos(2)
-    whole, regions = model.embed_with_regions(pixels)
+    model, pixels, larger = OnnxModel(tiny_export, "photo-int8"), photos(2), photos(2, 128)
+    whole, regions = model.embed_with_regions(pixels, larger)
     np.testing.assert_array_equal(whole, model.embed(pixels, "photo"))
-    windows = model._run("regions-int8", "embedding", pixels=pixels)
+    windows = model._run("regions-int8", "embedding", pixels=larger)
     for row, each in enumerate(regions):
         assert all((windows[row] == one).all(1).any() for one in each.embeddings)
 

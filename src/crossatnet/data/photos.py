@@ -9,7 +9,7 @@ Shapes: `H W` a decoded picture, `S` the side of the network's square input.
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,20 +50,37 @@ def read_photo(source: Picture, size: int, name: str = "") -> NDArray[np.uint8]:
         >>> read_photo("photo.jpg", size=32).shape
         (32, 32, 3)
     """
+    return read_photo_in(source, (size,), name)[0]
+
+
+def read_photo_in(source: Picture, sizes: Sequence[int], name: str = "") -> list[NDArray[np.uint8]]:
+    """A picture decoded once and shaped in several sizes; in the first of them it is what `read_photo` gives.
+
+    The others are made of what is decoded for the first: both sides of a large JPEG are then still at least
+    `REDUCING_GAP` times that size. What is smaller is enlarged. Raises `ImageError` as `load_image` does.
+
+    Example:
+        >>> from crossatnet.data.photos import read_photo_in
+        >>> photo.save("photo.jpg")
+        >>> [square.shape for square in read_photo_in("photo.jpg", (32, 48))]
+        [(32, 32, 3), (48, 48, 3)]
+    """
     if isinstance(source, bytes | str | Path):
         name = name or (UPLOADED if isinstance(source, bytes) else str(source))
         with plain_errors(name, MAX_PIXELS):
             source = read_bytes(source, name)
             if not is_read_here(source):
-                pixels = decoders().ask("photo", source, name=name, size=size)[1]
-                return np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
-    square = _read_jpeg(source, size) if isinstance(source, bytes) else None
-    if square is None:
-        square = prepare(load_image(source, enough=round(REDUCING_GAP * size), name=name), "photo", size)
-    return square
+                pixels = np.frombuffer(decoders().ask("photo", source, name=name, sizes=[*sizes])[1], np.uint8)
+                squares = np.split(pixels, np.cumsum([3 * size * size for size in sizes[:-1]]))
+                return [square.reshape(size, size, 3) for square, size in zip(squares, sizes, strict=True)]
+    found = _read_jpeg(source, sizes) if isinstance(source, bytes) else None
+    if found is None:
+        image = load_image(source, enough=round(REDUCING_GAP * sizes[0]), name=name)
+        found = [prepare(image, "photo", size) for size in sizes]
+    return found
 
 
-def _read_jpeg(content: bytes, size: int) -> NDArray[np.uint8] | None:
+def _read_jpeg(content: bytes, sizes: Sequence[int]) -> list[NDArray[np.uint8]] | None:
     """The same for the bytes of a plain JPEG file; None for all else, and for damaged ones: `load_image` says why."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
     if torch is None:
@@ -86,15 +103,20 @@ def _read_jpeg(content: bytes, size: int) -> NDArray[np.uint8] | None:
             transform = srgb_transform(header.info.get("icc_profile"), header.mode)
             if transform is not None and header.mode != "RGB":
                 return None  # a grey profile: Pillow keeps the greys that it is for
-            scale = next(scale for scale in SCALES if scale == 1 or min(header.size) >= scale * REDUCING_GAP * size)
+            least = REDUCING_GAP * sizes[0]
+            scale = next(scale for scale in SCALES if scale == 1 or min(header.size) >= scale * least)
             width, height = (-(-side // scale) for side in header.size)
         pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)  # (H, W, 3)
     except Exception:  # damaged bytes make decoders raise nearly anything
         return None
-    if pixels.shape != (size, size, 3):
-        stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
-        resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
-        pixels = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
-    if transform is not None:
-        pixels = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), transform))  # (S, S, 3)
-    return np.ascontiguousarray(upright(pixels))
+    stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
+    squares = []
+    for size in sizes:
+        square = pixels
+        if pixels.shape != (size, size, 3):
+            resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
+            square = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
+        if transform is not None:
+            square = np.asarray(ImageCms.applyTransform(Image.fromarray(square), transform))  # (S, S, 3)
+        squares.append(np.ascontiguousarray(upright(square)))
+    return squares

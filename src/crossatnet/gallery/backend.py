@@ -45,6 +45,7 @@ class MadeWith:
     dimension: int
     code_bits: int
     regions: bool = False  # whether regions of its pictures are kept too
+    region_settings: str = ""  # how the model found them
 
 
 @dataclass(frozen=True)

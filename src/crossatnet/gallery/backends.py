@@ -1,5 +1,6 @@
 """Opens the backend of a gallery by its place: a file's path, or milvus://HOST:PORT/NAME."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from crossatnet.gallery.backend import Backend, MadeWith
@@ -25,9 +26,12 @@ def made_with_of(place: str | Path, model: Embedder, regions: bool) -> MadeWith:
         >>> made_with_of("my.gallery", model, regions=False).regions
         False
     """
-    if regions and not finds_regions(model):
+    made_with = MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits)
+    if not regions:
+        return made_with
+    if not finds_regions(model):
         raise UserError(f"{place}: {model.name} finds no regions; make the gallery without --regions on")
-    return MadeWith(model.fingerprint, model.source, model.name, model.dimension, model.code_bits, regions=regions)
+    return replace(made_with, regions=True, region_settings=model.region_settings)
 
 
 def open_backend(place: str | Path, consistency: Consistency = "session", recall: float = RECALL) -> Backend:

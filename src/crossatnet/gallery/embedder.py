@@ -6,7 +6,6 @@ Letters: `N` pictures, `S` side of the network's input, `D` embedding dimension,
 
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Protocol, TypeGuard, cast
@@ -18,7 +17,8 @@ from PIL import Image, ImageDraw
 from crossatnet.data.images import Modality, Picture
 from crossatnet.gallery.backend import MadeWith
 from crossatnet.model.checkpoint import packaged_checkpoints
-from crossatnet.model.regions import MOST_REGIONS, Regions
+from crossatnet.model.framing import FindsRegions
+from crossatnet.model.regions import MOST_REGIONS
 from crossatnet.system.errors import UserError, did_you_mean
 
 
@@ -68,15 +68,8 @@ class Embedder(Protocol):
         """Embeddings (N, D) to packed codes (N, code_bits // 8)."""
 
 
-class RegionEmbedder(Embedder, Protocol):
-    """What a model has besides if it finds regions of photos."""
-
-    @property
-    def region_penalty(self) -> float:
-        """What is taken from a region's cosine, 0 or more: a part alone is less sure than a whole."""
-
-    def embed_with_regions(self, pixels: NDArray[np.uint8], /) -> tuple[NDArray[np.float32], Sequence[Regions]]:
-        """Photos (N, S, S, 3) to their embeddings (N, D), as `embed` gives them, and the regions of each."""
+class RegionEmbedder(Embedder, FindsRegions, Protocol):
+    """A model that finds regions of photos besides."""
 
 
 def finds_regions(model: Embedder) -> TypeGuard[RegionEmbedder]:
@@ -221,7 +214,10 @@ def _fault_of_trial(model: Embedder) -> str:
         if fault := _fault_of_array(model.hash(embeddings), (2, model.code_bits // 8), np.uint8):
             return f"hash of two embeddings gives {fault}"
     if finds_regions(model):
-        whole, (regions,) = model.embed_with_regions(pixels["photo"][None])
+        shaped, larger = model.preprocess_with_regions(_trial_pictures()["photo"])
+        if not np.array_equal(shaped, pixels["photo"]):
+            return "preprocess_with_regions of a photo gives other pixels than preprocess"
+        whole, (regions,) = model.embed_with_regions(shaped[None], larger[None])
         count = len(regions.boxes)
         fault = _fault_of_array(whole, (1, model.dimension), np.float32) or _fault_of_array(
             regions.embeddings, (count, model.dimension), np.float32
@@ -259,7 +255,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_same_model(gallery: str, made_with: MadeWith, model: Embedder) -> None:
-    """Raise `UserError` if a gallery was made with another model.
+    """Raise `UserError` if a gallery was made with another model, or its regions were found in another way.
 
     Example:
         >>> from crossatnet import CrossATNet
@@ -280,6 +276,12 @@ def check_same_model(gallery: str, made_with: MadeWith, model: Embedder) -> None
             f"{gallery}: made with checkpoint {made_with.name} ({made_with.fingerprint[:12]}), but the model given"
             f" is {model.name} ({model.fingerprint[:12]}); give {made_with.source or made_with.name},"
             " or index the pictures into another file"
+        )
+    if made_with.regions and finds_regions(model) and model.region_settings != made_with.region_settings:
+        before, now = made_with.region_settings or "an older version", model.region_settings
+        raise UserError(
+            f"{gallery}: its regions were found with {before}, but {model.name} finds them with {now};"
+            " index the pictures into a new gallery"
         )
 
 

@@ -39,9 +39,10 @@ from crossatnet.gallery.originals import picture_of
 from crossatnet.gallery.queries import PartOf, Prepared, Query, as_picture, check_guidable, check_page, cut_out
 from crossatnet.gallery.ranking import Combine, by_conditions, combined, judged, nearest
 from crossatnet.gallery.rerank import rerank
-from crossatnet.gallery.results import Box, Hit, PictureGoneError, Ranking, SearchResult
-from crossatnet.model.framing import best_region
+from crossatnet.gallery.results import Hit, PictureGoneError, Ranking, SearchResult
+from crossatnet.model.framing import region_found
 from crossatnet.model.interface import GUIDED, check_attention
+from crossatnet.model.regions import Box
 from crossatnet.runtime.names import Runtime
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
@@ -377,8 +378,7 @@ class Gallery:
         if not self.store.made_with.regions or not finds_regions(model):
             return None
         query = model.embed(self._pixels(drawing, "sketch"), "sketch")[0]  # (D,)
-        whole, regions = model.embed_with_regions(self._pixels(photo, "photo"))  # (1, D)
-        return best_region(query, whole[0], regions[0], model.region_penalty)
+        return region_found(model, query, photo)
 
     def as_read(self, drawing: Query | list[Query]) -> NDArray[np.uint8]:
         """What is searched for when drawings are asked, (Q, S, S, 3): white on black, as the network takes them.

@@ -14,8 +14,8 @@ from PIL import Image
 from crossatnet.data.images import Modality, Picture, load_image
 from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import Backend, StoredPicture
-from crossatnet.gallery.results import Box
 from crossatnet.model.interface import Attentive, CannotGuideError, check_attention
+from crossatnet.model.regions import Box
 from crossatnet.system.errors import UserError
 
 SMALLEST_PART = 0.02  # of a picture's side

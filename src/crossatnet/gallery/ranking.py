@@ -15,9 +15,10 @@ from crossatnet.gallery.backend import NO_ITEM, Backend, Filter, StoredPicture
 from crossatnet.gallery.duplicates import Found
 from crossatnet.gallery.embedder import Embedder, penalty_of
 from crossatnet.gallery.queries import checked_embeddings
-from crossatnet.gallery.results import Box, Hit, Ranking
+from crossatnet.gallery.results import Hit, Ranking
 from crossatnet.gallery.shortlist import unit_rows
 from crossatnet.model.confidence import OTHERS, Confidence
+from crossatnet.model.regions import Box
 from crossatnet.system.errors import UserError
 
 Combine = Literal["average", "union"]

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crossatnet.gallery.backend import StoredPicture
+from crossatnet.model.regions import Box
 from crossatnet.system.errors import UserError
 
 # How hits are ordered: by cosines of embeddings (float), by Hamming distances of codes (code), or by cosines and
 # then, for the first hits, with the drawing's attention (guided).
 Ranking = Literal["float", "code", "guided"]
-
-Box = tuple[float, float, float, float]
-"""A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossatnet.model.framing import best_region, framed
+from crossatnet.model.framing import framed, region_found
 from crossatnet.model.interface import PictureModel
 
 LARGEST = 288  # pixels of the longer side of an overlay
@@ -57,17 +57,14 @@ def overlays(
         >>> similarity.shape, shown[0].size
         ((1,), (120, 90))
     """
-    pixels, shown = [], []
+    drawn = network.shape(sketch, "sketch")  # (S, S, 3)
+    query = network.embed(drawn[None], "sketch")[0]  # (D,)
+    pixels, boxes, shown = [], [], []
     for photo in photos:
         pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
+        boxes.append(region_found(network, query, photo) if network.regions else None)
         photo.thumbnail((LARGEST, LARGEST))
         shown.append(photo)
-    drawn = network.shape(sketch, "sketch")  # (S, S, 3)
     guided = network.guide(drawn, np.stack(pixels))
     under = [attention_overlay(*pair) for pair in zip(shown, guided.attention, strict=True)]
-    if network.regions:
-        query = network.embed(drawn[None], "sketch")[0]  # (D,)
-        found = zip(*network.embed_with_regions(np.stack(pixels)), strict=True)
-        boxes = [best_region(query, whole, regions, network.region_penalty) for whole, regions in found]
-        under = [framed(*pair) for pair in zip(under, boxes, strict=True)]
-    return guided.similarity, under
+    return guided.similarity, [framed(*pair) for pair in zip(under, boxes, strict=True)]

@@ -1,18 +1,59 @@
 """Which region of a photo a query finds, and a frame around it.
 
-Shapes: `R` regions, `D` the shared space.
+Shapes: `N` photos, `S` side of the input, `L` that of the second look, `R` regions, `D` the shared space.
 """
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from crossatnet.model.regions import Regions
+from crossatnet.data.images import Picture
+from crossatnet.model.regions import Box, Regions
 
 
-def best_region(
-    query: NDArray[np.float32], whole: NDArray[np.float32], regions: Regions, penalty: float
-) -> tuple[float, float, float, float] | None:
+class FindsRegions(Protocol):
+    """A model that finds regions of photos."""
+
+    @property
+    def region_penalty(self) -> float:
+        """What is taken from a region's cosine, 0 or more: a part alone is less sure than a whole."""
+
+    @property
+    def region_settings(self) -> str:
+        """How regions are found, as a text: equal for two models of one fingerprint that find the same."""
+
+    def preprocess_with_regions(self, photo: Picture, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One photo as `preprocess` gives it, (S, S, 3), and as its regions are looked for, (L, L, 3)."""
+
+    def embed_with_regions(
+        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8], /
+    ) -> tuple[NDArray[np.float32], Sequence[Regions]]:
+        """Photos (N, S, S, 3), and (N, L, L, 3), to their embeddings (N, D), as `embed` gives them, and their regions.
+
+        Both are as `preprocess_with_regions` gives them.
+        """
+
+
+def region_found(model: FindsRegions, query: NDArray[np.float32], photo: Picture) -> Box | None:
+    """The box of the region by which a query (D,) finds a photo; None if by the whole. Raises `ImageError`.
+
+    Example:
+        >>> from crossatnet import CrossATNet
+        >>> from crossatnet.model.framing import region_found
+        >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+        >>> query = model.embed(model.preprocess(photo, "photo")[None], "photo")[0]
+        >>> region_found(model, query, photo) is None
+        True
+    """
+    pixels, larger = model.preprocess_with_regions(photo)  # (S, S, 3), (L, L, 3)
+    whole, regions = model.embed_with_regions(pixels[None], larger[None])  # (1, D)
+    return best_region(query, whole[0], regions[0], model.region_penalty)
+
+
+def best_region(query: NDArray[np.float32], whole: NDArray[np.float32], regions: Regions, penalty: float) -> Box | None:
     """The box of the region that is nearest to a query (D,); None if the whole photo (D,) is, by the penalty.
 
     Example:
@@ -31,7 +72,7 @@ def best_region(
     return left, top, right, bottom
 
 
-def framed(picture: Image.Image, box: tuple[float, float, float, float] | None) -> Image.Image:
+def framed(picture: Image.Image, box: Box | None) -> Image.Image:
     """A picture with a frame around a part of it: white on black, so that it is seen on anything.
 
     Example:

@@ -2,8 +2,8 @@
 
 Nothing here imports torch. The network in `model.network` and the ONNX form in `runtime.onnx_model` implement it.
 
-Letters: `N` pictures, `S` side of the input, `D` the shared space, `M` attention heads, `h w` the backbone's map,
-`R` bits of a hash code.
+Letters: `N` pictures, `S` side of the input, `L` that of the second look, `D` the shared space, `M` attention heads,
+`h w` the backbone's map, `R` bits of a hash code.
 """
 
 import warnings
@@ -18,9 +18,9 @@ from PIL import Image
 
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality, Picture, prepare, read_sketch
-from crossatnet.data.photos import read_photo
+from crossatnet.data.photos import read_photo, read_photo_in
 from crossatnet.model.confidence import Confidence
-from crossatnet.model.regions import Regions
+from crossatnet.model.regions import METHOD, Regions
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -78,17 +78,19 @@ class PictureModel(ABC):
         """Preprocessed pictures (N, S, S, 3) -> embeddings (N, D), L2-normalised."""
 
     @abstractmethod
-    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
-        """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), equal to those of `embed`, and the regions of each.
+    def embed_with_regions(
+        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Photos as `preprocess_with_regions` gives them -> embeddings (N, D), equal to `embed`'s, and their regions.
 
-        The photos are looked at twice, the second time enlarged. Only a model that has `regions` can do it.
+        `pixels` (N, S, S, 3) are looked at for the whole, `larger` (N, L, L, 3) for the parts. Only a model that has
+        `regions` can do it.
 
         Example:
-            >>> import numpy as np
             >>> from crossatnet import CrossATNet
             >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
-            >>> photo = np.zeros((1, 224, 224, 3), np.uint8)
-            >>> embeddings, (regions,) = model.embed_with_regions(photo)
+            >>> pixels, larger = model.preprocess_with_regions(photo)
+            >>> embeddings, (regions,) = model.embed_with_regions(pixels[None], larger[None])
             >>> embeddings.shape, regions.boxes.shape[1]
             ((1, 512), 4)
         """
@@ -132,12 +134,30 @@ class PictureModel(ABC):
         """What a region's cosine loses before it is compared with that of the whole photo."""
         return self.config.region_penalty
 
+    @property
+    def region_settings(self) -> str:
+        """How regions are found, as a text; a gallery's must all be found alike."""
+        return f"{METHOD}, {self.config.region_size} px, clarity {self.config.region_clarity}"
+
+    def needs_second_look(self, clarity: float) -> bool:
+        """Whether regions are looked for in a photo whose whole is so clear; else it shows one thing."""
+        return self.config.region_clarity is None or clarity < self.config.region_clarity
+
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
         check_modality(modality)
         if modality == "photo":
             return read_photo(picture, side_of(self.config, modality))
         return read_sketch(picture, side_of(self.config, modality), self.config.fit_strokes)
+
+    def preprocess_with_regions(self, photo: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One photo as `embed_with_regions` takes it: as by `preprocess`, (S, S, 3), and larger, (L, L, 3).
+
+        It is decoded once. L is `region_size`; a smaller photo is enlarged. Raises `ImageError`.
+        """
+        assert self.config.region_size is not None, "asked only where there are regions"
+        pixels, larger = read_photo_in(photo, (side_of(self.config, "photo"), self.config.region_size))
+        return pixels, larger
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""

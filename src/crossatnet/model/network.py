@@ -1,7 +1,7 @@
 """CrossATNet: sketches and photos into one shared space.
 
-Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `C h w` the backbone's map, `M` attention heads,
-`D` the shared space, `R` bits of a hash code, `W` windows of a map.
+Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `L` that of the second look,
+`C h w` the backbone's map, `M` attention heads, `D` the shared space, `R` bits of a hash code, `W` windows of a map.
 """
 
 import copy
@@ -22,7 +22,7 @@ from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
-from crossatnet.model.regions import Regions, chosen, masks
+from crossatnet.model.regions import Regions, chosen, masks, no_regions
 from crossatnet.system.errors import UserError
 
 
@@ -75,18 +75,21 @@ class CrossATNet(nn.Module, PictureModel):
         learnt = self.embed_pooled(feature, modality)
         return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
 
-    def region_map(self, photos: Tensor) -> Tensor:
-        """Prepared photos (B, 3, S, S), enlarged to `region_size` -> the backbone's maps (B, C, h, w)."""
-        side = self.config.region_size
-        assert side is not None
-        larger = functional.interpolate(photos.float(), (side, side), mode="bilinear")  # (B, 3, side, side)
-        feature_map: Tensor = self.encoder("photo")(larger)
-        return feature_map
+    def embed_whole(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Photos' maps (B, C, h, w) -> embeddings (B, D), as `embed_map` gives them, and how clearly they show a thing.
+
+        The clarity (B,) is the highest probability in the opinion; without opinion always 1.
+        """
+        learnt = self.embed_pooled(self.pool(feature_map, "photo").feature, "photo")
+        if self.opinion is None:
+            return learnt, torch.ones_like(learnt[:, 0])
+        roots = self.opinion.roots(feature_map)  # (B, K)
+        return self.with_opinion(learnt, self.opinion.of_roots(roots, "photo")), roots.amax(1).square()
 
     def embed_windows(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D).
 
-        And how clearly each shows a thing, (B, W): the highest probability in the opinion; without opinion always 1.
+        And the clarity of each, (B, W), as that of the whole.
         """
         learnt = self.embed_pooled(self.pooler.within(feature_map, windows), "photo")  # (B, W, D or D - E)
         if self.opinion is None:
@@ -160,7 +163,8 @@ class CrossATNet(nn.Module, PictureModel):
     def fingerprint(self) -> str:
         """Hash of settings and weights: equal only for networks that give equal embeddings."""
         later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
-        later |= {"region_size", "region_penalty"}  # the embedding of a whole picture does not depend on them
+        # the embedding of a whole picture does not depend on regions
+        later |= {name for name in ModelConfig.model_fields if name.startswith("region_")}
         return fingerprint_of(self, self.config.model_dump_json(exclude=later))
 
     @property
@@ -180,21 +184,32 @@ class CrossATNet(nn.Module, PictureModel):
         return embeddings.float().cpu().numpy()
 
     @torch.inference_mode()
-    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
-        """Preprocessed photos (B, S, S, 3) -> embeddings (B, D), as `embed` gives them, and the regions of each."""
-        embeddings = self.embed(pixels, "photo")
-        return embeddings, self.regions_of(pixels, embeddings)
+    def embed_with_regions(
+        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Photos (B, S, S, 3), and larger (B, L, L, 3) -> embeddings (B, D), as `embed` gives them, and their regions.
+
+        Both are as `preprocess_with_regions` gives them.
+        """
+        embeddings, clarity = (each.cpu().numpy() for each in self.embed_whole(self.map(pixels, "photo")))
+        return embeddings, self.regions_of(larger, embeddings, clarity)
 
     @torch.inference_mode()
-    def regions_of(self, pixels: NDArray[np.uint8], embeddings: NDArray[np.float32]) -> list[Regions]:
-        """The regions of preprocessed photos (B, S, S, 3) with these embeddings (B, D)."""
-        pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
-            feature_map = self.region_map(pictures)
+    def regions_of(
+        self, larger: NDArray[np.uint8], embeddings: NDArray[np.float32], clarity: NDArray[np.float32]
+    ) -> list[Regions]:
+        """The regions of photos (B, L, L, 3), whose wholes have these embeddings (B, D) and this clarity (B,)."""
+        regions = [no_regions(self.dimension)] * len(larger)
+        rows = np.flatnonzero([self.needs_second_look(float(each)) for each in clarity])  # (b,), some of B
+        if not len(rows):
+            return regions
+        feature_map = self.map(larger[rows], "photo")  # (b, C, h, w)
         height, width = feature_map.shape[2:]
         inside = torch.from_numpy(masks(height, width)).to(self.device)  # (W, h * w)
-        parts, clarity = (each.cpu().numpy() for each in self.embed_windows(feature_map.float(), inside))
-        return [chosen(*each, height, width) for each in zip(embeddings, parts, clarity, strict=True)]
+        parts, clear = (each.cpu().numpy() for each in self.embed_windows(feature_map, inside))
+        for number, row in enumerate(rows):
+            regions[row] = chosen(embeddings[row], parts[number], clear[number], height, width)
+        return regions
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""

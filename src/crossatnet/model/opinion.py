@@ -44,8 +44,11 @@ class Opinion(nn.Module):
 
     def forward(self, feature_map: Tensor, modality: Modality) -> Tensor:
         """Maps (B, C, h, w) -> opinions (B, E), L2-normalised."""
-        mean = self.sketch_mean if modality == "sketch" else self.photo_mean
-        return self._reduced(self.roots(feature_map) - mean)  # (B, E)
+        return self.of_roots(self.roots(feature_map), modality)
+
+    def of_roots(self, roots: Tensor, modality: Modality) -> Tensor:
+        """Square roots of the classes' probabilities (B, K) -> opinions (B, E), L2-normalised."""
+        return self._reduced(roots - (self.sketch_mean if modality == "sketch" else self.photo_mean))
 
     def within(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Opinions of windows (W, h * w), masks of positions, of photos' maps (B, C, h, w): (B, W, E).

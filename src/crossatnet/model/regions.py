@@ -1,7 +1,7 @@
 """Regions: parts of a photo with an embedding of their own, for a thing that is only a part of it.
 
-The photo is looked at once more, enlarged, and windows of a few sizes are pooled from that map. Kept are the few that
-together stand for all of them best, beside the whole.
+The photo is looked at once more, larger, and windows of a few sizes are pooled from that map. Kept are the few that
+together stand for all of them best, beside the whole. A photo that clearly shows one thing has none.
 
 Letters: `W` windows, `R` regions, `D` the shared space, `h w` the backbone's map.
 """
@@ -11,9 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+METHOD = "windows 2"  # of what is below; another text when other regions come out
 MOST_REGIONS = 8  # of a photo
 SPANS = (1 / 4, 1 / 3, 1 / 2)  # of a window's sides, as shares of the map's
 LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not kept
+
+Box = tuple[float, float, float, float]
+"""A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,17 @@ class Regions:
 
     boxes: NDArray[np.float32]
     embeddings: NDArray[np.float32]
+
+
+def no_regions(dimension: int) -> Regions:
+    """Of a photo that has none.
+
+    Example:
+        >>> from crossatnet.model.regions import no_regions
+        >>> no_regions(512).boxes.shape, no_regions(512).embeddings.shape
+        ((0, 4), (0, 512))
+    """
+    return Regions(np.empty((0, 4), np.float32), np.empty((0, dimension), np.float32))
 
 
 def windows(height: int, width: int) -> NDArray[np.int64]:

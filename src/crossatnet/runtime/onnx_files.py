@@ -5,9 +5,11 @@
 | photo.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `map` (N, C, h, w) |
 | photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolutions and what follows the map |
 | sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
-| regions.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, W, D) and `clarity` (N, W) of windows; `map` |
+| regions.onnx | `pixels` (N, L, L, 3), `uint8` | `embedding` (N, W, D) and `clarity` (N, W) of windows; `map` |
 | regions-int8.onnx | the same | the same, as photo-int8.onnx computes; both only where photos have regions |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
+
+Where photos have regions, the photo graphs also give the `clarity` (N,) of the whole.
 
 The graphs hold no weights: they point into model.safetensors as ONNX external data. So the form takes one megabyte and
 fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of each.
@@ -138,7 +140,7 @@ def read_part(folder: Path, form: OnnxForm, part: OnnxPart) -> bytes:
     try:
         found = declared(content)
         check(found, form)
-        check_part(found, part)
+        check_part(found, part, form.model)
     except WireError as error:
         raise UserError(f"{path}: refused, as {error}; {AGAIN}") from error
     return content
@@ -154,12 +156,15 @@ def check(found: Declared, form: OnnxForm) -> None:
         raise WireError("it is of another checkpoint")
 
 
-def check_part(found: Declared, part: OnnxPart) -> None:
+def check_part(found: Declared, part: OnnxPart, model: ModelConfig) -> None:
     """Raise `WireError` unless a graph takes and gives what its part of the form does, in as many bits.
 
     Two graphs of a form that change places, with their digests, would answer with nonsense and without a word.
     """
-    if (found.inputs, found.outputs) != TAKES_AND_GIVES[part]:
+    takes, gives = TAKES_AND_GIVES[part]
+    if part.startswith("photo") and model.region_size is not None:
+        gives = gives | {"clarity"}
+    if (found.inputs, found.outputs) != (takes, gives):
         raise WireError("it is another graph of the form")
     if part.startswith(("photo", "regions")) and part.endswith("-int8") != bool(found.operators & IN_8_BITS):
         raise WireError("it computes in another number of bits")

@@ -1,7 +1,7 @@
 """A checkpoint computed by ONNX Runtime, without torch.
 
-Letters: `N` pictures, `S` side of the input, `D` the shared space, `C h w` the backbone's map, `M` attention heads,
-`R` bits of a hash code, `W` windows of a map.
+Letters: `N` pictures, `S` side of the input, `L` that of the second look, `D` the shared space, `C h w` the backbone's
+map, `M` attention heads, `R` bits of a hash code, `W` windows of a map.
 """
 
 import threading
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.regions import Regions, chosen
+from crossatnet.model.regions import Regions, chosen, no_regions
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
@@ -95,16 +95,25 @@ class OnnxModel(PictureModel):
         """As `embed`, by the given file for photos."""
         return np.concatenate([*self._each(part, "embedding", pixels)])  # (N, D)
 
-    def embed_with_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Regions]]:
-        """Preprocessed photos (N, S, S, 3) -> embeddings (N, D), as `embed` gives them, and the regions of each."""
-        embeddings = self.embed(pixels, "photo")
-        session = self._session("regions-int8" if self.photo_part == "photo-int8" else "regions")
+    def embed_with_regions(
+        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], list[Regions]]:
+        """Photos (N, S, S, 3), and larger (N, L, L, 3) -> embeddings (N, D), as `embed` gives them, and their regions.
 
-        def regions(row: int) -> Regions:
-            windows, clarity, photo_map = session.run(REGIONS, {"pixels": pixels[row : row + 1]})
-            return chosen(embeddings[row], windows[0], clarity[0], *photo_map.shape[2:])
+        Both are as `preprocess_with_regions` gives them.
+        """
+        first = self._session(self.photo_part)
+        second = self._session("regions-int8" if self.photo_part == "photo-int8" else "regions")
 
-        return embeddings, [*self._pool.map(regions, range(len(pixels)))]
+        def looked_at(row: int) -> tuple[NDArray[np.float32], Regions]:
+            whole, clarity = first.run(["embedding", "clarity"], {"pixels": pixels[row : row + 1]})
+            if not self.needs_second_look(clarity[0]):
+                return whole, no_regions(self.dimension)
+            windows, clear, photo_map = second.run(REGIONS, {"pixels": larger[row : row + 1]})
+            return whole, chosen(whole[0], windows[0], clear[0], *photo_map.shape[2:])
+
+        wholes, regions = zip(*self._pool.map(looked_at, range(len(pixels))), strict=True)
+        return np.concatenate(wholes), [*regions]
 
     def guide(self, sketch: NDArray[np.uint8], photos: NDArray[np.uint8]) -> Guided:
         """Compare photos (N, S, S, 3) with one sketch (S, S, 3) by its attention; both are preprocessed."""

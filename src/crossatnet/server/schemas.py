@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crossatnet.gallery import Ranking
-from crossatnet.gallery.results import Box
+from crossatnet.model.regions import Box
 from crossatnet.server.settings import (
     DEEPEST_HIT,
     LARGEST_COORDINATE,

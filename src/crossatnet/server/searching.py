@@ -22,9 +22,9 @@ from crossatnet.gallery import (
 )
 from crossatnet.gallery.backend import EVERYTHING
 from crossatnet.gallery.queries import check_box
-from crossatnet.gallery.results import Box
 from crossatnet.gallery.together import best_of, check_comparable
 from crossatnet.model.interface import GUIDED
+from crossatnet.model.regions import Box
 from crossatnet.server.errors import ApiError
 from crossatnet.server.galleries import Served
 from crossatnet.server.pictures import file_name, read_known, readable

@@ -131,8 +131,8 @@ def test_a_repaired_gallery_and_one_of_schema_3(gallery: Gallery, folders: tuple
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE folders")
         connection.execute("ALTER TABLE items DROP COLUMN sidecar")
-        for table in ("items", "meta"):
-            connection.execute(f"ALTER TABLE {table} DROP COLUMN regions")
+        for table, column in (("items", "regions"), ("meta", "regions"), ("meta", "region_settings")):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 3")
     with Gallery.open(path, FakeModel()) as converted:
         assert converted.store.roots() == []

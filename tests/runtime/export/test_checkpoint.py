@@ -86,10 +86,10 @@ def test_the_guided_graph_gives_torchs_similarities_and_maps(
 
 
 def test_the_regions_graph_gives_torchs_windows(tiny_export: Path, network: CrossATNet) -> None:
-    pixels = pictures("photo", 96, 3)
-    given = run(tiny_export, "regions", pixels=pixels)
+    larger = pictures("photo", 128, 3)
+    given = run(tiny_export, "regions", pixels=larger)
     with torch.inference_mode():
-        maps = network.region_map(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        maps = network.map(larger, "photo")
         windows, clarity = network.embed_windows(maps, torch.from_numpy(masks(4, 4)))
     np.testing.assert_allclose(given["embedding"], windows, atol=1e-5)
     np.testing.assert_allclose(given["clarity"], clarity, atol=1e-5)
@@ -126,7 +126,7 @@ def test_a_file_tells_what_it_is_and_what_it_has_learnt_from(tiny_export: Path, 
         assert metadata["weights_sha256"] == hashlib.sha256(read_weights(tiny_export)).hexdigest()
         assert json.loads(metadata["training_classes"]) == [*SEEN]
         shaping = json.loads(metadata["preprocessing"])
-        assert (shaping["sketch_side"], shaping["photo_side"]) == (64, 96)
+        assert (shaping["sketch_side"], shaping["photo_side"], shaping["region_side"]) == (64, 96, 128)
         assert shaping["fit_strokes"]
         assert shaping["mirror_sketches"]
         assert (shaping["mean"], shaping["std"]) == ([127.0] * 3, [128.0] * 3)
@@ -215,6 +215,7 @@ def test_nothing_unseen_is_calibrated_on(tiny_export: Path, tmp_path: Path) -> N
     assert photos.classes == tuple(sorted(SEEN))
     assert len(photos.pixels) == 8 * len(SEEN)
     assert {one.shape for one in photos.pixels} == {(1, 96, 96, 3)}
+    assert [one.shape for one in photos.larger] == [(1, 128, 128, 3)] * len(photos.pixels)
     for name in SEEN[1:]:
         shutil.rmtree(tmp_path / "data" / "photos" / name)
     with pytest.raises(UserError, match="8 photos are of classes that tiny-0 was trained on"):
@@ -284,6 +285,10 @@ def test_packaged_checkpoints_bring_the_form_of_their_weights(name: str) -> None
     assert model.fingerprint == network.fingerprint
     pixels = probes(1, side_of(network.config, "photo"))
     np.testing.assert_allclose(model.embed(pixels, "photo"), network.embed(pixels, "photo"), atol=1e-4)
+    if network.regions:
+        with torch.inference_mode():
+            clarity = network.embed_whole(network.map(pixels, "photo"))[1]
+        np.testing.assert_allclose(model._run("photo", "clarity", pixels=pixels), clarity, atol=1e-4)
     assert model.form.int8 is not None
     assert set(model.form.int8.classes) <= set(read_config(locate(name)).provenance.training_classes)
     assert sum(file.bytes for file in model.form.files.values()) < 2_000_000

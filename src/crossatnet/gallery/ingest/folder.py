@@ -35,6 +35,7 @@ from crossatnet.system.threads import one_core_a_thread, reading_threads
 
 NOT_FINITE = "its embedding is NaN or infinite; check the checkpoint"
 PICTURES_A_BATCH = 32  # stored in one transaction
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 Progress = Callable[[int, int], None]
 """Called with (files done, files in all) after each batch; 0 in all where that is not known yet."""
@@ -312,26 +313,28 @@ def _embed_files(reader: Reader, files: Sequence[Wanted]) -> Embedded:
 
 
 def _embedded(reader: Reader, readings: list[Reading]) -> Embedded:
-    pixels = [reading.pixels for reading in readings if isinstance(reading, Decoded)]
+    decoded = [reading for reading in readings if isinstance(reading, Decoded)]
     regions: list[Regions] = []
-    if not pixels:
+    if not decoded:
         return Embedded(readings, np.empty((0, reader.model.dimension), np.float32), regions)
-    if reader.regions and finds_regions(reader.model):
-        embeddings, found = reader.model.embed_with_regions(np.stack(pixels))  # (N, D)
+    pixels = np.stack([reading.pixels for reading in decoded])  # (N, S, S, 3)
+    larger = [reading.larger for reading in decoded if reading.larger is not None]  # N of them, or none
+    if larger and finds_regions(reader.model):
+        embeddings, found = reader.model.embed_with_regions(pixels, np.stack(larger))  # (N, D)
         regions = [*found]
     else:
-        embeddings = reader.model.embed(np.stack(pixels), "photo")  # (N, D)
+        embeddings = reader.model.embed(pixels, "photo")  # (N, D)
     is_finite = np.asarray(np.isfinite(embeddings).all(axis=1))  # (N,)
     for number, one in enumerate(regions):
         is_finite[number] &= np.isfinite(one.embeddings).all()
-    if is_finite.all():
-        return Embedded(readings, embeddings, regions)
     finite = iter(is_finite.tolist())
-    kept = [
-        Skipped(reading.facts.path, NOT_FINITE) if isinstance(reading, Decoded) and not next(finite) else reading
-        for reading in readings
-    ]
+    kept = [_after_embedding(each, next(finite)) if isinstance(each, Decoded) else each for each in readings]
     return Embedded(kept, embeddings[is_finite], [*compress(regions, is_finite)])
+
+
+def _after_embedding(picture: Decoded, is_finite: bool) -> Reading:
+    """What waits for its batch to be stored: no pixels, which take a thousand times as much memory."""
+    return replace(picture, pixels=NO_PIXELS, larger=None) if is_finite else Skipped(picture.facts.path, NOT_FINITE)
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:

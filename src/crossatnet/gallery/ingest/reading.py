@@ -1,6 +1,6 @@
 """Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them.
 
-Shapes: `S` the side of the network's square input.
+Shapes: `S` the side of the network's square input, `L` of that where regions are looked for.
 """
 
 import os
@@ -21,7 +21,7 @@ from crossatnet.data.metadata import read_metadata
 from crossatnet.data.pictures.opening import MAX_BYTES
 from crossatnet.data.sidecars import Sidecars, read_sidecars, sidecar_state
 from crossatnet.gallery.backend import Description, Facts, FileState
-from crossatnet.gallery.embedder import Embedder
+from crossatnet.gallery.embedder import Embedder, finds_regions
 from crossatnet.gallery.ingest.moved import Claims
 from crossatnet.system.errors import ImageError
 from crossatnet.system.files import open_plain
@@ -38,6 +38,7 @@ class Decoded:
     facts: Facts
     pixels: NDArray[np.uint8]  # (S, S, 3)
     thumbnail: bytes
+    larger: NDArray[np.uint8] | None = None  # (L, L, 3), where regions are looked for
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,16 @@ class Reader:
 
     def decode(self, path: str, content: bytes, state: FileState, packets: Sequence[bytes] = ()) -> Decoded:
         """The picture in a file's bytes, with the XMP `packets` beside it. Raises `ImageError`."""
-        pixels = self.model.preprocess(content, "photo")
+        pixels, larger = self._pixels(content)
         width, height = picture_size(content)
         thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
         description = Description(read_metadata(content, Path(path).name, packets), look(Image.fromarray(pixels)))
-        return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail)
+        return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail, larger)
+
+    def _pixels(self, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        if self.regions and finds_regions(self.model):
+            return self.model.preprocess_with_regions(content)
+        return self.model.preprocess(content, "photo"), None
 
     def _described(
         self, path: str, content: bytes, packets: Sequence[bytes], before: Description | None = None

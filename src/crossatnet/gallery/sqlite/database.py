@@ -13,7 +13,7 @@ from crossatnet.gallery.sqlite.place import check_log
 from crossatnet.gallery.sqlite.sums import add_functions
 from crossatnet.system.errors import DiskFullError, UserError
 
-SCHEMA_VERSION = 5  # kept in the file's `user_version`
+SCHEMA_VERSION = 6  # kept in the file's `user_version`
 APPLICATION_ID = 0x43415447  # "CATG", kept in the file's `application_id`: marks the database as a gallery
 BUSY_TIMEOUT_S = 30.0  # how long to wait for another process's transaction before giving up
 CACHE_KIB = 65_536
@@ -91,6 +91,7 @@ REGIONS = (
     "ALTER TABLE items ADD COLUMN regions BLOB",
 )
 DROPPED_TRIGGERS = ("item_updated", "item_deleted")  # of schema 1
+SETTINGS = ("ALTER TABLE meta ADD COLUMN region_settings TEXT NOT NULL DEFAULT ''",)  # how regions were found
 MIGRATIONS = {  # schema -> the statements that convert it to the next one
     1: (
         *(f"DROP TRIGGER {name}" for name in DROPPED_TRIGGERS),
@@ -100,6 +101,7 @@ MIGRATIONS = {  # schema -> the statements that convert it to the next one
     2: KNOWLEDGE,
     3: FOLDERS,
     4: REGIONS,
+    5: SETTINGS,
 }
 
 MESSAGES = {
@@ -134,12 +136,13 @@ def create(path: Path, made_with: MadeWith, created: str, thumbnail_side: int) -
                     *KNOWLEDGE,
                     *FOLDERS,
                     *REGIONS,
+                    *SETTINGS,
                     f"PRAGMA user_version = {SCHEMA_VERSION}",
                 ):
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, regions, created,"
-                    " thumbnail_side) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO meta (fingerprint, source, name, dimension, code_bits, regions, region_settings,"
+                    " created, thumbnail_side) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*astuple(made_with), created, thumbnail_side),
                 )
             _configure(connection)

@@ -14,7 +14,7 @@ from crossatnet.gallery.sqlite.place import Place
 from crossatnet.system.errors import UserError
 
 SMALL = 1_000_000  # bytes: some 600 pictures, examined in 10 ms
-META = "fingerprint, source, name, dimension, code_bits, regions, thumbnail_side"
+META = "fingerprint, source, name, dimension, code_bits, regions, region_settings, thumbnail_side"
 
 
 class GalleryFile:
@@ -126,11 +126,11 @@ def _check_small(path: Path, connection: sqlite3.Connection) -> None:
 def read_meta(path: Path, connection: sqlite3.Connection) -> tuple[MadeWith, int]:
     """The model that a gallery was made with, and the side of its thumbnails. Raises `UserError` if it is damaged."""
     row = connection.execute(f"SELECT {META} FROM meta").fetchone()
-    kinds = (str, str, str, int, int, int, int)
+    kinds = (str, str, str, int, int, int, str, int)
     if row is None or not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
         raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (what made it is not in it)")
-    fingerprint, source, name, dimension, code_bits, regions, thumbnail_side = row
-    found = MadeWith(fingerprint, source, name, dimension, code_bits, bool(regions))
+    fingerprint, source, name, dimension, code_bits, regions, region_settings, thumbnail_side = row
+    found = MadeWith(fingerprint, source, name, dimension, code_bits, bool(regions), region_settings)
     if found.dimension < 1 or found.code_bits < 8 or found.code_bits % 8 or thumbnail_side < 0:
         raise UserError(f"{path}: {MESSAGES[sqlite3.SQLITE_CORRUPT]} (dimension, bits or thumbnails make no sense)")
     return found, thumbnail_side

@@ -1,6 +1,6 @@
 """Exports a checkpoint with its ONNX form, which is compared with torch before the export is complete.
 
-Letters: `B` batch, `S` side of the input.
+Letters: `B` batch, `S` side of the input, `L` that of the second look.
 """
 
 import json
@@ -48,9 +48,13 @@ MIN_COSINE = 0.98  # of embeddings in 8 bits, mean over the pictures held out
 
 
 class Pictures(NamedTuple):
-    """Training pictures as the network takes them: pixels (1, S, S, 3) each, their data set, and their classes."""
+    """Training pictures as the network takes them: pixels (1, S, S, 3) each, their data set, and their classes.
+
+    And `larger` (1, L, L, 3) each, or none where the network has no regions.
+    """
 
     pixels: list[NDArray[np.uint8]]
+    larger: list[NDArray[np.uint8]]
     data: str
     classes: tuple[str, ...]
 
@@ -75,7 +79,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
         if network.regions:
-            graphs["regions-int8"] = quantised(graphs["regions"], weights, pixels)
+            graphs["regions-int8"] = quantised(graphs["regions"], weights, calibration.larger[: len(pixels)])
         outcome = agreement(graphs, weights, calibration, len(pixels))
     weights_sha256 = content_hash(weights)
     for part, graph in graphs.items():
@@ -140,6 +144,7 @@ def facts(network: CrossATNet, checkpoint: CheckpointConfig, part: OnnxPart, wei
         "input": "uint8, RGB, 0..255, (pictures, side, side, 3); normalised in the graph",
         "photo_side": side_of(config, "photo"),
         "sketch_side": side_of(config, "sketch"),
+        "region_side": config.region_size,
         "resize": "to a square, bilinear, with antialiasing",
         "sketch": "light strokes on black" + (", cut to the square around them" if config.fit_strokes else ""),
         "fit_strokes": config.fit_strokes,
@@ -176,8 +181,11 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
     for count in (1, 3):
         photos = probes(count, side_of(network.config, "photo"))
         sketches = probes(count, side_of(network.config, "sketch"), seed=1)
-        photo_row, code, photo_map = sessions["photo"].run(None, {"pixels": photos})
+        photo_row, code, photo_map, *clarity = sessions["photo"].run(None, {"pixels": photos})
         note("photo embeddings", photo_row, network.embed(photos, "photo"))
+        for ours in clarity:  # one, where photos have regions
+            with torch.inference_mode():
+                note("clarity of photos", ours, network.embed_whole(network.map(photos, "photo"))[1].numpy())
         _check_code(network, photo_row, code, "photo")
         sketch_row, code, feature = sessions["sketch"].run(None, {"pixels": sketches})
         note("sketch embeddings", sketch_row, network.embed(sketches, "sketch"))
@@ -188,11 +196,13 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
             note("guided similarities", similarity, expected.similarity)
             note("attention", attention, expected.attention)
         if "regions" in sessions:
-            windows, clarity, _ = sessions["regions"].run(None, {"pixels": photos})
+            assert network.config.region_size is not None, "the graph is there only with it"
+            larger = probes(count, network.config.region_size)
+            given = sessions["regions"].run(None, {"pixels": larger})
             with torch.inference_mode():
-                expected_windows, expected_clarity, _ = Regions(network)(torch.from_numpy(photos))
-            note("embeddings of regions", windows, expected_windows.numpy())
-            note("clarity of regions", clarity, expected_clarity.numpy())
+                expected_windows = Regions(network)(torch.from_numpy(larger))
+            for what, ours, theirs in zip(("embeddings", "clarity"), given, expected_windows, strict=False):
+                note(f"{what} of regions", ours, theirs.numpy())
     for what, error in errors.items():
         if not error <= TOLERANCE:
             raise UserError(
@@ -263,6 +273,9 @@ def training_photos(source: str | Path, data: Path | None, layout: str | None, q
             f"{catalog.root}: {len(items)} photos are of classes that {checkpoint.name} was trained on, and 8 bits"
             f" need {FEWEST}: give its training data with --data"
         )
-    side = side_of(checkpoint.model, "photo")
-    pixels = [prepare(open_item(item), "photo", side)[None] for item in items]
-    return Pictures(pixels, catalog.root.name, tuple(sorted({item.class_name for item in items})))
+    photos = [open_item(item) for item in items]
+    pixels, larger = (
+        [prepare(photo, "photo", side)[None] for photo in photos if side is not None]
+        for side in (side_of(checkpoint.model, "photo"), checkpoint.model.region_size)
+    )
+    return Pictures(pixels, larger, catalog.root.name, tuple(sorted({item.class_name for item in items})))

@@ -1,7 +1,7 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `C h w` the backbone's map, `D` the shared space, `M` heads, `R` bits,
-`W` windows.
+Shapes: `B` batch, `S` side of the input, `L` that of the second look, `C h w` the backbone's map, `D` the shared space,
+`M` heads, `R` bits, `W` windows.
 """
 
 import contextlib
@@ -30,16 +30,17 @@ OUT = ".out"  # after an output's name, while the graph is made
 
 
 class Photo(nn.Module):
-    """Photos (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8) and maps (B, C, h, w)."""
+    """Photos (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8), maps (B, C, h, w), clarity (B,) if used."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         feature_map = self.network.encoder("photo")(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
-        embedding = self.network.embed_map(feature_map, "photo")  # (B, D)
-        return embedding, packed_code(self.network, embedding), feature_map
+        embedding, clarity = self.network.embed_whole(feature_map)  # (B, D), (B,)
+        given = embedding, packed_code(self.network, embedding), feature_map
+        return (*given, clarity) if self.network.regions else given
 
 
 class Sketch(nn.Module):
@@ -88,17 +89,17 @@ class GuidedPhoto(nn.Module):
 
 
 class Regions(nn.Module):
-    """Photos (B, S, S, 3) -> embeddings (B, W, D) and clarity (B, W) of windows of their enlarged maps, and these."""
+    """Photos (B, L, L, 3) -> embeddings (B, W, D) and clarity (B, W) of windows of their maps, and these maps."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
-        with torch.inference_mode():
-            example = network.region_map(torch.zeros(1, 3, 1, 1))  # (1, C, h, w)
+        side = network.config.region_size or 0  # asked only where there are regions
+        example = network.map(np.zeros((1, side, side, 3), np.uint8), "photo")  # (1, C, h, w)
         self.windows = torch.from_numpy(masks(*example.shape[2:]))  # (W, h * w)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        feature_map = self.network.region_map(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
+        feature_map = self.network.encoder("photo")(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
         return *self.network.embed_windows(feature_map, self.windows), feature_map
 
 
@@ -122,6 +123,9 @@ class Interface(NamedTuple):
 def interface(network: CrossATNet, part: OnnxPart) -> Interface:
     """The module of a part, with its description."""
     side = side_of(network.config, "sketch" if part == "sketch" else "photo")
+    if part == "regions":
+        assert network.config.region_size is not None, "asked only where there are regions"
+        side = network.config.region_size
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     if part == "regions":
         return Interface(Regions(network), (pixels,), {"pixels": True}, ("embedding", "clarity", "map"))
@@ -131,8 +135,10 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
         example = (torch.randn(1, guiding), photo_map)
         inputs = {"feature": False, "map": True}
         return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
-    module, last = (Sketch(network), "feature") if part == "sketch" else (Photo(network), "map")
-    return Interface(module, (pixels,), {"pixels": True}, ("embedding", "code", last))
+    if part == "sketch":
+        return Interface(Sketch(network), (pixels,), {"pixels": True}, ("embedding", "code", "feature"))
+    outputs = ("embedding", "code", "map", *["clarity"] * network.regions)
+    return Interface(Photo(network), (pixels,), {"pixels": True}, outputs)
 
 
 def traced(network: CrossATNet, part: OnnxPart) -> onnx.ModelProto:

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from crossatnet.data.images import Modality
 from crossatnet.gallery import Query as GalleryQuery
 from crossatnet.gallery import Ranking, SearchResult
-from crossatnet.gallery.results import Box
+from crossatnet.model.regions import Box
 from crossatnet.server.errors import ApiError, documented
 from crossatnet.server.explaining import explanation, reading
 from crossatnet.server.galleries import Served
