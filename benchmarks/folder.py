@@ -32,6 +32,7 @@ from crossatnet.data.names import are_related
 from crossatnet.model.interface import PictureModel
 from crossatnet.system.progress import track
 from folder_cut import CUTS, Cuts, Folder, Picture
+from parts import embedded, ranked
 
 RESULTS = Path(__file__).parent / "results"
 AMONG = (1, 10)  # the k of success@k
@@ -40,18 +41,16 @@ PIECE = 32
 METRICS = (*(f"success@{k}" for k in AMONG), "mAP")
 
 
-def scores(
-    drawings: NDArray[np.float32], drawn: list[str], photos: NDArray[np.float32], shown: list[str]
-) -> NDArray[np.float64]:
-    """The figures of `METRICS` (Q, 3) for drawings (Q, D) in a gallery of photos (N, D), each with its class.
+def scores(similarity: NDArray[np.float32], drawn: list[str], shown: list[str]) -> NDArray[np.float64]:
+    """The figures of `METRICS` (Q, 3) for drawings in a gallery of photos, from (Q, N), each with its class.
 
     A query's photos that show a relative of what is drawn are left out of its ranking.
     """
     classes, of_photo = np.unique(shown, return_inverse=True)
     rows = []
-    for drawing, name in zip(drawings, drawn, strict=True):
+    for row, name in zip(similarity, drawn, strict=True):
         counts = np.array([other == name or not are_related(str(other), name) for other in classes])[of_photo]  # (N,)
-        order = np.argsort(-(photos[counts] @ drawing), kind="stable")
+        order = np.argsort(-row[counts], kind="stable")
         right = (classes[of_photo[counts]] == name)[order]
         ranks = np.flatnonzero(right) + 1
         precision = np.arange(1, len(ranks) + 1) / ranks
@@ -104,12 +103,14 @@ def measure(options: argparse.Namespace) -> None:
     """Measure one checkpoint on one cut and add it to the results file."""
     folder = Cuts.of(options.data).folder(options.cut)
     model = CrossATNet.from_pretrained(options.model, options.runtime)
-    figures = scores(
-        embed(model, folder.drawings, "sketch"),
-        [picture.class_name for picture in folder.drawings],
-        embed(model, folder.photos, "photo"),
-        [picture.class_name for picture in folder.photos],
-    )
+    drawings = embed(model, folder.drawings, "sketch")  # (Q, D)
+    if options.regions:
+        photos = embedded(model, [picture.item for picture in folder.photos])
+        similarity = ranked(drawings, *photos, model.region_penalty).scores
+    else:
+        similarity = drawings @ embed(model, folder.photos, "photo").T
+    drawn, shown = ([picture.class_name for picture in some] for some in (folder.drawings, folder.photos))
+    figures = scores(similarity, drawn, shown)
     rows = summary(folder, figures)
     where = {str(options.data): "DATA", options.model: f"runs/{Path(options.model).name}"}  # nobody else's concern
     if model.source == options.model:  # a packaged one
@@ -150,6 +151,7 @@ def main() -> None:
     part.add_argument("--cut", choices=CUTS, default="choosing")
     part.add_argument("--label", help="what the results file calls it; the checkpoint's name by default")
     part.add_argument("--runtime", default="auto")
+    part.add_argument("--regions", action="store_true", help="photos are found by parts of them too")
     part.add_argument("-o", "--output", type=Path, help="another results file")
     part.set_defaults(run=measure)
     part = parts.add_parser("left-out")

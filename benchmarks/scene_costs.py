@@ -20,23 +20,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from crossatnet import CrossATNet, Gallery
-from crossatnet.data.catalog import Item, open_item
+from crossatnet.data.catalog import open_item
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import load_split
 from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import PictureModel
 from crossatnet.model.regions import Regions
-from crossatnet.system.progress import track
 from measure import clocked
+from parts import embedded, ranked
 from pictures import evenly
 from record import machine, today, write
 from scene_pictures import scenes
-from scenes import Pictures, Test, ranked
+from scenes import Test
 
 SMALL = "under 15%"
 
@@ -54,17 +51,6 @@ def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, floa
                 times.append(1000 * clocked(lambda: gallery.add_folder(folder))[1] / count)
     off, on = min(taken[False]), min(taken[True])
     return {"without_ms": round(off, 2), "with_ms": round(on, 2), "times": round(on / off, 2)}
-
-
-def embedded(model: PictureModel, pictures: Sequence[Image.Image | Item]) -> tuple[NDArray[np.float32], list[Regions]]:
-    """Embeddings (N, D) and regions of all pictures."""
-    wholes, regions = [], []
-    for one in track(pictures, f"embedding by {model.name}", len(pictures), quiet=False):
-        pixels, larger = model.preprocess_with_regions(open_item(one) if isinstance(one, Item) else one)
-        whole, (found,) = model.embed_with_regions(pixels[None], larger[None])
-        wholes.append(whole)
-        regions.append(found)
-    return np.concatenate(wholes), regions
 
 
 def agreement(exact: Sequence[Regions], rounded: Sequence[Regions]) -> dict[str, float]:
@@ -117,8 +103,8 @@ def main() -> None:
     found, seen = {}, {}
     for bits, one in models.items():
         whole, seen[bits] = embedded(one, pictures)
-        every = Pictures(torch.empty(0), whole, seen[bits], 1.0)
-        found[bits] = test.scores(ranked(queries, every, one.region_penalty).scores, names, SMALL)
+        scores = ranked(queries, whole, seen[bits], one.region_penalty).scores
+        found[bits] = test.scores(scores, names, SMALL)
     words = {str(options.data): "DATA/sketchy-mini"}
     record: dict[str, Any] = {
         "command": shlex.join(["python", *(words.get(word, word) for word in sys.argv)]),

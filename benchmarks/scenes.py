@@ -36,6 +36,7 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import Regions
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
+from parts import WHOLE, Ranked, ranked
 from record import machine, today, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
@@ -46,7 +47,6 @@ SIZES = {
 }
 ROUNDED = 1e-6  # of a thing's size, so that a range holds its own ends
 AT_ONCE = 16
-WHOLE = -1  # in place of a region's number, where the whole photo is nearest
 
 
 class Pictures(NamedTuple):
@@ -59,13 +59,6 @@ class Pictures(NamedTuple):
     whole: NDArray[np.float32]
     regions: list[Regions]
     seen_twice: float
-
-
-class Ranked(NamedTuple):
-    """Scores (Q, N) of pictures for queries, and the number of the region that each is by; `WHOLE` for none."""
-
-    scores: NDArray[np.float32]
-    region: NDArray[np.int64]
 
 
 def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
@@ -81,19 +74,6 @@ def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: 
         regions += network.regions_of(larger, embeddings, clarity)
         looks += sum(map(network.needs_second_look, clarity.tolist()))
     return Pictures(torch.cat(maps), np.concatenate(whole), regions, looks / len(pictures))
-
-
-def ranked(queries: NDArray[np.float32], pictures: Pictures, penalty: float | None) -> Ranked:
-    """Each picture's score: of its whole or its best region, the latter less `penalty`; `None` for the whole alone."""
-    scores = queries @ pictures.whole.T  # (Q, N)
-    region = np.full(scores.shape, WHOLE)
-    for number, parts in enumerate(pictures.regions if penalty is not None else ()):
-        if len(parts.embeddings):
-            of_parts = queries @ parts.embeddings.T - penalty  # (Q, R)
-            better = of_parts.max(1) > scores[:, number]
-            region[better, number] = of_parts.argmax(1)[better]
-            scores[:, number] = np.maximum(scores[:, number], of_parts.max(1))
-    return Ranked(scores, region)
 
 
 def figures(order: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -182,7 +162,8 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
         seen_twice=1.0,
     )
     penalty = network.region_penalty if options.penalty is None else options.penalty
-    whole, parts = ranked(queries, every, None), ranked(queries, every, penalty)
+    whole = ranked(queries, every.whole, (), penalty)
+    parts = ranked(queries, every.whole, every.regions, penalty)
 
     def box(query: int, scene: int) -> Sequence[float]:
         number = parts.region[query, scene]

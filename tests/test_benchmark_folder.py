@@ -9,6 +9,7 @@ import pytest
 
 from crossatnet.data.catalog import Item
 from crossatnet.data.names import are_related
+from crossatnet.model.regions import Regions
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -29,7 +30,7 @@ def test_scores_against_a_loop(folder: dict[str, Any]) -> None:
     photos, drawings = random.normal(size=(40, 8)).astype(np.float32), random.normal(size=(6, 8)).astype(np.float32)
     shown = [("cat", "dog", "wolf", "cup")[number % 4] for number in range(40)]
     drawn = ["cat", "dog", "cup", "dog", "wolf", "cat"]
-    found = folder["scores"](drawings, drawn, photos, shown)
+    found = folder["scores"](drawings @ photos.T, drawn, shown)
     for row, drawing, name in zip(found, drawings, drawn, strict=True):
         counted = [n for n in range(40) if shown[n] == name or not are_related(shown[n], name)]
         ranked = sorted(counted, key=lambda n: -float(photos[n] @ drawing))
@@ -40,6 +41,19 @@ def test_scores_against_a_loop(folder: dict[str, Any]) -> None:
         )
     dogs = [n for n in range(40) if shown[n] != "wolf"]
     assert len(dogs) == 30  # a wolf is neither right nor wrong where a dog is drawn
+
+
+def test_a_photo_ranks_by_its_whole_or_its_best_part(folder: dict[str, Any]) -> None:
+    random = np.random.default_rng(2)
+    queries, whole = random.normal(size=(3, 8)).astype(np.float32), random.normal(size=(4, 8)).astype(np.float32)
+    regions = [Regions(np.zeros((n, 4)), random.normal(size=(n, 8)).astype(np.float32)) for n in (0, 1, 3, 2)]
+    found = folder["ranked"](queries, whole, regions, 0.5)
+    for query, scores, numbers in zip(queries, found.scores, found.region, strict=True):
+        for row, score, number, parts in zip(whole, scores, numbers, regions, strict=True):
+            all_scores = [float(query @ row), *(float(query @ part) - 0.5 for part in parts.embeddings)]
+            assert score == pytest.approx(max(all_scores), abs=1e-5)
+            assert number == int(np.argmax(all_scores)) - 1  # -1: the whole
+    assert {-1, 0} < {*found.region.ravel().tolist()}
 
 
 def test_intervals_hold_the_mean(folder: dict[str, Any]) -> None:

@@ -111,7 +111,7 @@ class ModelConfig(Settings):
         " (needs `opinion`); null: all get one",
     )
     region_penalty: float = Field(
-        default=0.05, ge=0, le=1, description="what a part of a photo loses, in cosine, against the whole"
+        default=0.03, ge=0, le=1, description="what a part of a photo loses, in cosine, against the whole"
     )
 
     @model_validator(mode="after")

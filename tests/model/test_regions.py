@@ -9,7 +9,7 @@ from PIL import Image
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import prepare
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS, chosen, masks, starts, windows
+from crossatnet.model.regions import LEAST_CLARITY, LEAST_GAIN, MOST_REGIONS, chosen, masks, starts, windows
 from oracles.regions import chosen_one_by_one
 
 SIDE, LARGER = 96, 160  # the latter gives a map of 5 x 5
@@ -85,8 +85,9 @@ def test_the_clarity_of_a_whole_is_its_highest_probability(network: CrossATNet, 
 
 
 def test_a_photo_that_clearly_shows_one_thing_is_not_looked_at_again(
-    photos: NDArray[np.uint8], larger: NDArray[np.uint8]
+    photos: NDArray[np.uint8], larger: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("crossatnet.model.regions.LEAST_CLARITY", 0.0)  # in noise nothing is clear
     network = make_network(8, 0.7)
     _, expected = network.embed_with_regions(photos, larger)
     with torch.inference_mode():
@@ -131,13 +132,19 @@ def test_the_choice_is_that_of_a_plain_loop() -> None:
     for spread in (0.2, 0.5, 3.0):
         rows = (1 + spread * random.normal(size=(len(windows(5, 5)) + 1, 16))).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        clarity = random.random(len(rows) - 1).astype(np.float32)
+        clarity = (LEAST_CLARITY + random.random(len(rows) - 1)).astype(np.float32)
         regions, expected = chosen(rows[0], rows[1:], clarity, 5, 5), chosen_one_by_one(rows[0], rows[1:], clarity)
         np.testing.assert_array_equal(regions.embeddings, rows[1:][expected])
         np.testing.assert_allclose(regions.boxes, windows(5, 5)[expected] / 5, atol=1e-6)
         counts.append(len(expected))
     assert (counts[0], counts[-1]) == (0, MOST_REGIONS)
     assert 0 < counts[1] < MOST_REGIONS
+
+
+def test_what_shows_nothing_clearly_is_no_region() -> None:
+    rows = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]]
+    clarity = np.array([0.9, 0.9, 0.21, 0.19], dtype=np.float32)
+    np.testing.assert_array_equal(chosen(rows[0], rows, clarity, 2, 2).embeddings, rows[2:3])
 
 
 def test_what_is_like_the_whole_is_no_region() -> None:

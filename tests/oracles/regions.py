@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.model.regions import LEAST_GAIN, MOST_REGIONS
+from crossatnet.model.regions import LEAST_CLARITY, LEAST_GAIN, MOST_REGIONS
 
 
 def stood_for(kept: list[NDArray[np.float32]], windows: NDArray[np.float32], clarity: NDArray[np.float32]) -> float:
@@ -24,4 +24,4 @@ def chosen_one_by_one(
         if max(gains) < LEAST_GAIN:
             break
         kept.append(int(np.argmax(gains)))
-    return kept
+    return [number for number in kept if clarity[number] >= LEAST_CLARITY]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 METHOD = "windows 2"  # of what is below; another text when other regions come out
 MOST_REGIONS = 8  # of a photo
 SPANS = (1 / 4, 1 / 3, 1 / 2)  # of a window's sides, as shares of the map's
-LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not kept
+LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not chosen
+LEAST_CLARITY = 0.2  # of a region: what shows nothing clearly is found by too many drawings
 
 Box = tuple[float, float, float, float]
 """A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
@@ -97,7 +98,8 @@ def chosen(
 
     Each window $v$ counts by its clarity $c_v$, and is stood for by whichever kept embedding is nearest. Next kept is
     the window that raises $\sum_v c_v \max_{k} \cos(v, k) / \sum_v c_v$ most, as long as that is `LEAST_GAIN` or more
-    (greedy facility location). So a window like the whole, or like another, is kept no more.
+    (greedy facility location). So a window like the whole, or like another, is kept no more. In the end those are
+    dropped whose clarity is below `LEAST_CLARITY`; other windows of the same place would be no better.
 
     Example:
         >>> import numpy as np
@@ -119,4 +121,5 @@ def chosen(
             break
         kept.append(best)
         nearest = np.maximum(nearest, likeness[best])
+    kept = [window for window in kept if clarity[window] >= LEAST_CLARITY]
     return Regions(boxes[kept].astype(np.float32), embeddings[kept])
