@@ -6,7 +6,7 @@ Photo-like galleries, drawn from the statistics of real embeddings, with the che
 clusters, whose codes are harder to divide into lists (`synthetic.py`). Measured is the layer that searches: a side file
 is made, read and searched by the gallery's own classes, one query at a time on one thread. SQLite's part, what is
 stored of ten hits, is in `search.py`. Every size has an index here, though a gallery makes one only of more than
-`present.INDEXED` items. Pages of the file are in the system's cache: the exact search, which comes first, reads them.
+`reach.INDEXED` items. Pages of the file are in the system's cache: the exact search, which comes first, reads them.
 
 For each recall asked for: the reach that the index's tests chose, the share of the exact search's ten hits that it
 finds, with queries that are no items, and its times. Then a fifth of the items is removed and as many are added, and
@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 
 from crossatnet import CrossATNet
 from crossatnet.gallery.backend import STORED_FLOAT, MadeWith
+from crossatnet.gallery.reach import Reach
 from crossatnet.gallery.shortlist import cosines, distances_to, shortlist_length
 from crossatnet.gallery.sqlite import sidefile
 from crossatnet.gallery.sqlite.clustering import lists_for
-from crossatnet.gallery.sqlite.inverted import Inverted, Reach
+from crossatnet.gallery.sqlite.inverted import Inverted
 from crossatnet.gallery.sqlite.regions import RegionTable, table_of
 from crossatnet.gallery.sqlite.segment import Changes
 from crossatnet.gallery.sqlite.sidefile import Header, SideFile
@@ -244,7 +245,7 @@ def found(snapshot: Snapshot, asked: Asked) -> dict[str, Any]:
     for recall in RECALLS:
         hits, seconds = each(lambda number, recall=recall: search(number, recall), numbers)
         shares = [len(set(ours.tolist()) & set(true.tolist())) / K for ours, true in zip(hits, exact, strict=True)]
-        reach = index.reach(K, recall)
+        reach = index.tested.reach(K, recall)
         result[str(recall)] = {
             "reach": reach,
             "recall": float(np.mean(shares)),

@@ -291,6 +291,16 @@ LISTING_TABLE = Table(
         "listed and compared with the gallery in": "{seconds} s",
     }
 )
+INDEXED_TABLE = Table(
+    {
+        "store": "{source}://",
+        "objects": "{objects:,}",
+        "indexed by one process": "{alone_s:,.0f} s",
+        "by two Ray nodes, one lost halfway": "{two_nodes_one_lost_s:,.0f} s",
+        "the galleries are equal": "{equal}",
+    },
+    lambda found: found.get("index", []),
+)
 LOAD_TABLE = Table(
     {
         "checkpoint": "{checkpoint}",
@@ -511,7 +521,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "listing": (
         Section(
             "`before` is what the program itself takes. Objects and paths are made up. {machine}; {date}.",
-            (LISTING_TABLE,),
+            (LISTING_TABLE, INDEXED_TABLE),
         ),
     ),
     "milvus": (Section("{data}; {queries} queries, one at a time; {machine}, {date}.", (MILVUS_TABLE,)),),

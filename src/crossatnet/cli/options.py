@@ -34,9 +34,7 @@ ConsistencyName = Annotated[
 ]
 Recall = Annotated[
     float,
-    typer.Option(
-        "--recall", metavar="SHARE", help="Of an exact search's hits, in a file of over 2e6 pictures; 1: exact."
-    ),
+    typer.Option("--recall", metavar="SHARE", help="Of an exact search's hits, in a gallery of over 2e6; 1: all."),
 ]
 Place = Annotated[str, typer.Argument(metavar="GALLERY", help="A gallery made by `crossatnet index`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]

@@ -37,14 +37,14 @@ def made_with_of(place: str | Path, model: Embedder, regions: bool) -> MadeWith:
 def open_backend(place: str | Path, consistency: Consistency = "session", recall: float = RECALL) -> Backend:
     """Open the gallery at a place. Raises `GalleryMissingError` if there is none, `UserError` for no share as `recall`.
 
-    `consistency` is for galleries on a server; one in a file always shows all that anybody wrote. `recall` is for
-    those in a file; a server's shortlist is always exact.
+    `consistency` is for galleries on a server; one in a file always shows all that anybody wrote. `recall` is what
+    searches of a large gallery must find of what the exact search finds.
     """
     check_recall(recall)
     if isinstance(place, str) and place.startswith(SCHEME):
         from crossatnet.gallery.milvus.backend import MilvusBackend  # of the extra `scale`
 
-        return MilvusBackend.open(Address.parse(place), consistency)
+        return MilvusBackend.open(Address.parse(place), consistency, recall)
     return Store.open(Path(place), recall)
 
 

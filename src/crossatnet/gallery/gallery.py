@@ -114,8 +114,8 @@ class Gallery:
 
         Without `model`, the checkpoint that made the gallery is loaded when it is first needed, and computed by
         `runtime`. `consistency` says how much of what was written a search of a gallery on a server sees, see
-        `crossatnet.system.consistency`. `recall` says how much of what an exact search finds a search of a gallery in
-        a file must find, if that has more than 2e6 pictures: more takes longer, 1 is the exact search. Raises
+        `crossatnet.system.consistency`. `recall` says how much of what an exact search finds a search must find in
+        a gallery of more than 2e6 pictures: more takes longer, 1 is the exact search. Raises
         `GalleryMissingError` if there is no gallery, and `UserError` if the file is no gallery, has a newer schema, or
         was made with another checkpoint than `model`, and for a recall that is not above 0 and at most 1.
         """

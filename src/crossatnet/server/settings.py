@@ -64,7 +64,7 @@ class Settings:
     folders: tuple[Path, ...] = ()  # in and below these, folders may be added; resolved
     embedder: str | None = None  # MODULE:OBJECT, which each worker imports
     consistency: Consistency = "session"  # of galleries on a Milvus server
-    recall: float = RECALL  # of large galleries in a file
+    recall: float = RECALL  # of large galleries
     workers: int = 1
     searches: int = 0  # at once in each worker; 0: one for each core of its share
     access_log: bool = True

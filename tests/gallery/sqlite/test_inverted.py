@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from crossatnet.gallery import reach as gallery_reach
 from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, Facts, FileState, Filter, MadeWith
+from crossatnet.gallery.reach import Reach
 from crossatnet.gallery.shortlist import hamming_nearest
 from crossatnet.gallery.sqlite import clustering, inverted, present, sidefile
 from crossatnet.gallery.sqlite.clustering import assigned, lists_for, trained
-from crossatnet.gallery.sqlite.inverted import Inverted, Reach, build
+from crossatnet.gallery.sqlite.inverted import Inverted, build
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from crossatnet.system.recall import check_recall
@@ -132,7 +134,7 @@ def test_there_are_as_many_lists_as_a_size_wants_and_no_new_ones_for_a_few_items
 def test_a_reach_has_the_recall_that_the_tests_measured() -> None:
     index = built(clustered(2000, np.random.default_rng(0)))
     for recall in (0.5, 0.9, 0.97):
-        reach = index.reach(10, recall)
+        reach = index.tested.reach(10, recall)
         assert reach is not None
         shares = [
             sum(lists < (reach.lists or 64) and place < reach.length for lists, place in hits[:10].tolist()) / 10
@@ -142,16 +144,16 @@ def test_a_reach_has_the_recall_that_the_tests_measured() -> None:
         mean = sum(shares) / len(shares)
         error = math.sqrt(sum((share - mean) ** 2 for share in shares) / len(shares)) / math.sqrt(len(shares))
         assert mean - error >= recall
-    assert index.reach(10, 0.9999) is None  # more than the tests can tell
-    assert index.reach(101, 0.5) is None
-    cheap, dear = index.reach(10, 0.5), index.reach(10, 0.97)
+    assert index.tested.reach(10, 0.9999) is None  # more than the tests can tell
+    assert index.tested.reach(101, 0.5) is None
+    cheap, dear = index.tested.reach(10, 0.5), index.tested.reach(10, 0.97)
     assert cheap is not None
     assert dear is not None
     assert 0 < cheap.lists < (dear.lists or 64)
 
 
 def test_tests_hold_the_places_of_the_hits_of_exact_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inverted, "FLIPPED", 0.0)
+    monkeypatch.setattr(gallery_reach, "FLIPPED", 0.0)
     monkeypatch.setattr(inverted, "TESTS", 150)
     embeddings = clustered(150, np.random.default_rng(0))
     index, codes, halves = built(embeddings, 16), coded(embeddings), embeddings.astype(np.float16)
@@ -170,7 +172,7 @@ def test_new_queries_find_as_much_as_was_asked_for(recall: float) -> None:
     random = np.random.default_rng(0)
     embeddings = clustered(4000, random)
     index, codes = built(embeddings, 256), coded(embeddings)
-    reach = index.reach(10, recall)
+    reach = index.tested.reach(10, recall)
     assert reach is not None
     queries, shares = clustered(200, random), []
     for query, code in zip(queries, coded(queries), strict=True):
@@ -212,8 +214,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Side files and indexes for small galleries, with few lists that a search reads."""
     monkeypatch.setattr(present, "UNFLUSHED", 20)
     monkeypatch.setattr(present, "INDEXED", 100)
-    monkeypatch.setattr(inverted, "RERANKED", 1)  # or else so few codes are all scanned
-    monkeypatch.setattr(inverted, "IN_LISTS", 1)
+    monkeypatch.setattr(gallery_reach, "RERANKED", 1)  # or else so few codes are all scanned
+    monkeypatch.setattr(gallery_reach, "IN_LISTS", 1)
 
 
 @pytest.fixture
@@ -284,7 +286,7 @@ def test_any_changes_keep_the_recall_and_conditions_are_exact(store: Store, seed
             assert found(reader, queries[:3], 10, only).tolist() == truth(store.path, queries[:3], 10, "class 1")
             index = side_file(store).index
             assert index is not None
-            reach = index.reach(10, 0.9)
+            reach = index.tested.reach(10, 0.9)
             reads.append(reach is not None and 0 < reach.lists < len(index.centres))
     assert any(reads)
 

@@ -2,12 +2,14 @@
 
 Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimension, `B` bytes of a packed code.
 
-A gallery is one collection, a row for each picture: its code, its embedding and its facts. A search scans the codes and
-brings the embeddings of its shortlist along, in one call. An item's id is a hash of its path, so every process that
-stores the path writes the same row, and a change of a picture is a change of one row.
+A gallery is one collection, a row for each picture: its code, its embedding and its facts. A search scans the codes, of
+a large gallery a part of them (`reach`), and brings the embeddings of its shortlist along, in one call. An item's id is
+a hash of its path, so every process that stores the path writes the same row, and a change of a picture is a change of
+one row.
 """
 
 import math
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -33,6 +35,7 @@ from crossatnet.gallery.backend import (
     below,
     check_finite,
 )
+from crossatnet.gallery.milvus import reach
 from crossatnet.gallery.milvus.calls import Address, Connection
 from crossatnet.gallery.milvus.collections import create_collection, read_made_with
 from crossatnet.gallery.milvus.rows import (
@@ -46,11 +49,14 @@ from crossatnet.gallery.milvus.rows import (
     item_of,
     row_of,
 )
-from crossatnet.gallery.milvus.table import Table
+from crossatnet.gallery.milvus.table import LISTS, Table
+from crossatnet.gallery.reach import INDEXED, Reach, Tested
 from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
+from crossatnet.system.recall import EXACT, RECALL
 
+LOOK_S = 60.0  # between two looks at what was measured
 LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
 SURE_SHARE = 0.9  # of that limit: how many items are asked of a range of ids, as the ranges differ a little in size
 VALUES_A_CALL = 10_000
@@ -70,11 +76,20 @@ class MilvusBackend:
 
     thumbnail_side = 0  # a vector database is not made for pictures
 
-    def __init__(self, connection: Connection, made_with: MadeWith, consistency: Consistency = "session") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        made_with: MadeWith,
+        consistency: Consistency = "session",
+        recall: float = RECALL,
+    ) -> None:
         """Use `open` or `create` instead."""
         self.made_with = made_with
         self._connection = connection
+        self._recall = recall
         self._table = Table(connection, connection.address.name, consistency)
+        self._tested: Tested | None = None
+        self._next_look = 0.0  # at what was measured
 
     @classmethod
     def create(cls, address: Address, made_with: MadeWith) -> "MilvusBackend":
@@ -90,7 +105,7 @@ class MilvusBackend:
         return cls(connection, made_with)
 
     @classmethod
-    def open(cls, address: Address, consistency: Consistency = "session") -> "MilvusBackend":
+    def open(cls, address: Address, consistency: Consistency = "session", recall: float = RECALL) -> "MilvusBackend":
         """Open a gallery. Raises `GalleryMissingError` if there is none, `UserError` if it is something else."""
         connection = Connection(address)
         try:
@@ -103,7 +118,7 @@ class MilvusBackend:
         except UserError:
             connection.close()
             raise
-        return cls(connection, made_with, consistency)
+        return cls(connection, made_with, consistency, recall)
 
     @property
     def name(self) -> str:
@@ -169,8 +184,9 @@ class MilvusBackend:
         return len(known)
 
     def flush(self) -> None:
-        """Let the server write the latest changes out of its log, and index them."""
+        """Let the server write the latest changes out of its log, and index them; a large gallery may be measured."""
         self._table.maintain("flush")
+        reach.measure(self._table, self.made_with.dimension, self.made_with.code_bits)
 
     def compact(self) -> None:
         """Let the server free the space of removed rows, in the background."""
@@ -245,12 +261,14 @@ class MilvusBackend:
         # # so many items at most: those that the filter admits are not counted, and the count may be out of date
         items = max(self._table.size(), LONGEST_SHORTLIST)
         k = min(k, items)  # k may be larger than the gallery
-        length = shortlist_length(k, self.made_with.code_bits, items)
+        near = self._reach(k, items) if filter == EVERYTHING else None
+        length = near.length if near else shortlist_length(k, self.made_with.code_bits, items)
+        lists = (near and near.lists) or LISTS
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
         for start in range(0, len(queries), part):
-            shortlists = self._shortlists(packed[start : start + part], length, filter)
+            shortlists = self._shortlists(packed[start : start + part], length, filter, lists)
             for number, shortlist in enumerate(shortlists, start):
                 found = np.fromiter(shortlist, np.int64, len(shortlist))  # (S,)
                 halves = self._embeddings(shortlist.values())  # (S, D)
@@ -275,20 +293,29 @@ class MilvusBackend:
             scores[number, : len(best)] = [1 - hit["distance"] / (8 * packed.shape[1]) for hit in best]
         return Nearest(ids, scores)
 
-    def _shortlists(self, packed: NDArray[np.uint8], length: int, filter: Filter) -> list[dict[int, str]]:
+    def _reach(self, k: int, items: int) -> Reach | None:
+        """How far a search of the gallery with so many items must look; None where it is exact."""
+        if items <= INDEXED or self._recall == EXACT:
+            return None
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._tested, self._next_look = reach.read(self._table), now + LOOK_S
+        return self._tested.reach(k, self._recall) if self._tested else None
+
+    def _shortlists(self, packed: NDArray[np.uint8], length: int, filter: Filter, lists: int) -> list[dict[int, str]]:
         """For each code (Q, B) the `length` nearest items that `filter` admits: their ids, and embeddings as text."""
         if length <= LONGEST_SHORTLIST:
-            return self._search(packed, length, expression(filter))
+            return self._search(packed, length, expression(filter), lists)
         shortlists: list[dict[int, str]] = [{} for _ in packed]
         # # each range of ids has about its share of the nearest items
         for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
-            found = self._search(packed, LONGEST_SHORTLIST, expression(filter, ids))
+            found = self._search(packed, LONGEST_SHORTLIST, expression(filter, ids), lists)
             for shortlist, part in zip(shortlists, found, strict=True):
                 shortlist.update(part)
         return shortlists
 
-    def _search(self, packed: NDArray[np.uint8], length: int, condition: str) -> list[dict[int, str]]:
-        answers = self._table.nearest(packed, length, condition, ["embedding"])
+    def _search(self, packed: NDArray[np.uint8], length: int, condition: str, lists: int) -> list[dict[int, str]]:
+        answers = self._table.nearest(packed, length, condition, ["embedding"], lists)
         return [{hit["id"]: hit["entity"]["embedding"] for hit in answer} for answer in answers]
 
     def _embeddings(self, texts: Collection[str]) -> NDArray[np.float16]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from crossatnet.gallery.backend import MadeWith
 from crossatnet.gallery.milvus.calls import Connection
 from crossatnet.gallery.milvus.rows import embedding_letters
+from crossatnet.gallery.milvus.table import LISTS
 from crossatnet.system.documents import parse_json
 from crossatnet.system.errors import UserError
 
@@ -34,7 +35,7 @@ def create_collection(connection: Connection, collection: str, made_with: MadeWi
     for name in ("size", "mtime_ns", "width", "height", "added"):
         schema.add_field(name, DataType.INT64)
     index = MilvusClient.prepare_index_params()
-    index.add_index("code", index_type="BIN_FLAT", metric_type="HAMMING")  # exact
+    index.add_index("code", index_type="BIN_IVF_FLAT", metric_type="HAMMING", params={"nlist": LISTS})
     settings = {"schema": schema, "index_params": index, "consistency_level": "Strong", "num_shards": SHARDS}
     connection.call("create_collection", collection, **settings)
 

@@ -20,6 +20,8 @@ from crossatnet.gallery.milvus.calls import Connection
 from crossatnet.system.consistency import Consistency
 
 ROWS_A_CALL = 1000
+LISTS = 128  # of each segment's codes; a search that reads all is exact
+UNLISTED = 1024  # Milvus makes no lists of a segment with fewer rows
 LOOK_S = 1.0  # between two looks at what other processes wrote
 
 # # Milvus's levels
@@ -104,9 +106,9 @@ class Table:
         yield from self._among(keys, fields)
 
     def nearest(
-        self, packed: NDArray[np.uint8], length: int, condition: str, fields: Sequence[str]
+        self, packed: NDArray[np.uint8], length: int, condition: str, fields: Sequence[str], lists: int = LISTS
     ) -> list[list[dict[str, Any]]]:
-        """For each code (Q, B) the `length` nearest of the loaded rows that meet a condition."""
+        """For each code (Q, B) the `length` nearest of the loaded rows that meet a condition, in so many lists."""
         answers: list[list[dict[str, Any]]] = self._connection.call(
             "search",
             self.name,
@@ -114,7 +116,7 @@ class Table:
             anns_field="code",
             filter=condition,
             limit=length,
-            search_params={"metric_type": "HAMMING"},
+            search_params={"metric_type": "HAMMING", "params": {"nprobe": lists}},
             output_fields=[*fields],
             consistency_level=LOADED,
         )
@@ -135,6 +137,23 @@ class Table:
     def maintain(self, method: str) -> None:
         """Let the server `flush` or `compact` the collection."""
         self._connection.call(method, self.name)
+
+    def is_indexed(self) -> bool:
+        """Whether the server searches all that it has stored by lists, but for what is too little or comes in."""
+        if self._connection.call("describe_index", self.name, "code")["pending_index_rows"]:
+            return False
+        segments = self._connection.call("list_loaded_segments", self.name)
+        settled = [one for one in segments if one.state_name == "Sealed" and one.num_rows >= UNLISTED]
+        return all(one.index_name for one in settled)
+
+    def keep(self, name: str, text: str) -> None:
+        """Keep a text with the collection."""
+        self._connection.call("alter_collection_properties", self.name, properties={name: text})
+
+    def kept(self, name: str) -> str | None:
+        """A text that was kept with the collection."""
+        text: str | None = self._connection.call("describe_collection", self.name)["properties"].get(name)
+        return text
 
     def _among(self, keys: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), ROWS_A_CALL):

@@ -5,21 +5,18 @@ packed code, `C` codes in some lists.
 
 Each code is in the list of its nearest centre (an inverted file: Jégou et al., 2011), and a search reads the lists
 whose centres are nearest to its query. `clustering` finds the centres. How many lists must be read, and how long the
-shortlist must be, depends on the pictures, so it is measured: some items are searched for exactly, and of each hit is
-kept in which list and at which place of the shortlist it was. A drawing's code is farther from photos than a photo's
-own is, so a part of the bits of these queries is flipped.
+shortlist must be, is measured, see `crossatnet.gallery.reach`.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossatnet.gallery.reach import LONGEST_TESTED, TESTED_HITS, Reach, Tested, asked_as_drawings
 from crossatnet.gallery.shortlist import (
-    SHORTEST_A_HIT,
     Mask,
     best_places,
     cosines,
@@ -31,24 +28,13 @@ from crossatnet.gallery.shortlist import (
 from crossatnet.gallery.sqlite.clustering import assigned, trained
 from crossatnet.system.recall import RECALL
 
-TESTS, TESTED_HITS = 400, 100
-LONGEST_TESTED = 20_000  # shortlist of a test, which reads so many embeddings from all over the disk
-FLIPPED = 0.1  # of a test's bits
-# What a search takes, in units of the time for one code when all are scanned: a code of some lists, an item re-ranked.
-IN_LISTS, RERANKED = 5, 600
+TESTS = 400
 USUAL_HITS = 10
 DRIFT, DRIFT_LISTS = 2, 16  # so many times as many lists, and so many more, are too many
 
 Ids = NDArray[np.int64]
 Codes = NDArray[np.uint8]
 Embeddings = Callable[[Ids], NDArray[np.float16]]
-
-
-class Reach(NamedTuple):
-    """How far a search looks: it reads so many lists, 0 for all codes, for a shortlist of this length."""
-
-    lists: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -59,22 +45,17 @@ class Inverted:
     starts: Ids  # (L + 1,): where each list begins; at the end N
     rows: NDArray[np.int32]  # (N,), ascending in each list
     codes: Codes  # (N, B)
-    tests: NDArray[np.int32]  # (T, H, 2): of each hit, how many lists were nearer than its own, and its place
+    tests: NDArray[np.int32]  # (T, H, 2), see `Tested`
     first_read: int  # lists that a usual search read when the centres were found
-    _reaches: dict[tuple[int, float], Reach | None] = field(default_factory=dict, compare=False)
 
-    def reach(self, k: int, recall: float) -> Reach | None:
-        """The cheapest reach with this recall among the exact search's `k` hits; None if only that search has it.
-
-        Recall is the mean over the tests, as if one more had found nothing, less its standard error.
-        """
-        if (k, recall) not in self._reaches:
-            self._reaches[k, recall] = self._cheapest(k, recall) if k <= self.tests.shape[1] else None
-        return self._reaches[k, recall]
+    @cached_property
+    def tested(self) -> Tested:
+        """How far a search must look."""
+        return Tested(self.tests, len(self.centres), len(self.rows))
 
     def usual_lists(self) -> int:
         """How many lists a usual search reads; all, if only an exact one finds enough."""
-        reach = self.reach(USUAL_HITS, RECALL)
+        reach = self.tested.reach(USUAL_HITS, RECALL)
         return (reach and reach.lists) or len(self.centres)
 
     def nearest(self, code: Codes, is_live: Mask, reach: Reach) -> Ids:
@@ -113,19 +94,6 @@ class Inverted:
                 nearest: Ids = rows[np.lexsort((rows, distances[near]))[:length]]
                 return nearest
             wanted *= 2
-
-    def _cheapest(self, k: int, recall: float) -> Reach | None:
-        lists, places = np.moveaxis(self.tests[:, :k], 2, 0)  # (T, k) each
-        best, least = None, math.inf
-        for count in _ladder(1, len(self.centres)):
-            place = np.where(lists < count, places, LONGEST_TESTED)  # (T, k)
-            is_all = count == len(self.centres)  # then no list is read: a scan of all codes is faster
-            read = len(self.rows) * (1 if is_all else IN_LISTS * count / len(self.centres))
-            for length in _ladder(SHORTEST_A_HIT * k, LONGEST_TESTED // 2):
-                cost = len(self.centres) + read + RERANKED * length
-                if cost < least and _surely((place < length).mean(axis=1)) >= recall:
-                    best, least = Reach(0 if is_all else count, length), cost
-        return best
 
 
 def build(
@@ -167,16 +135,15 @@ def _tested(
 
 
 def _tests(codes: Codes, embeddings: Embeddings, centres: Codes, list_of: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Where the exact search finds the hits of items that are queries, (T, H, 2), see `Inverted`.
+    """Where the exact search finds the hits of items that are queries, (T, H, 2), see `Tested`.
 
     Hits that a small gallery lacks are at the first places.
     """
     random = np.random.default_rng(len(codes))
     rows = np.sort(random.choice(len(codes), min(TESTS, len(codes)), replace=False))
-    bits = np.unpackbits(codes[rows], axis=1)
-    asked = np.packbits(bits ^ (random.random(bits.shape) < FLIPPED), axis=1)  # (T, B)
+    asked = asked_as_drawings(codes[rows], random)  # (T, B)
     queries = unit_rows(embeddings(rows).astype(np.float32))  # (T, D)
-    length = min(shortlist_length(TESTED_HITS, bits.shape[1], len(codes)), LONGEST_TESTED, len(codes))
+    length = min(shortlist_length(TESTED_HITS, 8 * codes.shape[1], len(codes)), LONGEST_TESTED, len(codes))
     found = np.zeros((len(rows), TESTED_HITS, 2), np.int32)
     for number, row in enumerate(rows):
         shortlist = hamming_nearest(codes, None, asked[number : number + 1], length)[1][0]
@@ -193,17 +160,3 @@ def _smallest(values: NDArray[np.int32], count: int) -> Ids:
     if count >= len(values):
         return np.arange(len(values))
     return np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
-
-
-def _ladder(first: int, last: int) -> list[int]:
-    """Whole numbers from the first to the last, each up to a fifth more than the one before."""
-    if first >= last:
-        return [last]
-    steps = np.geomspace(first, last, 2 + math.ceil(math.log(last / first, 1.2)))
-    return sorted({round(float(step)) for step in steps})
-
-
-def _surely(recalls: NDArray[np.float64]) -> float:
-    """The mean of tests' recalls (T,), as if one more had found nothing, less its standard error."""
-    known = np.append(recalls, 0.0)
-    return float(known.mean() - known.std() / math.sqrt(len(known)))

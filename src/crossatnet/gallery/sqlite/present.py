@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import EVERYTHING, Filter
+from crossatnet.gallery.reach import INDEXED
 from crossatnet.gallery.sqlite import database, sidefile
 from crossatnet.gallery.sqlite.clustering import lists_for
 from crossatnet.gallery.sqlite.damage import DamageReport
@@ -26,7 +27,6 @@ UNFLUSHED = 10_000  # SQLite reads so many items in a tenth of a second: fewer n
 UNFLUSHED_SHARE = 0.02  # of all items; after more changes the side file is written again
 # A run of days must write it in between too: readers keep in memory what the side file lacks.
 PUT_IN_A_RUN, UNFLUSHED_SHARE_IN_A_RUN = 100_000, 0.25
-INDEXED = 2_000_000  # items: an exact search of so many takes 10 ms; the side file of more has an index of codes
 CONDITIONS_KEPT = 16  # sets of conditions; each takes one byte for each item in memory
 
 

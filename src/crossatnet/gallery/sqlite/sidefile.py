@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import STORED_FLOAT
-from crossatnet.gallery.sqlite.inverted import TESTED_HITS, TESTS, Inverted, build
+from crossatnet.gallery.reach import TESTED_HITS
+from crossatnet.gallery.sqlite.inverted import TESTS, Inverted, build
 from crossatnet.gallery.sqlite.regions import HEAD_BYTES, RegionTable
 from crossatnet.system.documents import parse_json
 from crossatnet.system.files import replacing_alone

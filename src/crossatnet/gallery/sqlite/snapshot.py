@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossatnet.gallery.backend import NO_ITEM, Nearest
+from crossatnet.gallery.reach import Reach
 from crossatnet.gallery.shortlist import (
     SHORTEST_A_HIT,
     all_admitted,
@@ -34,7 +35,6 @@ from crossatnet.gallery.shortlist import (
     rows_admitted,
     shortlist_length,
 )
-from crossatnet.gallery.sqlite.inverted import Reach
 from crossatnet.gallery.sqlite.measures import Cosine, EqualBits, Measure
 from crossatnet.gallery.sqlite.regions import HEAD_BYTES
 from crossatnet.gallery.sqlite.segment import (
@@ -135,7 +135,7 @@ class Snapshot:
     def _reach(self, k: int, recall: float) -> Reach | None:
         """How far a search must look for `k` hits of this recall; None for a search of everything."""
         index = self.segments[0].index if self.segments else None
-        return index.reach(k, recall) if index and not self._has_regions else None
+        return index.tested.reach(k, recall) if index and not self._has_regions else None
 
     def _listed(
         self, masks: Masks, counts: Sequence[int], packed: NDArray[np.uint8], reach: Reach
