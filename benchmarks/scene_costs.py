@@ -6,7 +6,7 @@ Photos as they lie on the disk, and scenes saved as JPEG, are indexed into galle
 told is processor time a picture, the least of the turns. The photos show one thing each, the scenes one to six.
 
 Then all scenes and photos are embedded with their regions by the ONNX form in floating point and in 8 bits. Told are
-the share of pictures that both look at twice or neither does, the share of the first's regions whose very box the
+the share of pictures in which both find regions or neither does, the share of the first's regions whose very box the
 second keeps, the mean cosine of these, and what sketches find by either. It writes
 `benchmarks/results/scene-costs.json`.
 """

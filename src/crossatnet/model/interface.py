@@ -140,7 +140,14 @@ class PictureModel(ABC):
         return f"{METHOD}, {self.config.region_size} px, clarity {self.config.region_clarity}"
 
     def needs_second_look(self, clarity: float) -> bool:
-        """Whether regions are looked for in a photo whose whole is so clear; else it shows one thing."""
+        """Whether regions are looked for in a photo whose whole is so clear; else it shows one thing.
+
+        Example:
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> model.needs_second_look(0.1), model.needs_second_look(0.9)
+            (True, False)
+        """
         return self.config.region_clarity is None or clarity < self.config.region_clarity
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
@@ -154,6 +161,12 @@ class PictureModel(ABC):
         """One photo as `embed_with_regions` takes it: as by `preprocess`, (S, S, 3), and larger, (L, L, 3).
 
         It is decoded once. L is `region_size`; a smaller photo is enlarged. Raises `ImageError`.
+
+        Example:
+            >>> from crossatnet import CrossATNet
+            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
+            >>> [pixels.shape for pixels in model.preprocess_with_regions(photo)]
+            [(224, 224, 3), (336, 336, 3)]
         """
         assert self.config.region_size is not None, "asked only where there are regions"
         pixels, larger = read_photo_in(photo, (side_of(self.config, "photo"), self.config.region_size))
