@@ -58,11 +58,11 @@ def overlays(
         ((1,), (120, 90))
     """
     drawn = network.shape(sketch, "sketch")  # (S, S, 3)
-    query = network.embed(drawn[None], "sketch")[0]  # (D,)
+    query = network.embed(drawn[None], "sketch")[0] if network.regions else None  # (D,)
     pixels, boxes, shown = [], [], []
     for photo in photos:
         pixels.append(network.shape(photo, "photo"))  # (S, S, 3)
-        boxes.append(region_found(network, query, photo) if network.regions else None)
+        boxes.append(None if query is None else region_found(network, query, photo))
         photo.thumbnail((LARGEST, LARGEST))
         shown.append(photo)
     guided = network.guide(drawn, np.stack(pixels))
