@@ -174,16 +174,16 @@ def test_changed_and_removed_pictures(cluster: Any, tmp_path: Path, monkeypatch:
         picture.paste((0, 255, number), (10, 5, 20, 10))
         picture.save(folder / f"{number:02d}.png")
     place = str(tmp_path / "my.gallery")
-    Gallery.create(place, FakeModel(regions=True), thumbnail_side=4).close()
+    Gallery.create(place, FakeModel(regions=True), thumbnail_side=4, regions=True).close()
     assert by_ray(place, FakeModel(regions=True), folder).added == 70
-    with Gallery.create(tmp_path / "twin.gallery", FakeModel(regions=True)) as twin:
+    with Gallery.create(tmp_path / "twin.gallery", FakeModel(regions=True), regions=True) as twin:
         twin.add_folder(folder)
     assert regions_of(place) == regions_of(twin.store.name)
     assert min(map(len, regions_of(place))) > 0
     Image.new("RGB", (20, 10), (0, 0, 99)).save(folder / "01.png")
     (folder / "69.png").unlink()
     os.utime(folder / "02.png", ns=(1, 1))
-    summary = by_ray(place, FakeModel(), folder)
+    summary = by_ray(place, FakeModel(regions=True), folder)
     assert (summary.added, summary.updated, summary.unchanged, summary.removed) == (0, 1, 68, 1)
     with Gallery.open(place, FakeModel()) as gallery:
         hit = gallery.search(folder / "01.png", k=1, modality="photo")[0]
