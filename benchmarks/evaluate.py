@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from measure import peak_mib
-from record import machine, today, write
+from record import machine, write
 
 PUBLISHED = {"tuberlin": (2_400, 27_989, 30, 512), "sketchy": (15_229, 17_101, 25, 512)}
 LARGE = {"million": (10_000, 1_000_000, 100, 128)}
@@ -57,7 +57,6 @@ def main() -> None:
         "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]]),
         "machine": machine(),
         "software": f"NumPy {np.__version__}, scikit-learn {version('scikit-learn')}",
-        "date": today(),
         "rows": rows,
     }
     if options.size in LARGE:

@@ -29,7 +29,7 @@ from PIL import Image
 from crossatnet import CrossATNet
 from crossatnet.data.decoders import CHILD
 from pictures import grained, patches
-from record import machine, today, write
+from record import machine, write
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # which write raw files too
 from picture_files import raw_photo
@@ -80,7 +80,7 @@ def main() -> None:
         name: version(name) for name in ("pillow", "pillow-heif", "rawpy", "imagecodecs", "simplejpeg", "torch")
     }
     command = f"python benchmarks/formats.py --sizes {options.sizes}"
-    write("formats", {"command": command, "machine": machine(), "date": today(), "packages": packages, "rows": rows})
+    write("formats", {"command": command, "machine": machine(), "packages": packages, "rows": rows})
 
 
 def compared(model: Any, size: str, count: int, repeats: int) -> list[dict[str, Any]]:

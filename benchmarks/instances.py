@@ -41,7 +41,7 @@ from crossatnet.training.features import LivePictures, ViewSettings
 from crossatnet.training.fit import fit
 from crossatnet.training.start import passed_units
 from crossatnet.training.train import Seen, read_seen
-from record import machine, today, write
+from record import machine, write
 
 RECIPE = "sketchy-instance"
 NO_PAIRS = {"train.pairs": "class", "loss.instance": 0.0, "loss.shuffle": 0.0}
@@ -80,7 +80,6 @@ def main() -> None:
     record = {
         "command": " ".join(["python benchmarks/instances.py", *map(shlex.quote, shown(sys.argv[1:]))]),
         "machine": machine(),
-        "date": today(),
         "definitions": INSTANCE_DEFINITIONS,
         "settings": config.model_dump(mode="json", exclude={"data": {"root", "extra"}}),
         "facts": unseen.facts,

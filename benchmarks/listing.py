@@ -236,7 +236,7 @@ def main() -> None:
     before = found["command"].split("; ") if "command" in found else []
     said = f"python benchmarks/listing.py {shlex.join(sys.argv[1:])}"
     found["command"] = "; ".join(dict.fromkeys([*before, said]))
-    found |= {"machine": record.machine(), "date": record.today()}
+    found["machine"] = record.machine()
     print(record.write("listing", found))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from crossatnet.gallery import Gallery
 from crossatnet.system.consistency import Consistency
 from measure import percentile_ms
-from record import machine, today, write
+from record import machine, write
 from serve_process import cpu_seconds, with_children
 from synthetic import Clusters, Planes, fill, sizes
 from tables import rendered
@@ -76,7 +76,6 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/milvus.py --items {options.items} --queries {options.queries}",
         "machine": machine(),
-        "date": today(),
         "data": "synthetic: 512-dimensional embeddings in clusters",
         "queries": options.queries,
         "rows": rows,

@@ -116,7 +116,7 @@ def main() -> None:
         row = {"units": units, "alone_ms": alone, "alone_core_ms": alone_core, "two_ms": two, "two_core_ms": two_core}
         rows.append({**row, "most": alone_core / two_core})
         print(rows[-1], flush=True)
-    found = {"rows": rows, "machine": record.machine(), "date": record.today()}
+    found = {"rows": rows, "machine": record.machine()}
     print(record.write("ranks", {**found, "command": f"python benchmarks/ranks.py --units {options.units}"}))
 
 

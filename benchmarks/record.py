@@ -21,9 +21,9 @@ def today() -> str:
 
 
 def write(name: str, record: dict[str, Any]) -> Path:
-    """Write `results/NAME.json`, and say where that is."""
+    """Write `results/NAME.json` with today's date, and say where that is."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**record, "date": today()}, indent=1) + "\n", encoding="utf-8")
     return path
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from crossatnet.gallery import Gallery
 from measure import percentile_ms
-from record import machine, today, write
+from record import machine, write
 from search import WARM_UP, memory, stored, throw_out_of_cache
 from synthetic import BLOCK, Clusters, Planes, fill, regions_of, sizes
 
@@ -78,7 +78,7 @@ def main() -> None:
             show(rows[-1], rows[-1 - counts.index(count)])
     command = f"python benchmarks/regions.py --items {options.items} --regions {options.regions}"
     command += f" --queries {options.queries}"
-    facts = {"machine": machine(), "date": today(), "bits": BITS, "penalty": PENALTY, "queries": options.queries}
+    facts = {"machine": machine(), "bits": BITS, "penalty": PENALTY, "queries": options.queries}
     write("regions", {"command": command, **facts, "rows": rows})
 
 

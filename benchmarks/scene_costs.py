@@ -31,7 +31,7 @@ from crossatnet.model.regions import Regions
 from measure import clocked
 from parts import embedded, ranked
 from pictures import evenly
-from record import machine, today, write
+from record import machine, write
 from scene_pictures import scenes
 from scenes import Test
 
@@ -108,7 +108,7 @@ def main() -> None:
     words = {str(options.data): "DATA/sketchy-mini"}
     record: dict[str, Any] = {
         "command": shlex.join(["python", *(words.get(word, word) for word in sys.argv)]),
-        **{"machine": machine(), "date": today(), "checkpoint": model.name},
+        **{"machine": machine(), "checkpoint": model.name},
         **{"scenes": len(composed), "photos": len(photos), "queries": len(drawn), "indexed": options.pictures},
         "index": index,
         "agreement": agreement(seen["onnx"], seen["onnx-int8"]),

@@ -37,7 +37,7 @@ from crossatnet.model.regions import Regions
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
 from parts import WHOLE, Ranked, ranked
-from record import machine, today, write
+from record import machine, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
 SIZES = {
@@ -260,7 +260,7 @@ def main() -> None:
     names = {str(options.data): "DATA/sketchy-mini", str(options.look): "FOLDER"}
     names[options.checkpoint] = Path(options.checkpoint).name
     words = [names.get(word, word) for word in sys.argv]
-    facts = {"command": shlex.join(["python", *words]), "machine": machine(), "date": today()}
+    facts = {"command": shlex.join(["python", *words]), "machine": machine()}
     write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
     print(f"{found['regions']} regions; seen twice {found['seen_twice']}; plain {found['plain']}")
     for row in found["rows"]:

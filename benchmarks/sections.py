@@ -452,13 +452,15 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "search": (
         Section(
             "{data}; {asked} queries, one at a time, one thread. \\*: from fewer items, multiplied."
-            " {machine}; faiss {faiss}, NumPy {numpy}.",
+            " {machine}, {date}; faiss {faiss}, NumPy {numpy}.",
             (SEARCH_TABLE, SIZE_TABLE),
             lambda record: {"asked": " or ".join(map(str, sorted({row["queries"] for row in record["rows"]})))},
         ),
     ),
     "search:scale": (
-        Section("Codes of 512 bits, 10 hits; {data}; one query at a time on one thread. {machine}.", (SCALE_TABLE,)),
+        Section(
+            "Codes of 512 bits, 10 hits; {data}; one query at a time on one thread. {machine}, {date}.", (SCALE_TABLE,)
+        ),
     ),
     "regions": (
         Section(
@@ -468,7 +470,9 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
         ),
     ),
     "shortlist": (
-        Section("{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes.", (SHORTLIST_TABLE,)),
+        Section(
+            "{queries} queries; needed for a mean recall of {recall}; {checkpoint}'s codes; {date}.", (SHORTLIST_TABLE,)
+        ),
     ),
     "inverted": (
         Section(
@@ -486,13 +490,13 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "ingest": (
         Section(
             "Milliseconds are of processor time a picture; the bound is the network's share of all of it."
-            " {checkpoint}, {threads} threads, {machine}, torch {torch}.",
+            " {checkpoint}, {threads} threads, {machine}, torch {torch}, {date}.",
             (INGEST_TABLE,),
         ),
     ),
     "decode": (
         Section(
-            "{checkpoint}; {machine}; {versions}.",
+            "{checkpoint}; {machine}; {versions}; {date}.",
             (DECODE_TABLE,),
             lambda record: {"versions": ", ".join(f"{name} {number}" for name, number in record["packages"].items())},
         ),
@@ -501,14 +505,14 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "train": (
         Section(
             "Pictures a second, sketches and photos together; batches of {batch} pairs; {config}, the last"
-            " {trainable_units} units trained; {pictures:,} pictures. {device}; {machine}; torch {torch}.",
+            " {trainable_units} units trained; {pictures:,} pictures. {device}; {machine}; torch {torch}; {date}.",
             (TRAIN_TABLE,),
         ),
     ),
     "kills": (
         Section(
             "Killed at {moments} moments ({counts}): of {checked:,} acknowledged changes none was lost and none done"
-            " twice. {machine}, SQLite {sqlite}.",
+            " twice. {machine}, SQLite {sqlite}, {date}.",
             facts=kills_facts,
         ),
     ),
@@ -554,7 +558,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "embed": (
         Section(
             "{checkpoint}, {pictures} photos, {side} px, {gflop:.2f} GFLOP each; ceilings in GFLOP/s: {ceilings}."
-            " {threads} threads, {machine}, torch {torch}, ONNX Runtime {onnxruntime}.{accuracy}",
+            " {threads} threads, {machine}, torch {torch}, ONNX Runtime {onnxruntime}, {date}.{accuracy}",
             (EMBED_TABLE,),
             embed_facts,
         ),
@@ -562,13 +566,13 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "latency": (
         Section(
             "{items:,} items (synthetic), {queries} drawings, one at a time, warm; {checkpoint}, {threads} threads,"
-            " {machine}, ONNX Runtime {onnxruntime}.",
+            " {machine}, ONNX Runtime {onnxruntime}, {date}.",
             (LATENCY_TABLE,),
         ),
     ),
     "startup": (
         Section(
-            "Medians of {repeats} processes; {checkpoint}, {machine}.",
+            "Medians of {repeats} processes; {checkpoint}, {machine}, {date}.",
             (STARTUP_TABLE,),
             lambda record: {"repeats": len(record["rows"][0]["all_s"])},
         ),
@@ -577,7 +581,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
         Section(
             "From the end of a stroke to its pictures on the screen: {page_ms[p50]:.0f} ms (p50), {page_ms[p95]:.0f} ms"
             " (p95), of which the server takes {server_ms[p50]:.0f} ms; {strokes} strokes, {pictures:,} pictures,"
-            " Chromium {chromium}, {machine}."
+            " Chromium {chromium}, {machine}, {date}."
         ),
     ),
 }

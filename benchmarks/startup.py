@@ -5,13 +5,15 @@
 A gallery of `--pictures` made-up photos is indexed with `--checkpoint`, then searched by `crossatnet search`, each time
 in a new process: through the checkpoint's ONNX form (`--runtime onnx`) and through torch, in turn, `--repeats` times
 each, after one of each that is not counted. Files are in the system's cache. Beside the time that passes stands the
-processor's, which other programs on the machine disturb less. Then the same search runs under
-`python -X importtime`, which tells what each import took of its own, summed here by package.
+processor's, which other programs on the machine disturb less. Modules are kept compiled, even where the environment
+forbids it. Then the same search runs under `python -X importtime`, which tells what each import took of its own,
+summed here by package.
 
 Prints a table and writes `benchmarks/results/startup.json`.
 """
 
 import argparse
+import os
 import platform
 import resource
 import statistics
@@ -29,6 +31,7 @@ from PIL import Image, ImageDraw
 from pictures import patches
 from record import machine, write
 
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 RUNTIMES = ("onnx", "torch")
 HEAVIEST = 12  # packages that are listed
 
@@ -42,7 +45,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="crossatnet-") as scratch:
         drawing, gallery = made(Path(scratch), options.pictures), Path(scratch, "made.gallery")
         index = ["index", str(Path(scratch, "photos")), "-o", str(gallery), "--checkpoint", options.checkpoint, "-q"]
-        subprocess.run([*python(), *index], check=True, capture_output=True)
+        subprocess.run([*python(), *index], check=True, env=COMPILED, capture_output=True)
         taken: dict[str, list[tuple[float, float]]] = {runtime: [] for runtime in RUNTIMES}
         search = ["search", str(gallery), str(drawing), "--runtime"]
         for _ in range(options.repeats + 1):
@@ -88,14 +91,14 @@ def made(scratch: Path, count: int) -> Path:
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds from the start of a process to its end, and seconds of the processor that it used."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, env=COMPILED, capture_output=True)
     passed, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     return passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def imported(command: list[str]) -> dict[str, Any]:
     """How many modules a process imports, and milliseconds of the heaviest packages."""
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    told = subprocess.run(command, check=True, env=COMPILED, capture_output=True, text=True).stderr
     own: Counter[str] = Counter()
     modules = 0
     for line in told.splitlines():

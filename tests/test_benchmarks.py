@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crossatnet import Gallery
 from crossatnet.system.errors import UserError
 from gallery.fake_model import FakeModel
 
@@ -87,7 +88,14 @@ def test_the_servers_table_tells_of_the_parts_that_were_measured() -> None:
 
 def test_the_tables_of_speed_tell_what_was_measured() -> None:
     tables = runpy.run_path(str(TABLES))
-    facts = {"command": "python x", "machine": "any", "checkpoint": "one", "threads": 2, "onnxruntime": "1"}
+    facts = {
+        "command": "python x",
+        "machine": "any",
+        "date": "2026-01-02",
+        "checkpoint": "one",
+        "threads": 2,
+        "onnxruntime": "1",
+    }
     way = {
         "way": "onnx",
         "format": "float32",
@@ -123,6 +131,19 @@ def test_both_ways_find_the_same() -> None:
     assert ours["mAP@all (pessimistic)"] <= whole["mAP@all"] <= ours["mAP@all (optimistic)"]
 
 
+def test_the_parts_of_a_search_are_found_and_add_up(tmp_path: Path) -> None:
+    """The parts are watched by their names in other modules, where they may move."""
+    module = runpy.run_path(str(TABLES.parent / "latency.py"))
+    with Gallery.create(tmp_path / "made.gallery", FakeModel()) as gallery:
+        module["fill"](gallery, 500)
+        gallery.store.flush()
+        rows = module["timed"](gallery, gallery.model, module["drawings"](3))
+    assert len(rows) == 3
+    for row in rows:
+        assert min(row.values()) > 0, row
+        assert sum(row.values()) == pytest.approx(2 * row["whole"])
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of five JPEG files of smooth colours."""
@@ -144,7 +165,14 @@ def test_every_way_to_decode_makes_the_same_picture(photos: Path) -> None:
     assert all(row["cpu_ms"] > 0 for row in rows)
     assert all(0.95 < row["least_cosine"] <= row["mean_cosine"] < 1.00001 for row in rows), rows
     assert rows[0]["least_cosine"] == pytest.approx(1, abs=1e-5)
-    record = {"rows": rows, "packages": {"pillow": "13"}, "checkpoint": "any", "machine": "m", "command": "python x"}
+    record = {
+        "rows": rows,
+        "packages": {"pillow": "13"},
+        "checkpoint": "any",
+        "machine": "m",
+        "date": "2026-01-02",
+        "command": "python x",
+    }
     lines = runpy.run_path(str(TABLES))["rendered"]("decode", {**record, "rows": [{"pictures": "300x200", **rows[0]}]})
     assert f"| Pillow, whole | {rows[0]['cpu_ms']:.2f} ms |" in lines
     assert lines.endswith("any; m; pillow 13.\n\n`python x`")
@@ -156,7 +184,14 @@ def test_indexing_is_compared_with_the_network_alone(photos: Path) -> None:
     assert row["count"] == 5
     assert row["ratio"] == pytest.approx(row["index_per_s"] / row["network_per_s"], abs=0.001)
     assert row["bound"] == pytest.approx(row["cpu_ms"]["network"] / row["index_cpu_ms"], abs=0.05)
-    record = {"rows": [{"pictures": "p", **row}], "checkpoint": "any", "threads": 2, "machine": "m", "torch": "2"}
+    record = {
+        "rows": [{"pictures": "p", **row}],
+        "checkpoint": "any",
+        "threads": 2,
+        "machine": "m",
+        "date": "2026-01-02",
+        "torch": "2",
+    }
     lines = runpy.run_path(str(TABLES))["rendered"]("ingest", {**record, "command": "python x"}).splitlines()
     assert lines[2].startswith(f"| p | {row['network_per_s']:.1f}/s | {row['index_per_s']:.1f}/s |")
     (photos / "bad.jpg").write_bytes(b"no picture")
@@ -166,7 +201,15 @@ def test_indexing_is_compared_with_the_network_alone(photos: Path) -> None:
 
 def test_trainings_table_tells_whether_views_are_kept() -> None:
     row = {"precision": "32-true", "device_per_s": 30.0, "train_per_s": 27.04, "ratio": 0.9, "prepare_s": 12.4}
-    facts = {"batch": 16, "config": "sketchy", "trainable_units": 8, "pictures": 400, "device": "CPU", "machine": "m"}
+    facts = {
+        "batch": 16,
+        "config": "sketchy",
+        "trainable_units": 8,
+        "pictures": 400,
+        "device": "CPU",
+        "machine": "m",
+        "date": "2026-01-02",
+    }
     report = {**facts, "torch": "2", "command": "python x", "rows": [{"views": 2, **row}, {"views": 0, **row}]}
     lines = runpy.run_path(str(TABLES))["rendered"]("train", report).splitlines()
     assert lines[2] == "| 2 | 32-true | 30.0/s | 27.0/s | 0.90 | 12 s |"
