@@ -359,6 +359,17 @@ SCENES_TABLE = Table(
         "attention points": "{guided[pointing]:.2f}",
     }
 )
+REAL_TABLE = Table(
+    {
+        "picture": "{picture}",
+        "thing": "{thing}",
+        "sketches": "{sketches}",
+        "among the first ten: whole": "{whole}",
+        "with regions": "{regions}",
+        "framed": "{framed}",
+        "points": "{points}",
+    }
+)
 FOLDER_TABLE = Table(
     {"things": "{known}", "drawn by": "{hand}", "things, drawings": "{things}, {drawings:,}"},
     folder_rows,
@@ -413,6 +424,12 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             " scenes, {seen_twice[photos]:.2f} of the photos. {checkpoint}, {machine}.",
             (SCENES_TABLE,),
             measured="`{command}`, {date}",
+        ),
+    ),
+    "real-scenes": (
+        Section(
+            "{pictures} pictures, each beside up to {beside} photos of other things; {checkpoint}, {machine}, {date}.",
+            (REAL_TABLE,),
         ),
     ),
     "scene-costs": (

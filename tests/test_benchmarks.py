@@ -116,7 +116,7 @@ def test_the_tables_of_speed_tell_what_was_measured() -> None:
     record = {"rows": [{**row, "all_s": [0.9] * 3}], **facts}
     lines = tables["rendered"]("startup", record).splitlines()
     assert lines[2] == "| onnx | 0.90 s | 0.85 s | 589 | faiss 90 |"
-    assert lines[4] == "Medians of 3 processes; one, any."
+    assert lines[4] == "Medians of 3 processes; one, any, 2026-01-02."
 
 
 def test_both_ways_find_the_same() -> None:
@@ -175,7 +175,7 @@ def test_every_way_to_decode_makes_the_same_picture(photos: Path) -> None:
     }
     lines = runpy.run_path(str(TABLES))["rendered"]("decode", {**record, "rows": [{"pictures": "300x200", **rows[0]}]})
     assert f"| Pillow, whole | {rows[0]['cpu_ms']:.2f} ms |" in lines
-    assert lines.endswith("any; m; pillow 13.\n\n`python x`")
+    assert lines.endswith("any; m; pillow 13; 2026-01-02.\n\n`python x`")
 
 
 def test_indexing_is_compared_with_the_network_alone(photos: Path) -> None:

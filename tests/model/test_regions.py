@@ -143,7 +143,7 @@ def test_the_choice_is_that_of_a_plain_loop() -> None:
 
 def test_what_shows_nothing_clearly_is_no_region() -> None:
     rows = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]]
-    clarity = np.array([0.9, 0.9, 0.21, 0.19], dtype=np.float32)
+    clarity = np.array([0.9, 0.9, 0.11, 0.09], dtype=np.float32)
     np.testing.assert_array_equal(chosen(rows[0], rows, clarity, 2, 2).embeddings, rows[2:3])
 
 

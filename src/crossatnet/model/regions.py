@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-METHOD = "windows 2"  # of what is below; another text when other regions come out
+METHOD = "windows 3"  # of what is below; another text when other regions come out
 MOST_REGIONS = 8  # of a photo
 SPANS = (1 / 4, 1 / 3, 1 / 2)  # of a window's sides, as shares of the map's
 LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not chosen
-LEAST_CLARITY = 0.2  # of a region: what shows nothing clearly is found by too many drawings
+LEAST_CLARITY = 0.1  # of a region: what shows nothing clearly is found by too many drawings
 
 Box = tuple[float, float, float, float]
 """A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""

