@@ -1,13 +1,20 @@
-"""One thread for matrix products, set before torch starts: on busy cores two wait for each other, 4 times as long."""
+"""What holds for all tests and the processes that they start.
+
+One thread for matrix products, set before torch starts: on busy cores two wait for each other, 4 times as long. And
+Ctrl-C is heard, which a shell ignores for what it starts in the background.
+"""
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

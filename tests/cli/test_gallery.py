@@ -205,13 +205,11 @@ def test_thumbnails_are_asked_for_when_a_gallery_is_made(tmp_path: Path, folder:
 
 
 WATCH = """
-import signal
 import sys
 from gallery.fake_model import FakeModel
 from crossatnet.runtime import load
 load.load = lambda *_: FakeModel(source="/models/fake")
 from crossatnet.cli.main import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 main()
 """
 
