@@ -14,7 +14,6 @@ import argparse
 import json
 import shlex
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,8 @@ from crossatnet.model.confidence import Confidence
 from crossatnet.system.files import write_whole
 from folder import embed
 from folder_cut import CUTS, Cuts, Folder
+from record import write
 
-RESULTS = Path(__file__).parent / "results" / "confidence.json"
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "confidence.png"
 
 
@@ -109,7 +108,6 @@ def main() -> None:
     sure = sure_from(cross_fitted(judged, thing), judged.right)
     report = {
         "command": shlex.join(["python", *sys.argv]).replace(str(options.data), "DATA"),
-        "date": datetime.now(UTC).date().isoformat(),
         "cut": options.cut,
         "hits_of_a_drawing": HITS,
         "fit": whole._asdict(),
@@ -118,7 +116,7 @@ def main() -> None:
         "reliability": rows,
         "sure_hits": {name: share_of_sure(judged, some, marked) for name, some in groups.items()},
     }
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write("confidence", report)
     plot(rows)
     print(json.dumps(report["sure_hits"]), "calibration error", report["calibration_error"])
     if options.ship:

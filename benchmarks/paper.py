@@ -32,8 +32,8 @@ from crossatnet.model.interface import PictureModel
 from crossatnet.system.errors import ImageError
 from paper_other_ways import OTHER_WAYS
 from paper_ways import WAYS, Ink, Way
+from record import write
 
-RESULTS = Path(__file__).parent / "results" / "paper.json"
 TOP = 10
 Reader = Callable[[Image.Image], NDArray[np.uint8]]
 
@@ -157,7 +157,6 @@ def main() -> None:
         "command": shlex.join(["python", *(word.replace(folder_name, "DATA") for word in sys.argv)]),
         "machine": f"{platform.machine()}, {platform.system()}",
         "software": f"Python {platform.python_version()}, NumPy {np.__version__}",
-        "date": time.strftime("%Y-%m-%d"),
         "photos": len(gallery),
         "classes": len(known),
         "tried": len(tried),
@@ -168,7 +167,7 @@ def main() -> None:
     }
     print(json.dumps(report["summary"]))
     if not asked and not arguments.only_now:
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write("paper", report)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from crossatnet.data.catalog import Item, open_item
 from crossatnet.model.interface import PictureModel
-from crossatnet.model.regions import Regions
+from crossatnet.model.regions import Box, Regions
 from crossatnet.system.progress import track
 
 WHOLE = -1  # in place of a region's number, where the whole photo is nearest
+ENTIRE: Box = (0, 0, 1, 1)  # its box
 
 
 class Ranked(NamedTuple):
@@ -49,3 +50,18 @@ def ranked(
             region[better, number] = of_parts.argmax(1)[better]
             scores[:, number] = np.maximum(scores[:, number], of_parts.max(1))
     return Ranked(scores, region)
+
+
+def points_at(frame: Sequence[float], box: Sequence[float]) -> bool:
+    """Whether the centre of a frame lies in a thing's box."""
+    across, down = (frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2
+    return bool(box[0] <= across <= box[2] and box[1] <= down <= box[3])
+
+
+def outlined(picture: Image.Image, boxes: Sequence[tuple[str, Sequence[float]]], width: int) -> Image.Image:
+    """A copy of a picture with boxes drawn on it, each in its colour, one over the other."""
+    made = picture.copy()
+    for colour, box in boxes:
+        corners = [float(share) * side for share, side in zip(box, made.size * 2, strict=True)]
+        ImageDraw.Draw(made).rectangle(corners, None, colour, width)
+    return made

@@ -9,8 +9,8 @@ its relatives, and the other pictures, are left out of the ranking.
 
 Told for each thing: how many of its sketches find the picture among the first ten, by the whole photo alone and with
 regions, and in how many the centre of the best region, or else of the photo, lies in a box of the thing. The boxes were
-drawn by hand. These are pictures to look at, too few to choose by. `--look` draws the boxes in green and every sketch's
-frame in red. It writes `benchmarks/results/real-scenes.json`.
+drawn by hand. These are pictures to look at, too few to measure by. `--look` draws the boxes in green and every
+sketch's frame in red. It writes `benchmarks/results/real-scenes.json`.
 """
 
 import argparse
@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from crossatnet import CrossATNet
 from crossatnet.data.names import are_related, canonical
+from crossatnet.model.framing import best_region
 from crossatnet.model.regions import Box
-from parts import WHOLE, embedded, ranked
+from parts import ENTIRE, embedded, outlined, points_at, ranked
 from record import machine, write
 
 # Picture, thing, and its boxes: left, top, right and bottom as fractions of the picture.
@@ -87,24 +88,6 @@ def found(scores: NDArray[np.float32], picture: int, others: NDArray[np.int64]) 
     return int(((scores[:, others] > scores[:, [picture]]).sum(axis=1) < AMONG).sum())
 
 
-def lies_in(frame: Box, boxes: tuple[Box, ...]) -> bool:
-    """Whether the centre of a frame is in one of the boxes."""
-    x, y = (frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2
-    return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
-
-
-def looked(picture: Path, boxes: tuple[Box, ...], frames: list[Box]) -> Image.Image:
-    """A picture with a thing's boxes in green and frames in red."""
-    image = Image.open(picture).convert("RGB")
-    image.thumbnail((TILE, TILE))
-    pencil = ImageDraw.Draw(image)
-    for colour, some in (("red", frames), ("lime", boxes)):
-        for box in some:
-            corners = [share * side for share, side in zip(box, image.size * 2, strict=True)]
-            pencil.rectangle(corners, None, colour, 2)
-    return image
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a packaged checkpoint or the folder of one")
@@ -125,8 +108,8 @@ def main() -> None:
         picture = names.index(name)
         others = len(names) + np.flatnonzero([not are_related(other, canonical(thing)) for _, other in beside])
         parts = ranked(queries, whole, regions, model.region_penalty)
-        by = parts.region[:, picture]
-        frames: list[Box] = [tuple(map(float, regions[picture].boxes[number])) for number in by[by != WHOLE]]  # type: ignore[misc]
+        best = [best_region(query, whole[picture], regions[picture], model.region_penalty) for query in queries]
+        frames = [frame for frame in best if frame]
         rows.append(
             {
                 "picture": name,
@@ -135,11 +118,12 @@ def main() -> None:
                 "whole": found(ranked(queries, whole, (), 0).scores, picture, others),
                 "regions": found(parts.scores, picture, others),
                 "framed": len(frames),
-                "points": sum(lies_in(frame, boxes) for frame in frames)
-                + (len(queries) - len(frames)) * lies_in((0, 0, 1, 1), boxes),
+                "points": sum(any(points_at(frame or ENTIRE, box) for box in boxes) for frame in best),
             }
         )
-        tiles.append(looked(paths[picture], boxes, frames))
+        tile = Image.open(paths[picture]).convert("RGB")
+        tile.thumbnail((TILE, TILE))
+        tiles.append(outlined(tile, [("red", frame) for frame in frames] + [("lime", box) for box in boxes], 2))
         print(rows[-1])
     if options.look:
         sheet = Image.new("RGB", (6 * TILE, -(-len(tiles) // 6) * TILE))

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from crossatnet.data.catalog import Item, open_item
@@ -36,7 +36,7 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import Regions
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
-from parts import WHOLE, Ranked, ranked
+from parts import ENTIRE, WHOLE, Ranked, outlined, points_at, ranked
 from record import machine, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
@@ -83,12 +83,6 @@ def figures(order: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[float, 
     return float((np.arange(1, len(ranks) + 1) / ranks).mean()), float(found[0]), float(found[:10].any())
 
 
-def points_at(box: Sequence[float], thing: Thing) -> bool:
-    """Whether the centre of a box lies in the thing's box."""
-    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return bool(thing.box[0] <= across <= thing.box[2] and thing.box[1] <= down <= thing.box[3])
-
-
 class Test:
     """Scenes and plain photos, and what is right for each class."""
 
@@ -123,7 +117,7 @@ class Test:
             for scene in np.flatnonzero(self.of(name, size)[0][: len(self.things)]):
                 thing = self.thing(int(scene), name)
                 assert thing is not None
-                hits.append(points_at(boxes(query, int(scene)), thing))
+                hits.append(points_at(boxes(query, int(scene)), thing.box))
         return round(float(np.mean(hits)), 4)
 
 
@@ -167,7 +161,7 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
 
     def box(query: int, scene: int) -> Sequence[float]:
         number = parts.region[query, scene]
-        return (0, 0, 1, 1) if number == WHOLE else every.regions[scene].boxes[number]
+        return ENTIRE if number == WHOLE else every.regions[scene].boxes[number]
 
     some = [number for name in sorted({*drawn}) for number in np.flatnonzero(np.array(drawn) == name)[: options.guided]]
     asked = [sketches[number] for number in some]
@@ -222,12 +216,8 @@ def look(folder: Path, composed: list[Scene], box: Any, test: Test, drawn: list[
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(0, len(composed), max(1, len(composed) // 12)):
         scene, name = composed[number], composed[number].things[0].class_name
-        picture = scene.picture.copy()
-        pencil = ImageDraw.Draw(picture)
-        for colour, frame in (("lime", scene.things[0].box), ("red", box(drawn.index(name), number))):
-            corners = [float(share) * side for share, side in zip(frame, picture.size * 2, strict=True)]
-            pencil.rectangle(corners, None, colour, 4)
-        picture.save(folder / f"{number:03}-{name}.png")
+        boxes = [("lime", scene.things[0].box), ("red", box(drawn.index(name), number))]
+        outlined(scene.picture, boxes, 4).save(folder / f"{number:03}-{name}.png")
 
 
 def main() -> None:
