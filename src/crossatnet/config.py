@@ -101,25 +101,24 @@ class ModelConfig(Settings):
         default=None,
         ge=32,
         le=1024,
-        description="side at which a photo is looked at again for its parts, in pixels; null: photos have no parts",
-    )
-    region_clarity: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="a photo that the ImageNet classifier is so sure of shows one thing and gets no second look"
-        " (needs `opinion`); null: all get one",
+        description="side at which a part of a photo is looked at, in pixels; null: photos have no parts",
     )
     region_penalty: float = Field(
         default=0.03, ge=0, le=1, description="what a part of a photo loses, in cosine, against the whole"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_checkpoints(cls, given: Any) -> Any:
+        """A setting that was, and that said nothing."""
+        if isinstance(given, dict) and given.get("region_clarity", "set") is None:
+            return {name: value for name, value in given.items() if name != "region_clarity"}
+        return given
+
     @model_validator(mode="after")
     def _has_an_opinion(self) -> "ModelConfig":
         if self.opinion and (self.backbone != "efficientnet-lite0" or self.dimension <= OPINION):
             raise ValueError(f"opinion needs the backbone efficientnet-lite0 and a dimension above {OPINION}")
-        if self.region_clarity is not None and not self.opinion:
-            raise ValueError("region_clarity needs an opinion above 0")
         return self
 
     @field_validator("code_lengths")
@@ -214,6 +213,9 @@ class TrainConfig(Settings):
     )
     whitening: float = Field(
         default=0.0, ge=0, le=0.5, description="power of the spread within classes that embeddings are divided by"
+    )
+    scenes: int = Field(
+        default=16_000, ge=1, description="composed of photos, to learn where things are (with model.region_size)"
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     refit: bool = Field(

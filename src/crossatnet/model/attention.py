@@ -1,7 +1,6 @@
 """Attention over the positions of a backbone's map: from a map to one feature vector.
 
-Shapes: `B` batch, `C` channels, `h w` map height and width, `P` = h * w positions, `M` heads, `E` channels of a key,
-`W` windows of a map.
+Shapes: `B` batch, `C` channels, `h w` map height and width, `P` = h * w positions, `M` heads, `E` channels of a key.
 """
 
 from typing import NamedTuple
@@ -36,17 +35,6 @@ class MeanPooler(nn.Module):
         batch, _, height, width = feature_map.shape
         uniform = feature_map.new_full((batch, 1, height, width), 1 / (height * width))
         return Pooled(feature_map.mean((2, 3)), uniform)
-
-    def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """The mean over each window (W, P), a mask of positions, of maps (B, C, h, w): (B, W, C).
-
-        Example:
-            >>> import torch
-            >>> from crossatnet.model.attention import MeanPooler
-            >>> MeanPooler().within(torch.tensor([[[[1.0, 3.0, 8.0]]]]), torch.tensor([[True, True, False]])).tolist()
-            [[[2.0]]]
-        """
-        return mean_within(feature_map, windows)
 
 
 class CrossModalAttention(nn.Module):
@@ -86,49 +74,15 @@ class CrossModalAttention(nn.Module):
             >>> alone.feature.shape, guided.attention.shape
             (torch.Size([3, 8]), torch.Size([3, 2, 4, 4]))
         """
-        height, width = feature_map.shape[2:]
+        batch, _, height, width = feature_map.shape
         positions = feature_map.flatten(2).transpose(1, 2)  # (B, P, C)
+        keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
         query = self.gallery_query if sketch is None else self.sketch_query(sketch).unflatten(1, (self.heads, -1))
-        attention = self._logits(positions, query).softmax(2)  # (B, M, P)
+        logits = torch.einsum("bpme,bme->bmp", keys, query.expand(batch, -1, -1)) * KEY_CHANNELS**-0.5
+        attention = logits.softmax(2)  # (B, M, P)
         values = positions.unflatten(2, (self.heads, -1))  # (B, P, M, C / M)
         feature = torch.einsum("bmp,bpmc->bmc", attention, values).flatten(1)  # (B, C)
         return Pooled(feature, attention.unflatten(2, (height, width)))
-
-    def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """Windows (W, P), masks of positions, of maps (B, C, h, w), each pooled as if it were the map: (B, W, C).
-
-        Example:
-            >>> import torch
-            >>> from crossatnet.model.attention import CrossModalAttention
-            >>> attention = CrossModalAttention(channels=8, heads=2)
-            >>> left_half = torch.tensor([[True, True, False, False]]).repeat(1, 4)
-            >>> attention.within(torch.randn(3, 8, 4, 4), left_half).shape
-            torch.Size([3, 1, 8])
-        """
-        positions = feature_map.flatten(2).transpose(1, 2)  # (B, P, C)
-        logits = self._logits(positions, self.gallery_query)[:, None]  # (B, 1, M, P)
-        attention = logits.masked_fill(~windows[:, None], -torch.inf).softmax(3)  # (B, W, M, P)
-        values = positions.unflatten(2, (self.heads, -1))  # (B, P, M, C / M)
-        return torch.einsum("bwmp,bpmc->bwmc", attention, values).flatten(2)  # (B, W, C)
-
-    def _logits(self, positions: Tensor, query: Tensor) -> Tensor:
-        """How well the positions (B, P, C) answer queries (B or 1, M, E): (B, M, P)."""
-        keys = self.key(positions).unflatten(2, (self.heads, -1))  # (B, P, M, E)
-        products: Tensor = torch.einsum("bpme,bme->bmp", keys, query.expand(positions.shape[0], -1, -1))
-        return products * float(KEY_CHANNELS**-0.5)
-
-
-def mean_within(feature_map: Tensor, windows: Tensor) -> Tensor:
-    """The mean over each window (W, P), a mask of positions, of maps (B, C, h, w): (B, W, C).
-
-    Example:
-        >>> import torch
-        >>> from crossatnet.model.attention import mean_within
-        >>> mean_within(torch.tensor([[[[1.0, 3.0, 8.0]]]]), torch.tensor([[True, True, False]]))
-        tensor([[[2.]]])
-    """
-    shares = windows / windows.sum(1, keepdim=True)  # (W, P)
-    return torch.einsum("wp,bcp->bwc", shares, feature_map.flatten(2))
 
 
 def make_pooler(channels: int, heads: int) -> MeanPooler | CrossModalAttention:

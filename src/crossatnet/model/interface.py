@@ -20,7 +20,7 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality, Picture, prepare, read_sketch
 from crossatnet.data.photos import read_photo, read_photo_in
 from crossatnet.model.confidence import Confidence
-from crossatnet.model.regions import METHOD, Regions
+from crossatnet.model.regions import METHOD, SOURCE_SIDE, Regions
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -137,18 +137,7 @@ class PictureModel(ABC):
     @property
     def region_settings(self) -> str:
         """How regions are found, as a text; a gallery's must all be found alike."""
-        return f"{METHOD}, {self.config.region_size} px, clarity {self.config.region_clarity}"
-
-    def needs_second_look(self, clarity: float) -> bool:
-        """Whether regions are looked for in a photo whose whole is so clear; else it shows one thing.
-
-        Example:
-            >>> from crossatnet import CrossATNet
-            >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
-            >>> model.needs_second_look(0.1), model.needs_second_look(0.9)
-            (True, False)
-        """
-        return self.config.region_clarity is None or clarity < self.config.region_clarity
+        return f"{METHOD}, {self.config.region_size} px"
 
     def preprocess(self, picture: Picture, modality: Modality) -> NDArray[np.uint8]:
         """Read and shape one picture: (S, S, 3), `uint8`. Raises `ImageError`."""
@@ -160,16 +149,15 @@ class PictureModel(ABC):
     def preprocess_with_regions(self, photo: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """One photo as `embed_with_regions` takes it: as by `preprocess`, (S, S, 3), and larger, (L, L, 3).
 
-        It is decoded once. L is `region_size`; a smaller photo is enlarged. Raises `ImageError`.
+        It is decoded once. L is `SOURCE_SIDE`; a smaller photo is enlarged. Raises `ImageError`.
 
         Example:
             >>> from crossatnet import CrossATNet
             >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
             >>> [pixels.shape for pixels in model.preprocess_with_regions(photo)]
-            [(224, 224, 3), (336, 336, 3)]
+            [(224, 224, 3), (512, 512, 3)]
         """
-        assert self.config.region_size is not None, "asked only where there are regions"
-        pixels, larger = read_photo_in(photo, (side_of(self.config, "photo"), self.config.region_size))
+        pixels, larger = read_photo_in(photo, (side_of(self.config, "photo"), SOURCE_SIDE))
         return pixels, larger
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """CrossATNet: sketches and photos into one shared space.
 
-Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `L` that of the second look,
-`C h w` the backbone's map, `M` attention heads, `D` the shared space, `R` bits of a hash code, `W` windows of a map.
+Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `L` of the photo that parts are cut from,
+`C h w` the backbone's map, `F H W` its finer map, `M` attention heads, `D` the shared space, `R` bits of a hash code.
 """
 
 import copy
@@ -22,7 +22,8 @@ from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
-from crossatnet.model.regions import Regions, chosen, masks, no_regions
+from crossatnet.model.proposals import Proposer
+from crossatnet.model.regions import Regions, cut, no_regions, proposed
 from crossatnet.system.errors import UserError
 
 
@@ -59,8 +60,9 @@ class CrossATNet(nn.Module, PictureModel):
             )
         self.sketch_projection = None if config.shared_encoder else copy.deepcopy(self.projection)
         self.hashing = HashCodes(config.dimension, config.code_lengths)
+        self.proposer = Proposer(self.backbone) if config.region_size else None
         self._runtime = "torch"
-        self._compiled: dict[Modality, Callable[[Tensor], Tensor]] = {}
+        self._compiled: dict[Modality, Callable[[Tensor], tuple[Tensor, Tensor]]] = {}
 
     def forward(self, pictures: Tensor, modality: Modality) -> Tensor:
         """Prepared pictures (B, 3, S, S), 0..255 -> embeddings (B, D), L2-normalised."""
@@ -74,28 +76,6 @@ class CrossATNet(nn.Module, PictureModel):
         """Pooled features (B, C) and the maps (B, C, h, w) that they are of -> embeddings (B, D)."""
         learnt = self.embed_pooled(feature, modality)
         return learnt if self.opinion is None else self.with_opinion(learnt, self.opinion(feature_map, modality))
-
-    def embed_whole(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Photos' maps (B, C, h, w) -> embeddings (B, D), as `embed_map` gives them, and how clearly they show a thing.
-
-        The clarity (B,) is the highest probability in the opinion; without opinion always 1.
-        """
-        learnt = self.embed_pooled(self.pool(feature_map, "photo").feature, "photo")
-        if self.opinion is None:
-            return learnt, torch.ones_like(learnt[:, 0])
-        roots = self.opinion.roots(feature_map)  # (B, K)
-        return self.with_opinion(learnt, self.opinion.of_roots(roots, "photo")), roots.amax(1).square()
-
-    def embed_windows(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Each window (W, h * w), a mask, of photos' maps (B, C, h, w), as `embed_map` embeds what it shows: (B, W, D).
-
-        And the clarity of each, (B, W), as that of the whole.
-        """
-        learnt = self.embed_pooled(self.pooler.within(feature_map, windows), "photo")  # (B, W, D or D - E)
-        if self.opinion is None:
-            return learnt, torch.ones_like(learnt[:, :, 0])
-        opinion, clarity = self.opinion.within(feature_map, windows)
-        return self.with_opinion(learnt, opinion), clarity
 
     def with_opinion(self, learnt: Tensor, opinion: Tensor) -> Tensor:
         """What was learnt (..., D - E) and the backbone's opinion (..., E) -> embeddings (..., D)."""
@@ -165,7 +145,7 @@ class CrossATNet(nn.Module, PictureModel):
         later = set() if self.config.opinion else {"opinion"}  # a setting that older checkpoints do not have
         # the embedding of a whole picture does not depend on regions
         later |= {name for name in ModelConfig.model_fields if name.startswith("region_")}
-        return fingerprint_of(self, self.config.model_dump_json(exclude=later))
+        return fingerprint_of(self, self.config.model_dump_json(exclude=later), without="proposer.")
 
     @property
     def batch_size(self) -> int:
@@ -191,25 +171,24 @@ class CrossATNet(nn.Module, PictureModel):
 
         Both are as `preprocess_with_regions` gives them.
         """
-        embeddings, clarity = (each.cpu().numpy() for each in self.embed_whole(self.map(pixels, "photo")))
-        return embeddings, self.regions_of(larger, embeddings, clarity)
+        finer, feature_map = self.maps(pixels, "photo")
+        embeddings = self.embed_map(feature_map, "photo").float().cpu().numpy()  # (B, D)
+        proposals = self.proposals(finer, feature_map).float().cpu().numpy()  # (B, 5, H, W)
+        return embeddings, [self.regions_in(*photo) for photo in zip(larger, proposals, strict=True)]
 
-    @torch.inference_mode()
-    def regions_of(
-        self, larger: NDArray[np.uint8], embeddings: NDArray[np.float32], clarity: NDArray[np.float32]
-    ) -> list[Regions]:
-        """The regions of photos (B, L, L, 3), whose wholes have these embeddings (B, D) and this clarity (B,)."""
-        regions = [no_regions(self.dimension)] * len(larger)
-        rows = np.flatnonzero([self.needs_second_look(float(each)) for each in clarity])  # (b,), some of B
-        if not len(rows):
-            return regions
-        feature_map = self.map(larger[rows], "photo")  # (b, C, h, w)
-        height, width = feature_map.shape[2:]
-        inside = torch.from_numpy(masks(height, width)).to(self.device)  # (W, h * w)
-        parts, clear = (each.cpu().numpy() for each in self.embed_windows(feature_map, inside))
-        for number, row in enumerate(rows):
-            regions[row] = chosen(embeddings[row], parts[number], clear[number], height, width)
-        return regions
+    def proposals(self, finer: Tensor, feature_map: Tensor) -> Tensor:
+        """What both maps of photos, (B, F, H, W) and (B, C, h, w), say of where things are: (B, 5, H, W)."""
+        assert self.proposer is not None, "asked only where there are regions"
+        found: Tensor = self.proposer(finer, feature_map)
+        return found
+
+    def regions_in(self, larger: NDArray[np.uint8], proposals: NDArray[np.float32]) -> Regions:
+        """The regions of a photo (L, L, 3), by what the look at the whole proposes, (5, H, W)."""
+        assert self.config.region_size is not None, "asked only where there are regions"
+        boxes = proposed(proposals)  # (R, 4)
+        if not len(boxes):
+            return no_regions(self.dimension)
+        return Regions(boxes, self.embed(cut(larger, boxes, self.config.region_size), "photo"))
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
@@ -234,10 +213,15 @@ class CrossATNet(nn.Module, PictureModel):
     @torch.inference_mode()
     def map(self, pixels: NDArray[np.uint8], modality: Modality) -> Tensor:
         """Preprocessed pictures (B, S, S, 3) -> the backbone's maps (B, C, h, w), float32."""
+        return self.maps(pixels, modality)[1]
+
+    @torch.inference_mode()
+    def maps(self, pixels: NDArray[np.uint8], modality: Modality) -> tuple[Tensor, Tensor]:
+        """Preprocessed pictures (B, S, S, 3) -> the finer maps (B, F, H, W) and the maps (B, C, h, w), float32."""
         pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
-            feature_map: Tensor = self._compiled.get(modality, self.encoder(modality))(pictures)
-        return feature_map.float()
+            finer, feature_map = self._compiled.get(modality, self.encoder(modality).both)(pictures)
+        return finer.float(), feature_map.float()
 
     def use(self, runtime: str) -> None:
         """Compute maps by `torch`, `torch-bf16` or `torch-compile` from now on. Raises `UserError` if it fails."""
@@ -247,7 +231,7 @@ class CrossATNet(nn.Module, PictureModel):
             return
         try:
             for modality in MODALITIES:
-                self._compiled[modality] = torch.compile(self.encoder(modality).forward, dynamic=True)
+                self._compiled[modality] = torch.compile(self.encoder(modality).both, dynamic=True)
                 self.map(np.zeros((2, *[side_of(self.config, modality)] * 2, 3), np.uint8), modality)
         except Exception as error:  # torch raises many unrelated types; the user needs one line
             reason = str(error).strip().splitlines()[0]
@@ -256,10 +240,15 @@ class CrossATNet(nn.Module, PictureModel):
             ) from error
 
 
-def fingerprint_of(module: nn.Module, *facts: str) -> str:
-    """Hash of a module's weights and of further texts, 64 hexadecimal digits."""
+def fingerprint_of(module: nn.Module, *facts: str, without: str | None = None) -> str:
+    """Hash of a module's weights and of further texts, 64 hexadecimal digits.
+
+    The weights of names that begin with `without` do not count.
+    """
     hashed = hashlib.sha256("\n".join(facts).encode())
     for name, tensor in sorted(module.state_dict().items()):
+        if without and name.startswith(without):
+            continue
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())
         hashed.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return hashed.hexdigest()

@@ -4,8 +4,7 @@ Training pulls the shared space towards the few seen classes. The backbone came 
 `knowledge` keeps its opinion of a picture alive, in sketches too. Two pictures of a thing that no training has met may
 be near to each other in this opinion: "a bit of a mug, a bit of a pitcher".
 
-Shapes: `B` batch, `W` windows, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the
-shared space.
+Shapes: `B` batch, `C h w` the backbone's map, `K` ImageNet classes, `E` numbers of the opinion, `D` the shared space.
 """
 
 import torch
@@ -44,24 +43,9 @@ class Opinion(nn.Module):
 
     def forward(self, feature_map: Tensor, modality: Modality) -> Tensor:
         """Maps (B, C, h, w) -> opinions (B, E), L2-normalised."""
-        return self.of_roots(self.roots(feature_map), modality)
-
-    def of_roots(self, roots: Tensor, modality: Modality) -> Tensor:
-        """Square roots of the classes' probabilities (B, K) -> opinions (B, E), L2-normalised."""
-        return self._reduced(roots - (self.sketch_mean if modality == "sketch" else self.photo_mean))
-
-    def within(self, feature_map: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Opinions of windows (W, h * w), masks of positions, of photos' maps (B, C, h, w): (B, W, E).
-
-        And the probability of the class that each is most likely of: (B, W).
-        """
-        probabilities = self.classifier.within(feature_map, windows).softmax(2)  # (B, W, K)
-        return self._reduced(probabilities.sqrt() - self.photo_mean), probabilities.amax(2)
-
-    def _reduced(self, roots: Tensor) -> Tensor:
-        """Square roots of probabilities (..., K), less their mean -> opinions (..., E)."""
-        centred = functional.normalize(roots, dim=-1)  # (..., K)
-        return functional.normalize(self.directions(centred), dim=-1)  # (..., E)
+        mean = self.sketch_mean if modality == "sketch" else self.photo_mean
+        centred = functional.normalize(self.roots(feature_map) - mean, dim=1)  # (B, K)
+        return functional.normalize(self.directions(centred), dim=1)  # (B, E)
 
     def roots(self, feature_map: Tensor) -> Tensor:
         """Square roots of the probabilities of ImageNet's classes: maps (B, C, h, w) -> (B, K), of length 1."""
@@ -70,7 +54,7 @@ class Opinion(nn.Module):
 
 
 def joined(embedding: Tensor, opinion: Tensor, weight: float) -> Tensor:
-    """One embedding (..., D) of what was learnt (..., D - E) and of the opinion (..., E), all of length 1.
+    """One embedding of what was learnt (B, D - E) and of the opinion (B, E), both of length 1: (B, D), of length 1.
 
     Its cosine is the first's plus `weight` squared times the opinion's, over their sum.
 
@@ -80,5 +64,5 @@ def joined(embedding: Tensor, opinion: Tensor, weight: float) -> Tensor:
         >>> joined(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0]]), weight=0.75)
         tensor([[0.8000, 0.0000, 0.6000]])
     """
-    both = torch.cat([embedding, weight * opinion], dim=-1)  # (..., D)
+    both = torch.cat([embedding, weight * opinion], dim=1)  # (B, D)
     return both / float((1 + weight * weight) ** 0.5)

@@ -1,21 +1,26 @@
 """Regions: parts of a photo with an embedding of their own, for a thing that is only a part of it.
 
-The photo is looked at once more, larger, and windows of a few sizes are pooled from that map. Kept are the few that
-together stand for all of them best, beside the whole. A photo that clearly shows one thing has none.
+The network looks at the whole photo once. A small head proposes boxes from the maps of this look
+(`model.proposals`). Each box is cut out of the photo and embedded like a photo, but smaller. A photo that shows one
+thing has no box but the thing's, and that is the whole.
 
-Letters: `W` windows, `R` regions, `D` the shared space, `h w` the backbone's map.
+Letters: `R` regions, `D` the shared space, `h w` the backbone's finer map, `L` side of the photo that parts are cut
+from, `P` side of a part.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-METHOD = "windows 3"  # of what is below; another text when other regions come out
+METHOD = "proposals 1"  # of what is below; another text when other regions come out
+SOURCE_SIDE = 512  # L, in pixels
 MOST_REGIONS = 8  # of a photo
-SPANS = (1 / 4, 1 / 3, 1 / 2)  # of a window's sides, as shares of the map's
-LEAST_GAIN = 0.015  # in cosine, mean over the windows: a region that adds less is not chosen
-LEAST_CLARITY = 0.1  # of a region: what shows nothing clearly is found by too many drawings
+LEAST_THINGNESS = 0.3  # of a proposal, a probability
+LARGEST_SHARE = 0.5  # of the photo; a larger part is the whole
+MOST_OVERLAP = 0.5  # of two proposals, as intersection over union; the less likely one is dropped
 
 Box = tuple[float, float, float, float]
 """A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
@@ -43,83 +48,72 @@ def no_regions(dimension: int) -> Regions:
     return Regions(np.empty((0, 4), np.float32), np.empty((0, dimension), np.float32))
 
 
-def windows(height: int, width: int) -> NDArray[np.int64]:
-    """The windows of a map (h, w), as (left, top, right, bottom) in cells: (W, 4).
+def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
+    r"""The boxes (R, 4) that a `Proposer` proposes by the five numbers of each position of a map, (5, h, w).
 
-    Example:
-        >>> from crossatnet.model.regions import windows
-        >>> windows(2, 2).tolist()
-        [[0, 0, 1, 1], [1, 0, 2, 1], [0, 1, 1, 2], [1, 1, 2, 2]]
-    """
-    found: dict[tuple[int, int, int, int], None] = {}
-    for span in SPANS:
-        tall, wide = max(1, round(span * height)), max(1, round(span * width))
-        for top in starts(height, tall):
-            for left in starts(width, wide):
-                found[left, top, left + wide, top + tall] = None
-    return np.array([*found], dtype=np.int64)
-
-
-def starts(length: int, side: int) -> list[int]:
-    """Where windows of this side begin along a map of this length: about half a side apart, from end to end.
-
-    Example:
-        >>> from crossatnet.model.regions import starts
-        >>> starts(12, 6)
-        [0, 3, 6]
-    """
-    count = 1 - (side - length) // -(-side // 2)
-    return [round(place) for place in np.linspace(0, length - side, count)]
-
-
-def masks(height: int, width: int) -> NDArray[np.bool_]:
-    """The windows of a map (h, w) as masks of its positions: (W, h * w).
-
-    Example:
-        >>> from crossatnet.model.regions import masks
-        >>> masks(2, 2).astype(int).tolist()
-        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    """
-    boxes = windows(height, width)
-    inside = np.zeros((len(boxes), height, width), dtype=bool)
-    for mask, (left, top, right, bottom) in zip(inside, boxes, strict=True):
-        mask[top:bottom, left:right] = True
-    return inside.reshape(len(inside), -1)
-
-
-def chosen(
-    whole: NDArray[np.float32],
-    embeddings: NDArray[np.float32],
-    clarity: NDArray[np.float32],
-    height: int,
-    width: int,
-) -> Regions:
-    r"""The regions among the windows of a map (h, w): whole (D,), embeddings (W, D), and clarity (W,) of the windows.
-
-    Each window $v$ counts by its clarity $c_v$, and is stood for by whichever kept embedding is nearest. Next kept is
-    the window that raises $\sum_v c_v \max_{k} \cos(v, k) / \sum_v c_v$ most, as long as that is `LEAST_GAIN` or more
-    (greedy facility location). So a window like the whole, or like another, is kept no more. In the end those are
-    dropped whose clarity is below `LEAST_CLARITY`; other windows of the same place would be no better.
+    The first number is the logit that a thing's centre lies there. The others are the logarithms of the distances from
+    the position's centre to the thing's left, top, right and bottom, in shares of the photo. Taken are the positions
+    that are likelier than the eight around them, the likeliest first, as long as they are at least `LEAST_THINGNESS`
+    likely; without those that are most of the photo, or the same as a likelier one.
 
     Example:
         >>> import numpy as np
-        >>> from crossatnet.model.regions import chosen
-        >>> whole = np.array([1, 0], dtype=np.float32)
-        >>> parts = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
-        >>> chosen(whole, parts, np.ones(4, dtype=np.float32), 2, 2).boxes.tolist()
-        [[0.5, 0.0, 1.0, 0.5]]
+        >>> from crossatnet.model.regions import proposed
+        >>> proposals = np.full((5, 4, 4), np.log(0.125), dtype=np.float32)
+        >>> proposals[0] = -9
+        >>> proposals[0, 1, 2] = 3
+        >>> proposed(proposals).tolist()
+        [[0.5, 0.25, 0.75, 0.5]]
     """
-    boxes = windows(height, width) / np.array([width, height, width, height])  # (W, 4)
-    likeness = embeddings @ embeddings.T  # (W, W)
-    share = clarity / clarity.sum()  # (W,)
-    nearest = embeddings @ whole  # (W,), cosine with the nearest that is kept
-    kept: list[int] = []
-    while len(kept) < MOST_REGIONS:
-        gain = np.maximum(likeness - nearest, 0) @ share  # (W,)
-        best = int(gain.argmax())
-        if gain[best] < LEAST_GAIN:
-            break
-        kept.append(best)
-        nearest = np.maximum(nearest, likeness[best])
-    kept = [window for window in kept if clarity[window] >= LEAST_CLARITY]
-    return Regions(boxes[kept].astype(np.float32), embeddings[kept])
+    thingness = 1 / (1 + np.exp(-proposals[0].astype(np.float64)))  # (h, w)
+    height, width = thingness.shape
+    around = np.pad(thingness, 1)
+    nine = np.lib.stride_tricks.sliding_window_view(around, (3, 3))  # (h, w, 3, 3)
+    rows, columns = np.nonzero((thingness >= LEAST_THINGNESS) & (thingness == nine.max((2, 3))))
+    likeliest = np.argsort(-thingness[rows, columns], kind="stable")
+    rows, columns = rows[likeliest], columns[likeliest]
+    left, top, right, bottom = np.exp(np.minimum(proposals[1:, rows, columns], 0))
+    across, down = (columns + 0.5) / width, (rows + 0.5) / height
+    boxes = np.stack([across - left, down - top, across + right, down + bottom], axis=1).clip(0, 1)
+    kept: list[NDArray[np.float64]] = []
+    for box in boxes:
+        is_new = all(overlap(box, other) <= MOST_OVERLAP for other in kept)
+        if is_new and _area(box) <= LARGEST_SHARE and len(kept) < MOST_REGIONS:
+            kept.append(box)
+    return np.array(kept, dtype=np.float32).reshape(-1, 4)
+
+
+def overlap(one: Sequence[float] | NDArray[np.floating], other: Sequence[float] | NDArray[np.floating]) -> float:
+    """Of two boxes, the intersection over the union: 0 where they are apart, 1 where they are the same.
+
+    Example:
+        >>> from crossatnet.model.regions import overlap
+        >>> overlap((0, 0, 0.5, 1), (0.25, 0, 0.75, 1))
+        0.3333333333333333
+    """
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = float(width * height)
+    return shared / (_area(one) + _area(other) - shared)
+
+
+def _area(box: Sequence[float] | NDArray[np.floating]) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def cut(photo: NDArray[np.uint8], boxes: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+    """The parts of a photo (L, L, 3) in boxes (R, 4), each as a square picture: (R, P, P, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.regions import cut
+        >>> cut(np.zeros((512, 512, 3), np.uint8), np.array([[0, 0, 0.5, 0.2]], np.float32), 64).shape
+        (1, 64, 64, 3)
+    """
+    picture, parts = Image.fromarray(photo), np.empty((len(boxes), side, side, 3), np.uint8)
+    for part, box in zip(parts, boxes.tolist(), strict=True):
+        edges = tuple(share * length for share, length in zip(box, picture.size * 2, strict=True))
+        part[:] = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box=edges, reducing_gap=2.0))
+    return parts

@@ -5,11 +5,11 @@
 | photo.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `map` (N, C, h, w) |
 | photo-int8.onnx | the same | the same, computed in 8 bits but for the first convolutions and what follows the map |
 | sketch.onnx | `pixels` (N, S, S, 3), `uint8` | `embedding` (N, D), `code` (N, R / 8), `feature` (N, C) |
-| regions.onnx | `pixels` (N, L, L, 3), `uint8` | `embedding` (N, W, D) and `clarity` (N, W) of windows; `map` |
+| regions.onnx | `pixels` (N, P, P, 3), `uint8`, of parts | `embedding` (N, D) |
 | regions-int8.onnx | the same | the same, as photo-int8.onnx computes; both only where photos have regions |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
-Where photos have regions, the photo graphs also give the `clarity` (N,) of the whole.
+Where photos have regions, the photo graphs also give `proposals` (N, 5, H, W) of where parts are.
 
 The graphs hold no weights: they point into model.safetensors as ONNX external data. So the form takes one megabyte and
 fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of each.
@@ -42,8 +42,8 @@ TAKES_AND_GIVES: dict[OnnxPart, tuple[set[str], set[str]]] = {
     "photo-int8": ({"pixels"}, {"embedding", "code", "map"}),
     "sketch": ({"pixels"}, {"embedding", "code", "feature"}),
     "guided": ({"feature", "map"}, {"similarity", "attention"}),
-    "regions": ({"pixels"}, {"embedding", "clarity", "map"}),
-    "regions-int8": ({"pixels"}, {"embedding", "clarity", "map"}),
+    "regions": ({"pixels"}, {"embedding"}),
+    "regions-int8": ({"pixels"}, {"embedding"}),
 }
 AGAIN = "copy the checkpoint again, or make its ONNX form again: crossatnet export"
 
@@ -163,7 +163,7 @@ def check_part(found: Declared, part: OnnxPart, model: ModelConfig) -> None:
     """
     takes, gives = TAKES_AND_GIVES[part]
     if part.startswith("photo") and model.region_size is not None:
-        gives = gives | {"clarity"}
+        gives = gives | {"proposals"}
     if (found.inputs, found.outputs) != (takes, gives):
         raise WireError("it is another graph of the form")
     if part.startswith(("photo", "regions")) and part.endswith("-int8") != bool(found.operators & IN_8_BITS):

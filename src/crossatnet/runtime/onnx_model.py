@@ -1,7 +1,7 @@
 """A checkpoint computed by ONNX Runtime, without torch.
 
-Letters: `N` pictures, `S` side of the input, `L` that of the second look, `D` the shared space, `C h w` the backbone's
-map, `M` attention heads, `R` bits of a hash code, `W` windows of a map.
+Letters: `N` pictures, `S` side of the input, `L` of the photo that parts are cut from, `P` of a part, `D` the shared
+space, `C h w` the backbone's map, `M` attention heads, `R` bits of a hash code, or regions of a photo.
 """
 
 import threading
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.regions import Regions, chosen, no_regions
+from crossatnet.model.regions import Regions, cut, no_regions, proposed
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
 
 LOG_ERRORS_ONLY = 3
-REGIONS = ["embedding", "clarity", "map"]  # what the graph of the regions gives
 
 
 class OnnxModel(PictureModel):
@@ -102,15 +101,17 @@ class OnnxModel(PictureModel):
 
         Both are as `preprocess_with_regions` gives them.
         """
+        side = self.config.region_size
+        assert side is not None, "asked only where there are regions"
         first = self._session(self.photo_part)
         second = self._session("regions-int8" if self.photo_part == "photo-int8" else "regions")
 
         def looked_at(row: int) -> tuple[NDArray[np.float32], Regions]:
-            whole, clarity = first.run(["embedding", "clarity"], {"pixels": pixels[row : row + 1]})
-            if not self.needs_second_look(clarity[0]):
-                return whole, no_regions(self.dimension)
-            windows, clear, photo_map = second.run(REGIONS, {"pixels": larger[row : row + 1]})
-            return whole, chosen(whole[0], windows[0], clear[0], *photo_map.shape[2:])
+            whole, proposals = first.run(["embedding", "proposals"], {"pixels": pixels[row : row + 1]})
+            boxes = proposed(proposals[0])  # (R, 4)
+            parts = cut(larger[row], boxes, side)  # (R, P, P, 3)
+            found = [second.run(["embedding"], {"pixels": part[None]})[0] for part in parts]  # each (1, D)
+            return whole, Regions(boxes, np.concatenate(found)) if found else no_regions(self.dimension)
 
         wholes, regions = zip(*self._pool.map(looked_at, range(len(pixels))), strict=True)
         return np.concatenate(wholes), [*regions]

@@ -83,10 +83,11 @@ def go_on_from(network: CrossATNet, source: str, frozen: int) -> None:
     own = {name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if id(tensor) in kept}
     before = load_network(source)
     state, given = network.distinct_state(), before.distinct_state()
+    kinds: tuple[str, ...] = ("proposer.",)  # what is fitted again in the end
     if before.opinion is not None:
-        kinds = ("opinion.", "projection.", "sketch_projection.", "hashing.")
-        given = {name: tensor for name, tensor in given.items() if not name.startswith(kinds)}
-        given |= {name: tensor for name, tensor in state.items() if name.startswith(kinds)}
+        kinds += ("opinion.", "projection.", "sketch_projection.", "hashing.")
+    given = {name: tensor for name, tensor in given.items() if not name.startswith(kinds)}
+    given |= {name: tensor for name, tensor in state.items() if name.startswith(kinds)}
     try:
         network.load_distinct_state({**given, **{name: state[name] for name in own & state.keys()}})
     except RuntimeError as error:

@@ -32,6 +32,7 @@ from crossatnet.training.embedding import training_embeddings, training_opinions
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of, itq, learned
 from crossatnet.training.opinion import add_opinion
+from crossatnet.training.proposals import fit_proposer
 from crossatnet.training.ranks import ALONE, Ranks
 from crossatnet.training.seen_catalog import paired, seen_catalog
 from crossatnet.training.start import NamedFeatures, class_features, mapped, seen_features
@@ -81,7 +82,8 @@ def train(config: Config, output: Path, quiet: bool = False, ranks: Ranks = ALON
     2. Train on the others, record mAP@all on the held-out ones after every epoch, and take the best epoch. Without
        classes held out, train on all of them and take the last epoch.
     3. With `train.refit` and classes held out, train again from the start on all seen classes, for that many epochs.
-    4. Whiten the space, add the backbone's opinion and fit the hash codes, all on the training embeddings.
+    4. Whiten the space, add the backbone's opinion and fit the hash codes, all on the training embeddings. With
+       `model.region_size`, learn where things are, on scenes composed from the training photos.
     5. Save the checkpoint, with a record of every picture and class that training had.
 
     `ranks` call it together. The first one reads the pictures, writes and finishes; all of them train.
@@ -98,7 +100,7 @@ def train(config: Config, output: Path, quiet: bool = False, ranks: Ranks = ALON
     if config.train.refit and seen.held_out:
         trained = refit(config, seen, trained, output / RUN_FILES / "refit", quiet, ranks)  # 3
     if ranks.is_first:
-        trained = finish(config, seen, trained)  # 4
+        trained = finish(config, seen, trained, quiet)  # 4
         save(config, seen, trained, output)  # 5
         shutil.rmtree(output / RUN_FILES)
     return output
@@ -130,8 +132,8 @@ def refit(config: Config, seen: Seen, selected: Trained, folder: Path, quiet: bo
     return Trained(network, seen.classes, selected.epochs, selected.validation_map, history)
 
 
-def finish(config: Config, seen: Seen, trained: Trained) -> Trained:
-    """Step 4: what is fitted to the embeddings of a trained network."""
+def finish(config: Config, seen: Seen, trained: Trained, quiet: bool) -> Trained:
+    """Step 4: what is fitted to a trained network, which itself stays as it is."""
     sources, network = class_features(seen.features, trained.classes), trained.network
     embeddings, labels = training_embeddings(network, config, sources)
     embeddings = whiten(network, config, embeddings, labels)
@@ -139,6 +141,9 @@ def finish(config: Config, seen: Seen, trained: Trained) -> Trained:
         roots = training_opinions(network, config, sources)
         network, embeddings = add_opinion(network, config.model.opinion, embeddings, roots, labels)
     fit_hash(network, config, embeddings, labels)
+    if network.regions:
+        photos = seen.catalog.select({*trained.classes}, "photo").items
+        fit_proposer(network, photos, config.train.scenes, config.train.seed, quiet)
     return replace(trained, network=network)
 
 

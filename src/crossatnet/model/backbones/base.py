@@ -34,8 +34,22 @@ class Backbone(nn.Module, ABC):
         """Number of units."""
         return len(self.chain())
 
+    @property
+    def finer(self) -> tuple[int, int]:
+        """The number of units that give the map before the last one that halves it, and its channels F.
+
+        It shows small things better. A backbone without such a map has its last one there.
+        """
+        return self.depth, self.channels
+
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.late(pictures, 0)
+        return self.both(pictures)[1]
+
+    def both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The finer map (B, F, H', W') and the map (B, C, h, w)."""
+        units, _ = self.finer
+        finer = self.early(pictures, units)
+        return finer, self.late(finer, units)
 
     def early(self, pictures: Tensor, units: int) -> Tensor:
         """The output of the first `units` units; the pictures themselves for 0, the whole map for `depth`."""

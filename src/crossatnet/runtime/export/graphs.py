@@ -1,7 +1,7 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `L` that of the second look, `C h w` the backbone's map, `D` the shared space,
-`M` heads, `R` bits, `W` windows.
+Shapes: `B` batch, `S` side of the input, `P` that of a part, `C h w` the backbone's map, `H W` its finer map's, `D` the
+shared space, `M` heads, `R` bits.
 """
 
 import contextlib
@@ -22,7 +22,6 @@ from crossatnet.config import OPINION
 from crossatnet.model.checkpoint import WEIGHTS
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import masks
 from crossatnet.runtime.onnx_files import OPSET, OnnxPart, halves, stored_tensors
 from crossatnet.system.errors import UserError
 
@@ -30,17 +29,17 @@ OUT = ".out"  # after an output's name, while the graph is made
 
 
 class Photo(nn.Module):
-    """Photos (B, S, S, 3) -> embeddings (B, D), packed codes (B, R / 8), maps (B, C, h, w), clarity (B,) if used."""
+    """Photos (B, S, S, 3) -> embeddings (B, D), codes (B, R / 8), maps (B, C, h, w), proposals (B, 5, H, W) if any."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        feature_map = self.network.encoder("photo")(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
-        embedding, clarity = self.network.embed_whole(feature_map)  # (B, D), (B,)
+        finer, feature_map = self.network.encoder("photo").both(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
+        embedding = self.network.embed_map(feature_map, "photo")  # (B, D)
         given = embedding, packed_code(self.network, embedding), feature_map
-        return (*given, clarity) if self.network.regions else given
+        return (*given, self.network.proposals(finer, feature_map)) if self.network.regions else given
 
 
 class Sketch(nn.Module):
@@ -89,18 +88,14 @@ class GuidedPhoto(nn.Module):
 
 
 class Regions(nn.Module):
-    """Photos (B, L, L, 3) -> embeddings (B, W, D) and clarity (B, W) of windows of their maps, and these maps."""
+    """Parts of photos (B, P, P, 3) -> embeddings (B, D)."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
         self.network = network
-        side = network.config.region_size or 0  # asked only where there are regions
-        example = network.map(np.zeros((1, side, side, 3), np.uint8), "photo")  # (1, C, h, w)
-        self.windows = torch.from_numpy(masks(*example.shape[2:]))  # (W, h * w)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        feature_map = self.network.encoder("photo")(pixels.permute(0, 3, 1, 2))  # (B, C, h, w)
-        return *self.network.embed_windows(feature_map, self.windows), feature_map
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixels.permute(0, 3, 1, 2), "photo")  # type: ignore[no-any-return]
 
 
 def packed_code(network: CrossATNet, embedding: Tensor) -> Tensor:
@@ -128,7 +123,7 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
         side = network.config.region_size
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     if part == "regions":
-        return Interface(Regions(network), (pixels,), {"pixels": True}, ("embedding", "clarity", "map"))
+        return Interface(Regions(network), (pixels,), {"pixels": True}, ("embedding",))
     if part == "guided":
         photo_map = torch.randn(network.map(pixels.numpy(), "photo").shape)
         guiding = network.backbone.channels + (OPINION if network.opinion else 0)
@@ -137,7 +132,7 @@ def interface(network: CrossATNet, part: OnnxPart) -> Interface:
         return Interface(GuidedPhoto(network), example, inputs, ("similarity", "attention"))
     if part == "sketch":
         return Interface(Sketch(network), (pixels,), {"pixels": True}, ("embedding", "code", "feature"))
-    outputs = ("embedding", "code", "map", *["clarity"] * network.regions)
+    outputs = ("embedding", "code", "map", *["proposals"] * network.regions)
     return Interface(Photo(network), (pixels,), {"pixels": True}, outputs)
 
 

@@ -1,0 +1,171 @@
+"""Teaches a trained network where things are in photos: fits its `Proposer` on composed scenes.
+
+All else of the network stays as it is, so photos have the embeddings that they had.
+
+Shapes: `N` scenes, `B` batch, `T` things of all scenes of a batch, `C h w` the backbone's map, `F H W` its finer map.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crossatnet.data.catalog import Item
+from crossatnet.data.images import prepare
+from crossatnet.model.interface import side_of
+from crossatnet.model.network import CrossATNet
+from crossatnet.model.proposals import Proposer
+from crossatnet.model.regions import Box
+from crossatnet.system.progress import track
+from crossatnet.training.scenes import compose
+from crossatnet.training.start import best_device
+
+PASSES, BATCH = 4, 64  # over the scenes
+LEARNING_RATE, WARM_UP, WEIGHT_DECAY = 3e-3, 0.05, 0.05
+LONGEST_GRADIENT = 5.0
+SEEN_AT_ONCE = 16  # scenes
+SPREAD = 1 / 4  # of a thing's sides: the deviation of the Gaussian of what is near its centre
+NEAREST = 0.999  # of that Gaussian's peak: its centre's position
+
+
+def fit_proposer(network: CrossATNet, photos: Sequence[Item], scenes: int, seed: int, quiet: bool = False) -> None:
+    """Fit the network's proposer on this many scenes composed from photos of the TRAINING set; the rest stays.
+
+    The scenes' maps are kept in memory: for EfficientNet-Lite0 and photos of 256 pixels, a gigabyte for 10,000.
+    """
+    assert network.proposer is not None, "asked only where there are regions"
+    finer, coarser, boxes = scene_maps(network.to(best_device()).eval(), photos, scenes, seed, quiet)
+    torch.manual_seed(seed)
+    fit_to_maps(network.proposer, finer, coarser, boxes, quiet)
+    network.cpu().eval()
+
+
+def scene_maps(
+    network: CrossATNet, photos: Sequence[Item], scenes: int, seed: int, quiet: bool
+) -> tuple[Tensor, Tensor, list[tuple[Box, ...]]]:
+    """Both maps of composed scenes, (N, F, H, W) and (N, C, h, w), float16, and the boxes of the things in each.
+
+    A scene depends on its number and the seed alone.
+    """
+    finer: list[Tensor] = []
+    coarser: list[Tensor] = []
+    boxes: list[tuple[Box, ...]] = []
+    side = side_of(network.config, "photo")
+    with ThreadPoolExecutor() as pool:
+        for start in track(range(0, scenes, SEEN_AT_ONCE), "composing scenes", -(-scenes // SEEN_AT_ONCE), quiet):
+            numbers = range(start, min(start + SEEN_AT_ONCE, scenes))
+            composed = [*pool.map(lambda number: compose(photos, np.random.default_rng((seed, number))), numbers)]
+            shaped = [*pool.map(partial(prepare, modality="photo", size=side), (each.picture for each in composed))]
+            for kept, maps in zip((finer, coarser), network.maps(np.stack(shaped), "photo"), strict=True):
+                kept.append(maps.half().cpu())
+            boxes += [each.boxes for each in composed]
+    return torch.cat(finer), torch.cat(coarser), boxes
+
+
+def fit_to_maps(
+    proposer: Proposer, finer: Tensor, coarser: Tensor, boxes: Sequence[tuple[Box, ...]], quiet: bool = True
+) -> list[float]:
+    """Fit a proposer to maps of scenes, (N, F, H, W) and (N, C, h, w), and the boxes in each; the loss of every step.
+
+    Half of the batches are mirrored. AdamW, with one cycle of the learning rate.
+    """
+    proposer.train()
+    device = next(proposer.parameters()).device
+    weights = [[p for p in proposer.parameters() if (p.ndim > 1) == decays] for decays in (True, False)]
+    groups = [{"params": weights[0], "weight_decay": WEIGHT_DECAY}, {"params": weights[1], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
+    batches = [batch for _ in range(PASSES) for batch in torch.randperm(len(boxes)).split(BATCH)]
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, LEARNING_RATE, total_steps=len(batches) + 1, pct_start=WARM_UP
+    )
+    curve = []
+    for batch in track(batches, "learning where things are", len(batches), quiet):
+        maps = [kept[batch].to(device).float() for kept in (finer, coarser)]
+        scene = torch.tensor([row for row, number in enumerate(batch.tolist()) for _ in boxes[number]]).long()  # (T,)
+        things = torch.tensor([box for number in batch.tolist() for box in boxes[number]]).reshape(-1, 4)  # (T, 4)
+        if torch.rand(()) < 0.5:
+            maps = [kept.flip(3) for kept in maps]
+            things = things[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([1, 0, 1, 0])
+        loss = proposal_loss(proposer(*maps), scene.to(device), things.to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(proposer.parameters(), LONGEST_GRADIENT)
+        optimiser.step()
+        cycle.step()
+        curve.append(float(loss))
+    proposer.eval()
+    return curve
+
+
+def proposal_loss(proposals: Tensor, scene: Tensor, boxes: Tensor) -> Tensor:
+    """How wrong proposals (B, 5, H, W) are of the things with boxes (T, 4), each in a scene of the batch (T,).
+
+    Centres: the focal loss of CenterNet (Zhou et al. 2019), which forgives what is near a centre. Sides: 1 - GIoU
+    (Rezatofighi et al. 2019), mean over the positions near the centre.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.proposals import proposal_loss
+        >>> nothing = torch.full((1, 5, 4, 4), -9.0)
+        >>> proposal_loss(nothing, torch.tensor([], dtype=torch.long), torch.zeros(0, 4)) < 1e-3
+        tensor(True)
+    """
+    height, width = proposals.shape[2:]
+    near = nearness(boxes, height, width)  # (T, H, W)
+    wanted = torch.zeros_like(proposals[:, 0])  # (B, H, W)
+    for thing, row in enumerate(scene.tolist()):
+        wanted[row] = torch.maximum(wanted[row], near[thing] / near[thing].max())
+    logits = proposals[:, 0].float()  # (B, H, W)
+    sure, unsure = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    is_centre = wanted >= NEAREST
+    right = -((unsure.exp() ** 2) * sure)[is_centre].sum()
+    wrong = -((1 - wanted) ** 4 * sure.exp() ** 2 * unsure)[~is_centre].sum()
+    centres = (right + wrong) / max(1, len(boxes))
+    if not len(boxes):
+        return centres
+    overlaps = giou(boxes_of(proposals[scene]), boxes[:, :, None, None])  # (T, H, W)
+    share = near / near.sum((1, 2), keepdim=True)
+    return centres + (share * (1 - overlaps)).sum((1, 2)).mean()
+
+
+def nearness(boxes: Tensor, height: int, width: int) -> Tensor:
+    """How near the positions of a map are to the centres of boxes (T, 4): (T, H, W), at most 1.
+
+    The square of a Gaussian with `SPREAD` of the sides as deviation, and a side of at least one position.
+    """
+    sides = []
+    for first, last, count in ((1, 3, height), (0, 2, width)):
+        places = (torch.arange(count, device=boxes.device) + 0.5) / count
+        centre = (boxes[:, first] + boxes[:, last]) / 2
+        deviation = SPREAD * (boxes[:, last] - boxes[:, first]).clamp_min(1 / count)
+        sides.append(torch.exp(-(((places - centre[:, None]) / deviation[:, None]) ** 2)))
+    return sides[0][:, :, None] * sides[1][:, None, :]
+
+
+def boxes_of(proposals: Tensor) -> Tensor:
+    """The box that each position of proposals (T, 5, H, W) proposes, not cut at the photo's edge: (T, 4, H, W)."""
+    height, width = proposals.shape[2:]
+    down = (torch.arange(height, device=proposals.device) + 0.5)[:, None] / height
+    across = (torch.arange(width, device=proposals.device) + 0.5) / width
+    left, top, right, bottom = proposals[:, 1:].float().exp().clamp(1e-3, 2).unbind(1)
+    return torch.stack([across - left, down - top, across + right, down + bottom], dim=1)
+
+
+def giou(one: Tensor, other: Tensor) -> Tensor:
+    """Generalised intersection over union of boxes along the second axis, (T, 4, ...): (T, ...), -1 to 1.
+
+    Example:
+        >>> import torch
+        >>> from crossatnet.training.proposals import giou
+        >>> giou(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[0.0, 0, 1, 1]]))
+        tensor([1.])
+    """
+    low, high = torch.maximum(one[:, :2], other[:, :2]), torch.minimum(one[:, 2:], other[:, 2:])
+    shared = (high - low).clamp_min(0).prod(1)
+    union = sum((box[:, 2:] - box[:, :2]).prod(1) for box in (one, other)) - shared
+    hull = (torch.maximum(one[:, 2:], other[:, 2:]) - torch.minimum(one[:, :2], other[:, :2])).prod(1)
+    return shared / union - (hull - union) / hull
