@@ -42,10 +42,10 @@ def compose(photos: Sequence[Item], random: Generator) -> Composed:
     Example:
         >>> import numpy as np
         >>> from crossatnet.data.catalog import Item
-        >>> from crossatnet.training.scenes import compose
+        >>> from crossatnet.training.scenes import SIZES, compose
         >>> photo.save(tmp_path / "photo.png")
-        >>> item = Item("cup", "photo", tmp_path / "photo.png")
-        >>> compose([item], np.random.default_rng(0)).picture.size in ((512, 384), (384, 512), (448, 448))
+        >>> item = Item(tmp_path / "photo.png", "cup", "photo")
+        >>> compose([item], np.random.default_rng(0)).picture.size in SIZES
         True
     """
     size, kind = SIZES[random.integers(len(SIZES))], random.random()
@@ -199,7 +199,7 @@ def within(outer: Box, inner: Box) -> Box:
     Example:
         >>> from crossatnet.training.scenes import within
         >>> within((0.5, 0, 1, 1), (0.5, 0.5, 1, 1))
-        (0.75, 0.5, 1.0, 1.0)
+        (0.75, 0.5, 1.0, 1)
     """
     width, height = outer[2] - outer[0], outer[3] - outer[1]
     left, top, right, bottom = inner
