@@ -288,7 +288,10 @@ def test_maps_are_those_of_the_scenes(settings: ModelConfig, photos: list[Item])
 def test_all_but_the_proposer_stays_as_it_was(settings: ModelConfig, photos: list[Item], tmp_path: Path) -> None:
     network, pictures = made(settings), [draw(name, "photo", np.random.default_rng(1)) for name in SEEN]
     pixels = np.stack([network.preprocess(picture, "photo") for picture in pictures])
-    before, embeddings = {name: tensor.clone() for name, tensor in network.state_dict().items()}, network.embed(pixels, "photo")
+    before, embeddings = (
+        {name: tensor.clone() for name, tensor in network.state_dict().items()},
+        network.embed(pixels, "photo"),
+    )
     fit_proposer(network, photos, scenes=6, seed=0, quiet=True)
     assert not any(module.training for module in network.modules())
     np.testing.assert_array_equal(network.embed(pixels, "photo"), embeddings)
