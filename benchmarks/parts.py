@@ -30,8 +30,8 @@ def embedded(model: PictureModel, pictures: Sequence[Image.Image | Item]) -> tup
     """Embeddings (N, D) and regions of all pictures."""
     wholes, regions = [], []
     for one in track(pictures, f"embedding by {model.name}", len(pictures), quiet=False):
-        pixels, larger = model.preprocess_with_regions(open_item(one) if isinstance(one, Item) else one)
-        whole, (found,) = model.embed_with_regions(pixels[None], larger[None])
+        pixels, full = model.preprocess_with_regions(open_item(one) if isinstance(one, Item) else one)
+        whole, (found,) = model.embed_with_regions(pixels[None], [full])
         wholes.append(whole)
         regions.append(found)
     return np.concatenate(wholes), regions

@@ -46,7 +46,7 @@ class PlanesOfParts(Planes):
     def preprocess_with_regions(self, photo: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         raise NotImplementedError("only embeddings are searched for here")
 
-    def embed_with_regions(self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]) -> tuple[Floats, list[Any]]:
+    def embed_with_regions(self, pixels: NDArray[np.uint8], full: Any) -> tuple[Floats, list[Any]]:
         raise NotImplementedError("only embeddings are searched for here")
 
 

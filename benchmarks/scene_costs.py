@@ -6,8 +6,8 @@ Photos as they lie on the disk, and scenes saved as JPEG, are indexed into galle
 told is processor time a picture, the least of the turns. The photos show one thing each, the scenes one to six.
 
 Then all scenes and photos are embedded with their regions by the ONNX form in floating point and in 8 bits. Told are
-the share of pictures in which both find regions or neither does, the share of the first's regions whose very box the
-second keeps, the mean cosine of these, and what sketches find by either. It writes
+the share of pictures in which both find regions or neither does, the share of the first's regions that the second has
+in the same place, the mean cosine of these, and what sketches find by either. It writes
 `benchmarks/results/scene-costs.json`.
 """
 
@@ -27,7 +27,7 @@ from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import load_split
 from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import PictureModel
-from crossatnet.model.regions import Regions
+from crossatnet.model.regions import Regions, overlap
 from measure import clocked
 from parts import embedded, ranked
 from pictures import evenly
@@ -36,6 +36,7 @@ from scene_pictures import scenes
 from scenes import Test
 
 SMALL = "under 15%"
+SAME_PLACE = 0.5  # intersection over union of two boxes
 
 
 def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, float]:
@@ -55,19 +56,17 @@ def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, floa
 
 def agreement(exact: Sequence[Regions], rounded: Sequence[Regions]) -> dict[str, float]:
     """How far the regions of the same pictures agree, in floating point and in 8 bits."""
-    cosines, kept = [], 0
+    cosines, found = [], 0
     for one, other in zip(exact, rounded, strict=True):
-        boxes = {tuple(box): row for box, row in zip(other.boxes.tolist(), other.embeddings, strict=True)}
-        kept += len(one.boxes)
-        cosines += [
-            float(row @ boxes[tuple(box)])
-            for box, row in zip(one.boxes.tolist(), one.embeddings, strict=True)
-            if tuple(box) in boxes
-        ]
+        for box, row in zip(one.boxes, one.embeddings, strict=True):
+            found += 1
+            overlaps = [overlap(box, place) for place in other.boxes]
+            if overlaps and max(overlaps) >= SAME_PLACE:
+                cosines.append(float(row @ other.embeddings[int(np.argmax(overlaps))]))
     alike = [bool(len(one.boxes)) == bool(len(other.boxes)) for one, other in zip(exact, rounded, strict=True)]
     return {
         "both_or_none": round(float(np.mean(alike)), 4),
-        "same_boxes": round(len(cosines) / kept, 4),
+        "same_places": round(len(cosines) / found, 4),
         "cosine": round(float(np.mean(cosines)), 4),
     }
 

@@ -10,33 +10,33 @@ of the row; other scenes and photos that show its class are left out of the rank
 Told by size of the thing: mAP, success@1 and success@10, of the whole photo's embedding alone and with regions. And
 pointing: how often, in a right scene, the centre of the best region lies in the thing's box; a whole photo that beats
 its regions points at its own centre. For `--guided` sketches of each class also the hits re-ordered by the
-sketch-guided attention, and how often its highest position lies in the box. `plain` is the mAP@all of the photos alone.
+sketch-guided attention, each looked at where the sketch found it, and how often the highest position of attention lies
+in the box. `plain` is the mAP@all of the photos alone.
 It writes `benchmarks/results/scenes-PART.json`.
 """
 
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from crossatnet.data.catalog import Item, open_item
 from crossatnet.data.layouts import read_catalog
 from crossatnet.data.splits import load_split
+from crossatnet.gallery.queries import cut_out
 from crossatnet.model.checkpoint import locate, read_config
 from crossatnet.model.interface import GUIDED
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import Regions
+from crossatnet.model.regions import Box
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
-from parts import ENTIRE, WHOLE, Ranked, outlined, points_at, ranked
+from parts import ENTIRE, WHOLE, Ranked, embedded, outlined, points_at, ranked
 from record import machine, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
@@ -48,32 +48,7 @@ SIZES = {
 ROUNDED = 1e-6  # of a thing's size, so that a range holds its own ends
 AT_ONCE = 16
 
-
-class Pictures(NamedTuple):
-    """Photos and scenes as a network sees them: maps (N, C, h, w), embeddings (N, D), and the regions of each.
-
-    And what share of them it looked at a second time.
-    """
-
-    maps: Tensor
-    whole: NDArray[np.float32]
-    regions: list[Regions]
-    seen_twice: float
-
-
-def embedded(network: CrossATNet, pictures: Sequence[Image.Image | Item], what: str) -> Pictures:
-    """Look at all pictures, and at their regions."""
-    maps, whole, regions, looks = [], [], [], 0
-    for start in track(range(0, len(pictures), AT_ONCE), what, -(-len(pictures) // AT_ONCE), quiet=False):
-        opened = [open_item(one) if isinstance(one, Item) else one for one in pictures[start : start + AT_ONCE]]
-        pixels, larger = map(np.stack, zip(*map(network.preprocess_with_regions, opened), strict=True))
-        maps.append(network.map(pixels, "photo"))
-        with torch.inference_mode():
-            embeddings, clarity = (each.numpy() for each in network.embed_whole(maps[-1]))
-        whole.append(embeddings)
-        regions += network.regions_of(larger, embeddings, clarity)
-        looks += sum(map(network.needs_second_look, clarity.tolist()))
-    return Pictures(torch.cat(maps), np.concatenate(whole), regions, looks / len(pictures))
+Picture = Image.Image | Item
 
 
 def figures(order: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -121,52 +96,69 @@ class Test:
         return round(float(np.mean(hits)), 4)
 
 
-def guided(network: CrossATNet, test: Test, pictures: Pictures, sketches: list[Item], ranks: Ranked) -> Any:
-    """Scores (Q, N) after the best `GUIDED` of each query are re-ordered, and the box of the highest attention."""
+def guided(
+    network: CrossATNet,
+    test: Test,
+    pictures: Sequence[Picture],
+    sketches: list[Item],
+    ranks: Ranked,
+    box: Callable[[int, int], Box],
+    penalty: float,
+) -> tuple[NDArray[np.float32], Callable[[int, int], Box]]:
+    """Scores (Q, N) after the best `GUIDED` of each query are re-ordered, and the box of the highest attention.
+
+    As galleries do it: a picture that was found by a part of it, `box(query, picture)`, is looked at there.
+    """
     scores, peaks = ranks.scores.copy(), {}
     for query, item in enumerate(track(sketches, "guiding", len(sketches), quiet=False)):
         feature = network.map(network.shape(open_item(item), "sketch")[None], "sketch")
         first = np.argsort(-scores[query], kind="stable")[:GUIDED]
         right = np.flatnonzero(test.of(item.class_name, "all")[0])
-        both = np.union1d(first, right)
-        seen = network.guide_maps(feature, pictures.maps[both])
-        scores[query, first] = 2 + seen.similarity[np.searchsorted(both, first)]  # above all others
-        height, width = seen.attention.shape[2:]
-        for scene, attention in zip(both, seen.attention.mean(1), strict=True):
+        for number in np.union1d(first, right).tolist():
+            frame = box(query, number)
+            shown = cut_out(as_image(pictures[number]), frame)
+            seen = network.guide_maps(feature, network.map(network.shape(shown, "photo")[None], "photo"))
+            if number in first:
+                lost = 0.0 if frame == ENTIRE else penalty
+                scores[query, number] = 2 + (scores[query, number] + seen.similarity[0] - lost) / 2  # above all others
+            attention = seen.attention[0].mean(0)  # (h, w)
             top, left = np.unravel_index(attention.argmax(), attention.shape)
-            peaks[query, int(scene)] = (left / width, top / height, (left + 1) / width, (top + 1) / height)
+            shares = np.array([left, top, left + 1, top + 1]) / np.array(attention.shape[::-1] * 2)
+            low, sides = np.array(frame[:2] * 2), np.array([frame[2] - frame[0], frame[3] - frame[1]] * 2)
+            peaks[query, number] = tuple((low + shares * sides).tolist())
     return scores, lambda query, scene: peaks[query, scene]
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A picture, opened if it is an item."""
+    return open_item(picture) if isinstance(picture, Item) else picture
 
 
 def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], options: argparse.Namespace) -> Any:
     """All figures, by size of the thing."""
     composed = scenes(photos, options.per_bin)
     test = Test([scene.things for scene in composed], [photo.class_name for photo in photos])
-    seen = embedded(network, [scene.picture for scene in composed], "embedding scenes")
-    plain = embedded(network, photos, "embedding photos")
+    pictures: list[Picture] = [*(scene.picture for scene in composed), *photos]
+    embeddings, regions = embedded(network, pictures)
     pixels = [network.shape(open_item(item), "sketch") for item in sketches]
     queries = np.concatenate(
         [network.embed(np.stack(pixels[start : start + AT_ONCE]), "sketch") for start in range(0, len(pixels), AT_ONCE)]
     )
     drawn = [item.class_name for item in sketches]
-    every = Pictures(
-        torch.cat([seen.maps, plain.maps]),
-        np.concatenate([seen.whole, plain.whole]),
-        seen.regions + plain.regions,
-        seen_twice=1.0,
-    )
     penalty = network.region_penalty if options.penalty is None else options.penalty
-    whole = ranked(queries, every.whole, (), penalty)
-    parts = ranked(queries, every.whole, every.regions, penalty)
+    whole = ranked(queries, embeddings, (), penalty)
+    parts = ranked(queries, embeddings, regions, penalty)
 
-    def box(query: int, scene: int) -> Sequence[float]:
-        number = parts.region[query, scene]
-        return ENTIRE if number == WHOLE else every.regions[scene].boxes[number]
+    def box(query: int, picture: int) -> Box:
+        number = parts.region[query, picture]
+        return ENTIRE if number == WHOLE else tuple(regions[picture].boxes[number].tolist())
 
     some = [number for name in sorted({*drawn}) for number in np.flatnonzero(np.array(drawn) == name)[: options.guided]]
     asked = [sketches[number] for number in some]
     of_some = Ranked(parts.scores[some], parts.region[some])
-    reordered, peak = guided(network, test, every, asked, of_some)
+    reordered, peak = guided(
+        network, test, pictures, asked, of_some, lambda query, picture: box(some[query], picture), penalty
+    )
     names = [item.class_name for item in asked]
     rows = [
         {
@@ -189,10 +181,9 @@ def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], opti
         "guided_queries": len(names),
         "penalty": penalty,
         "regions": {
-            "scenes": round(float(np.mean([len(each.boxes) for each in seen.regions])), 2),
-            "photos": round(float(np.mean([len(each.boxes) for each in plain.regions])), 2),
+            "scenes": round(float(np.mean([len(each.boxes) for each in regions[: len(composed)]])), 2),
+            "photos": round(float(np.mean([len(each.boxes) for each in regions[len(composed) :]])), 2),
         },
-        "seen_twice": {"scenes": round(seen.seen_twice, 4), "photos": round(plain.seen_twice, 4)},
         "plain": {
             what: round(
                 float(
@@ -230,7 +221,6 @@ def main() -> None:
     parser.add_argument("--guided", type=int, default=4, help="sketches of each class whose hits are re-ordered")
     parser.add_argument("--runtime", choices=("torch", "torch-bf16"), default="torch")
     parser.add_argument("--region-size", type=int, help="instead of the checkpoint's")
-    parser.add_argument("--clarity", type=float, help="instead of the checkpoint's; 1 looks at every photo twice")
     parser.add_argument("--penalty", type=float, help="instead of the checkpoint's")
     parser.add_argument("--look", type=Path, help="a folder for twelve of the scenes, with frames")
     options = parser.parse_args()
@@ -241,10 +231,8 @@ def main() -> None:
     catalog = read_catalog(options.data, "sketchy", classes=frozenset(classes))
     network = load_network(options.checkpoint)
     network.use(options.runtime)
-    changed = {"region_size": options.region_size, "region_clarity": options.clarity}
-    network.config = network.config.model_copy(
-        update={name: value for name, value in changed.items() if value is not None}
-    )
+    if options.region_size:
+        network.config = network.config.model_copy(update={"region_size": options.region_size})
     drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
     found = measured(network, [*catalog.select(classes, "photo").items], drawn, options)
     names = {str(options.data): "DATA/sketchy-mini", str(options.look): "FOLDER"}
@@ -252,7 +240,7 @@ def main() -> None:
     words = [names.get(word, word) for word in sys.argv]
     facts = {"command": shlex.join(["python", *words]), "machine": machine()}
     write(f"scenes-{options.part}", {**facts, "checkpoint": network.name, **found})
-    print(f"{found['regions']} regions; seen twice {found['seen_twice']}; plain {found['plain']}")
+    print(f"{found['regions']} regions; plain {found['plain']}")
     for row in found["rows"]:
         print(row)
 

@@ -420,8 +420,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
         Section(
             "{scenes} scenes and {photos} photos, {queries} sketches, of which {guided_queries} guide."
             " {regions[scenes]} regions a scene, {regions[photos]} a photo. mAP@all of the photos alone:"
-            " {plain[whole]:.4f}, with regions {plain[regions]:.4f}. Looked at twice: {seen_twice[scenes]:.2f} of the"
-            " scenes, {seen_twice[photos]:.2f} of the photos. {checkpoint}, {machine}.",
+            " {plain[whole]:.4f}, with regions {plain[regions]:.4f}. {checkpoint}, {machine}.",
             (SCENES_TABLE,),
             measured="`{command}`, {date}",
         ),
@@ -438,9 +437,9 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             " ({index[photos][with_ms]:.1f} ms for {index[photos][without_ms]:.1f} ms) and {index[scenes][times]} times"
             " on scenes of 640 x 480 ({index[scenes][with_ms]:.1f} for {index[scenes][without_ms]:.1f}), of each"
             " {indexed}. 8 bits and floating point: both find regions, or neither does, in"
-            " {agreement[both_or_none]:.3f} of {scenes} scenes and {photos} photos; {agreement[same_boxes]:.3f} of the"
-            " regions have the same box, with a mean cosine of {agreement[cosine]:.3f}; success@10 of things under 15%"
-            " is {found[onnx-int8][success@10]:.3f} and {found[onnx][success@10]:.3f}. {checkpoint}, {machine}.",
+            " {agreement[both_or_none]:.3f} of {scenes} scenes and {photos} photos; {agreement[same_places]:.3f} of the"
+            " regions lie in the same place, with a mean cosine of {agreement[cosine]:.3f}; success@10 of things under"
+            " 15% is {found[onnx-int8][success@10]:.3f} and {found[onnx][success@10]:.3f}. {checkpoint}, {machine}.",
             measured="`{command}`, {date}",
         ),
     ),

@@ -4,12 +4,13 @@ What takes long is decoding, resizing and copying from one library's memory to a
 fraction of its size, straight into an array, and torch resizes that with vector instructions where Pillow has none.
 Pillow reads everything else, and everything where torch is not loaded.
 
-Shapes: `H W` a decoded picture, `S` the side of the network's square input.
+Shapes: `H W` an upright picture as decoded, `S` the side of the network's square input.
 """
 
 import io
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from crossatnet.data.pictures.formats import RAW, format_of
 from crossatnet.data.pictures.opening import NO_ORIENTATION, Opened, plain_errors, read_bytes
 
 START_OF_JPEG = b"\xff\xd8"
+FULL_PIXELS = 1_000_000  # of a picture that parts are cut from
 SCALES = (8, 4, 2, 1)  # libjpeg-turbo has others, which it decodes slower than the whole picture
 TURNED: dict[
     int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-] = {  # EXIF orientation -> an upright square (S, S, 3), as `images.UPRIGHT` has it
+] = {  # EXIF orientation -> an upright picture (H, W, 3), as `images.UPRIGHT` has it
     1: lambda square: square,
     2: lambda square: square[:, ::-1],
     3: lambda square: square[::-1, ::-1],
@@ -50,37 +52,46 @@ def read_photo(source: Picture, size: int, name: str = "") -> NDArray[np.uint8]:
         >>> read_photo("photo.jpg", size=32).shape
         (32, 32, 3)
     """
-    return read_photo_in(source, (size,), name)[0]
+    return read_photo_in_full(source, size, name)[0]
 
 
-def read_photo_in(source: Picture, sizes: Sequence[int], name: str = "") -> list[NDArray[np.uint8]]:
-    """A picture decoded once and shaped in several sizes; in the first of them it is what `read_photo` gives.
+def read_photo_in_full(source: Picture, size: int, name: str = "") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture as `read_photo` gives it, (S, S, 3), and as it was decoded for that, (H, W, 3), to cut parts from it.
 
-    The others are made of what is decoded for the first: both sides of a large JPEG are then still at least
-    `REDUCING_GAP` times that size. What is smaller is enlarged. Raises `ImageError` as `load_image` does.
+    The latter has at most `FULL_PIXELS` pixels. Raises `ImageError` as `load_image` does.
 
     Example:
-        >>> from crossatnet.data.photos import read_photo_in
+        >>> from crossatnet.data.photos import read_photo_in_full
         >>> photo.save("photo.jpg")
-        >>> [square.shape for square in read_photo_in("photo.jpg", (32, 48))]
-        [(32, 32, 3), (48, 48, 3)]
+        >>> [pixels.shape for pixels in read_photo_in_full("photo.jpg", 32)]
+        [(32, 32, 3), (90, 120, 3)]
     """
     if isinstance(source, bytes | str | Path):
         name = name or (UPLOADED if isinstance(source, bytes) else str(source))
         with plain_errors(name, MAX_PIXELS):
             source = read_bytes(source, name)
             if not is_read_here(source):
-                pixels = np.frombuffer(decoders().ask("photo", source, name=name, sizes=[*sizes])[1], np.uint8)
-                squares = np.split(pixels, np.cumsum([3 * size * size for size in sizes[:-1]]))
-                return [square.reshape(size, size, 3) for square, size in zip(squares, sizes, strict=True)]
-    found = _read_jpeg(source, sizes) if isinstance(source, bytes) else None
+                shape, made = decoders().ask("photo", source, name=name, size=size)
+                pixels = np.frombuffer(made, np.uint8)
+                square, full = np.split(pixels, [3 * size * size])
+                return square.reshape(size, size, 3), full.reshape(*shape, 3)
+    found = _read_jpeg(source, size) if isinstance(source, bytes) else None
     if found is None:
-        image = load_image(source, enough=round(REDUCING_GAP * sizes[0]), name=name)
-        found = [prepare(image, "photo", size) for size in sizes]
-    return found
+        image = load_image(source, enough=round(REDUCING_GAP * size), name=name)
+        found = prepare(image, "photo", size), np.asarray(image)
+    square, full = found
+    return square, _bounded(full)
 
 
-def _read_jpeg(content: bytes, sizes: Sequence[int]) -> list[NDArray[np.uint8]] | None:
+def _bounded(full: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of at most `FULL_PIXELS`, made smaller by a whole number."""
+    height, width = full.shape[:2]
+    if height * width <= FULL_PIXELS:
+        return full
+    return np.asarray(Image.fromarray(full).reduce(math.ceil(math.sqrt(height * width / FULL_PIXELS))))
+
+
+def _read_jpeg(content: bytes, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """The same for the bytes of a plain JPEG file; None for all else, and for damaged ones: `load_image` says why."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
     if torch is None:
@@ -103,20 +114,20 @@ def _read_jpeg(content: bytes, sizes: Sequence[int]) -> list[NDArray[np.uint8]] 
             transform = srgb_transform(header.info.get("icc_profile"), header.mode)
             if transform is not None and header.mode != "RGB":
                 return None  # a grey profile: Pillow keeps the greys that it is for
-            least = REDUCING_GAP * sizes[0]
+            least = REDUCING_GAP * size
             scale = next(scale for scale in SCALES if scale == 1 or min(header.size) >= scale * least)
             width, height = (-(-side // scale) for side in header.size)
         pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)  # (H, W, 3)
     except Exception:  # damaged bytes make decoders raise nearly anything
         return None
-    stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
-    squares = []
-    for size in sizes:
-        square = pixels
-        if pixels.shape != (size, size, 3):
-            resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
-            square = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
-        if transform is not None:
-            square = np.asarray(ImageCms.applyTransform(Image.fromarray(square), transform))  # (S, S, 3)
-        squares.append(np.ascontiguousarray(upright(square)))
-    return squares
+    square = pixels
+    if pixels.shape != (size, size, 3):
+        stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
+        resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
+        square = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
+    if transform is None:
+        return np.ascontiguousarray(upright(square)), np.ascontiguousarray(upright(pixels))
+    square, full = (
+        np.asarray(ImageCms.applyTransform(Image.fromarray(each), transform)) for each in (square, _bounded(pixels))
+    )
+    return np.ascontiguousarray(upright(square)), np.ascontiguousarray(upright(full))

@@ -214,10 +214,10 @@ def _fault_of_trial(model: Embedder) -> str:
         if fault := _fault_of_array(model.hash(embeddings), (2, model.code_bits // 8), np.uint8):
             return f"hash of two embeddings gives {fault}"
     if finds_regions(model):
-        shaped, larger = model.preprocess_with_regions(_trial_pictures()["photo"])
+        shaped, full = model.preprocess_with_regions(_trial_pictures()["photo"])
         if not np.array_equal(shaped, pixels["photo"]):
             return "preprocess_with_regions of a photo gives other pixels than preprocess"
-        whole, (regions,) = model.embed_with_regions(shaped[None], larger[None])
+        whole, (regions,) = model.embed_with_regions(shaped[None], [full])
         count = len(regions.boxes)
         fault = _fault_of_array(whole, (1, model.dimension), np.float32) or _fault_of_array(
             regions.embeddings, (count, model.dimension), np.float32

@@ -14,6 +14,7 @@ from PIL import Image
 from crossatnet.data.images import Modality, Picture, load_image
 from crossatnet.data.strokes import Drawing, named_drawing, render
 from crossatnet.gallery.backend import Backend, StoredPicture
+from crossatnet.model.framing import part_of
 from crossatnet.model.interface import Attentive, CannotGuideError, check_attention
 from crossatnet.model.regions import Box
 from crossatnet.system.errors import UserError
@@ -71,10 +72,7 @@ def cut_out(picture: Picture, box: Box) -> Image.Image:
     """
     check_box(box)
     left, top, right, bottom = box
-    image = load_image(picture, enough=math.ceil(ENOUGH / min(right - left, bottom - top)))
-    width, height = image.size
-    edges = math.floor(left * width), math.floor(top * height), math.ceil(right * width), math.ceil(bottom * height)
-    return image.crop(edges)
+    return part_of(load_image(picture, enough=math.ceil(ENOUGH / min(right - left, bottom - top))), box)
 
 
 def check_box(box: Box) -> None:

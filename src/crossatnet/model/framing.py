@@ -1,8 +1,9 @@
 """Which region of a photo a query finds, and a frame around it.
 
-Shapes: `N` photos, `S` side of the input, `L` that of the second look, `R` regions, `D` the shared space.
+Shapes: `N` photos, `S` side of the input, `H W` a photo that parts are cut from, `R` regions, `D` the shared space.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,12 +27,12 @@ class FindsRegions(Protocol):
         """How regions are found, as a text: equal for two models of one fingerprint that find the same."""
 
     def preprocess_with_regions(self, photo: Picture, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """One photo as `preprocess` gives it, (S, S, 3), and as its regions are looked for, (L, L, 3)."""
+        """One photo as `preprocess` gives it, (S, S, 3), and as its regions are cut from it, (H, W, 3)."""
 
     def embed_with_regions(
-        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8], /
+        self, pixels: NDArray[np.uint8], full: Sequence[NDArray[np.uint8]], /
     ) -> tuple[NDArray[np.float32], Sequence[Regions]]:
-        """Photos (N, S, S, 3), and (N, L, L, 3), to their embeddings (N, D), as `embed` gives them, and their regions.
+        """Photos (N, S, S, 3), each also (H, W, 3), to embeddings (N, D), as `embed` gives them, and their regions.
 
         Both are as `preprocess_with_regions` gives them.
         """
@@ -48,8 +49,8 @@ def region_found(model: FindsRegions, query: NDArray[np.float32], photo: Picture
         >>> region_found(model, query, photo) is None
         True
     """
-    pixels, larger = model.preprocess_with_regions(photo)  # (S, S, 3), (L, L, 3)
-    whole, regions = model.embed_with_regions(pixels[None], larger[None])  # (1, D)
+    pixels, full = model.preprocess_with_regions(photo)  # (S, S, 3), (H, W, 3)
+    whole, regions = model.embed_with_regions(pixels[None], [full])  # (1, D)
     return best_region(query, whole[0], regions[0], model.region_penalty)
 
 
@@ -70,6 +71,20 @@ def best_region(query: NDArray[np.float32], whole: NDArray[np.float32], regions:
         return None
     left, top, right, bottom = regions.boxes[cosines.argmax()].tolist()
     return left, top, right, bottom
+
+
+def part_of(picture: Image.Image, box: Box | None) -> Image.Image:
+    """What a picture shows within a box; the picture itself for None.
+
+    Example:
+        >>> from crossatnet.model.framing import part_of
+        >>> photo.size, part_of(photo, (0.5, 0, 1, 0.5)).size
+        ((120, 90), (60, 45))
+    """
+    if box is None:
+        return picture
+    left, top, right, bottom = (share * side for share, side in zip(box, picture.size * 2, strict=True))
+    return picture.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))
 
 
 def framed(picture: Image.Image, box: Box | None) -> Image.Image:

@@ -2,8 +2,8 @@
 
 Nothing here imports torch. The network in `model.network` and the ONNX form in `runtime.onnx_model` implement it.
 
-Letters: `N` pictures, `S` side of the input, `L` that of the second look, `D` the shared space, `M` attention heads,
-`h w` the backbone's map, `R` bits of a hash code.
+Letters: `N` pictures, `S` side of the input, `H W` a photo that parts are cut from, `D` the shared space,
+`M` attention heads, `h w` the backbone's map, `R` bits of a hash code.
 """
 
 import warnings
@@ -18,9 +18,9 @@ from PIL import Image
 
 from crossatnet.config import ModelConfig
 from crossatnet.data.images import Modality, Picture, prepare, read_sketch
-from crossatnet.data.photos import read_photo, read_photo_in
+from crossatnet.data.photos import read_photo, read_photo_in_full
 from crossatnet.model.confidence import Confidence
-from crossatnet.model.regions import METHOD, SOURCE_SIDE, Regions
+from crossatnet.model.regions import METHOD, Regions
 from crossatnet.system.errors import ImageError, UserError
 
 MODALITIES: tuple[Modality, Modality] = ("sketch", "photo")
@@ -79,18 +79,18 @@ class PictureModel(ABC):
 
     @abstractmethod
     def embed_with_regions(
-        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+        self, pixels: NDArray[np.uint8], full: Sequence[NDArray[np.uint8]]
     ) -> tuple[NDArray[np.float32], list[Regions]]:
         """Photos as `preprocess_with_regions` gives them -> embeddings (N, D), equal to `embed`'s, and their regions.
 
-        `pixels` (N, S, S, 3) are looked at for the whole, `larger` (N, L, L, 3) for the parts. Only a model that has
-        `regions` can do it.
+        `pixels` (N, S, S, 3) are looked at for the whole, and parts are cut from each photo in `full` (H, W, 3). Only a
+        model that has `regions` can do it.
 
         Example:
             >>> from crossatnet import CrossATNet
             >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
-            >>> pixels, larger = model.preprocess_with_regions(photo)
-            >>> embeddings, (regions,) = model.embed_with_regions(pixels[None], larger[None])
+            >>> pixels, full = model.preprocess_with_regions(photo)
+            >>> embeddings, (regions,) = model.embed_with_regions(pixels[None], [full])
             >>> embeddings.shape, regions.boxes.shape[1]
             ((1, 512), 4)
         """
@@ -147,18 +147,17 @@ class PictureModel(ABC):
         return read_sketch(picture, side_of(self.config, modality), self.config.fit_strokes)
 
     def preprocess_with_regions(self, photo: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """One photo as `embed_with_regions` takes it: as by `preprocess`, (S, S, 3), and larger, (L, L, 3).
+        """One photo as `embed_with_regions` takes it: as by `preprocess`, (S, S, 3), and as decoded for it, (H, W, 3).
 
-        It is decoded once. L is `SOURCE_SIDE`; a smaller photo is enlarged. Raises `ImageError`.
+        Parts are cut from the latter. Raises `ImageError`.
 
         Example:
             >>> from crossatnet import CrossATNet
             >>> model = CrossATNet.from_pretrained("crossatnet-open", runtime="onnx")
             >>> [pixels.shape for pixels in model.preprocess_with_regions(photo)]
-            [(224, 224, 3), (512, 512, 3)]
+            [(224, 224, 3), (90, 120, 3)]
         """
-        pixels, larger = read_photo_in(photo, (side_of(self.config, "photo"), SOURCE_SIDE))
-        return pixels, larger
+        return read_photo_in_full(photo, side_of(self.config, "photo"))
 
     def shape(self, image: Image.Image, modality: Modality) -> NDArray[np.uint8]:
         """An RGB picture as the network takes it: (S, S, 3), `uint8`. S is `image_size`, or `photo_size` for photos."""

@@ -1,12 +1,12 @@
 """CrossATNet: sketches and photos into one shared space.
 
-Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `L` of the photo that parts are cut from,
-`C h w` the backbone's map, `F H W` its finer map, `M` attention heads, `D` the shared space, `R` bits of a hash code.
+Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `H W` a photo that parts are cut from,
+`C h w` the backbone's map, `F i j` its finer map, `M` attention heads, `D` the shared space, `R` bits of a hash code.
 """
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
 from crossatnet.model.proposals import Proposer
-from crossatnet.model.regions import Regions, cut, no_regions, proposed
+from crossatnet.model.regions import Regions, cut, distinct, no_regions, proposed
 from crossatnet.system.errors import UserError
 
 
@@ -165,30 +165,32 @@ class CrossATNet(nn.Module, PictureModel):
 
     @torch.inference_mode()
     def embed_with_regions(
-        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+        self, pixels: NDArray[np.uint8], full: Sequence[NDArray[np.uint8]]
     ) -> tuple[NDArray[np.float32], list[Regions]]:
-        """Photos (B, S, S, 3), and larger (B, L, L, 3) -> embeddings (B, D), as `embed` gives them, and their regions.
+        """Photos (B, S, S, 3), each also in full (H, W, 3) -> embeddings (B, D), those of `embed`, and their regions.
 
         Both are as `preprocess_with_regions` gives them.
         """
         finer, feature_map = self.maps(pixels, "photo")
         embeddings = self.embed_map(feature_map, "photo").float().cpu().numpy()  # (B, D)
-        proposals = self.proposals(finer, feature_map).float().cpu().numpy()  # (B, 5, H, W)
-        return embeddings, [self.regions_in(*photo) for photo in zip(larger, proposals, strict=True)]
+        proposals = self.proposals(finer, feature_map).float().cpu().numpy()  # (B, 5, i, j)
+        return embeddings, [self.regions_in(*photo) for photo in zip(full, proposals, embeddings, strict=True)]
 
     def proposals(self, finer: Tensor, feature_map: Tensor) -> Tensor:
-        """What both maps of photos, (B, F, H, W) and (B, C, h, w), say of where things are: (B, 5, H, W)."""
+        """What both maps of photos, (B, F, i, j) and (B, C, h, w), say of where things are: (B, 5, i, j)."""
         assert self.proposer is not None, "asked only where there are regions"
         found: Tensor = self.proposer(finer, feature_map)
         return found
 
-    def regions_in(self, larger: NDArray[np.uint8], proposals: NDArray[np.float32]) -> Regions:
-        """The regions of a photo (L, L, 3), by what the look at the whole proposes, (5, H, W)."""
+    def regions_in(
+        self, full: NDArray[np.uint8], proposals: NDArray[np.float32], whole: NDArray[np.float32]
+    ) -> Regions:
+        """The regions of a photo (H, W, 3), by what the look at the whole proposes, (5, i, j), and embeds, (D,)."""
         assert self.config.region_size is not None, "asked only where there are regions"
         boxes = proposed(proposals)  # (R, 4)
         if not len(boxes):
             return no_regions(self.dimension)
-        return Regions(boxes, self.embed(cut(larger, boxes, self.config.region_size), "photo"))
+        return distinct(whole, Regions(boxes, self.embed(cut(full, boxes, self.config.region_size), "photo")))
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""
@@ -217,7 +219,7 @@ class CrossATNet(nn.Module, PictureModel):
 
     @torch.inference_mode()
     def maps(self, pixels: NDArray[np.uint8], modality: Modality) -> tuple[Tensor, Tensor]:
-        """Preprocessed pictures (B, S, S, 3) -> the finer maps (B, F, H, W) and the maps (B, C, h, w), float32."""
+        """Preprocessed pictures (B, S, S, 3) -> the finer maps (B, F, i, j) and the maps (B, C, h, w), float32."""
         pictures = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._runtime == "torch-bf16"):
             finer, feature_map = self._compiled.get(modality, self.encoder(modality).both)(pictures)

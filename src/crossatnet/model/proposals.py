@@ -3,7 +3,7 @@
 Which things makes no difference: it learns from composed scenes (`training.scenes`) what a thing looks like that stands
 out from what is around it.
 
-Shapes: `B` photos, `C h w` the backbone's map, `F H W` its finer map.
+Shapes: `B` photos, `C h w` the backbone's map, `F i j` its finer map.
 """
 
 import torch
@@ -21,7 +21,7 @@ SMALL = -2.0  # the logarithm of a distance at the start
 
 
 class Proposer(nn.Module):
-    """Two maps of photos, (B, F, H, W) and (B, C, h, w), to proposals: five numbers for each position, (B, 5, H, W).
+    """Two maps of photos, (B, F, i, j) and (B, C, h, w), to proposals: five numbers for each position, (B, 5, i, j).
 
     The first is the logit that a thing's centre lies there, the others the logarithms of the distances from the
     position to the thing's four sides, in shares of the photo: left, top, right, bottom (as FCOS of Tian et al. 2019;

@@ -1,11 +1,10 @@
 """Regions: parts of a photo with an embedding of their own, for a thing that is only a part of it.
 
 The network looks at the whole photo once. A small head proposes boxes from the maps of this look
-(`model.proposals`). Each box is cut out of the photo and embedded like a photo, but smaller. A photo that shows one
-thing has no box but the thing's, and that is the whole.
+(`model.proposals`). Each box is cut out of the photo and embedded like a photo, but smaller.
 
-Letters: `R` regions, `D` the shared space, `h w` the backbone's finer map, `L` side of the photo that parts are cut
-from, `P` side of a part.
+Letters: `R` regions, `D` the shared space, `i j` the backbone's finer map, `H W` the photo that parts are cut from,
+`P` side of a part.
 """
 
 from collections.abc import Sequence
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 METHOD = "proposals 1"  # of what is below; another text when other regions come out
-SOURCE_SIDE = 512  # L, in pixels
 MOST_REGIONS = 8  # of a photo
-LEAST_THINGNESS = 0.3  # of a proposal, a probability
 LARGEST_SHARE = 0.5  # of the photo; a larger part is the whole
+POSSIBLE, SURE = 0.15, 0.5  # the least probability of a proposal; where the whole is one thing, of further ones
+LEAST_SIDE = 0.05  # of a part, as a share of the photo's side: a smaller one shows too little
 MOST_OVERLAP = 0.5  # of two proposals, as intersection over union; the less likely one is dropped
+MOST_LIKENESS = 0.8  # cosine of a region and the whole; more is the same again
 
 Box = tuple[float, float, float, float]
 """A part of a picture: left, top, right and bottom as fractions of the upright picture, 0..1."""
@@ -49,12 +49,15 @@ def no_regions(dimension: int) -> Regions:
 
 
 def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
-    r"""The boxes (R, 4) that a `Proposer` proposes by the five numbers of each position of a map, (5, h, w).
+    r"""The boxes (R, 4) that a `Proposer` proposes by the five numbers of each position of a map, (5, i, j).
 
     The first number is the logit that a thing's centre lies there. The others are the logarithms of the distances from
-    the position's centre to the thing's left, top, right and bottom, in shares of the photo. Taken are the positions
-    that are likelier than the eight around them, the likeliest first, as long as they are at least `LEAST_THINGNESS`
-    likely; without those that are most of the photo, or the same as a likelier one.
+    the position's centre to the thing's left, top, right and bottom, in shares of the photo.
+
+    1. Taken are the positions that are likelier than the eight around them and at least `POSSIBLE`, the likeliest
+       first, without those whose box is too small or the same as a likelier one.
+    2. If one of them is most of the photo, the whole is that thing. Further ones must then be `SURE`, as the parts of a
+       thing look a little like things.
 
     Example:
         >>> import numpy as np
@@ -65,22 +68,24 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
         >>> proposed(proposals).tolist()
         [[0.5, 0.25, 0.75, 0.5]]
     """
-    thingness = 1 / (1 + np.exp(-proposals[0].astype(np.float64)))  # (h, w)
-    height, width = thingness.shape
-    around = np.pad(thingness, 1)
-    nine = np.lib.stride_tricks.sliding_window_view(around, (3, 3))  # (h, w, 3, 3)
-    rows, columns = np.nonzero((thingness >= LEAST_THINGNESS) & (thingness == nine.max((2, 3))))
-    likeliest = np.argsort(-thingness[rows, columns], kind="stable")
+    likely = 1 / (1 + np.exp(-proposals[0].astype(np.float64)))  # (i, j)
+    height, width = likely.shape
+    nine = np.lib.stride_tricks.sliding_window_view(np.pad(likely, 1), (3, 3))  # (i, j, 3, 3)
+    rows, columns = np.nonzero((likely >= POSSIBLE) & (likely == nine.max((2, 3))))
+    likeliest = np.argsort(-likely[rows, columns], kind="stable")
     rows, columns = rows[likeliest], columns[likeliest]
     left, top, right, bottom = np.exp(np.minimum(proposals[1:, rows, columns], 0))
     across, down = (columns + 0.5) / width, (rows + 0.5) / height
     boxes = np.stack([across - left, down - top, across + right, down + bottom], axis=1).clip(0, 1)
-    kept: list[NDArray[np.float64]] = []
-    for box in boxes:
-        is_new = all(overlap(box, other) <= MOST_OVERLAP for other in kept)
-        if is_new and _area(box) <= LARGEST_SHARE and len(kept) < MOST_REGIONS:
-            kept.append(box)
-    return np.array(kept, dtype=np.float32).reshape(-1, 4)
+    found: list[tuple[float, NDArray[np.float64]]] = []
+    for probability, box in zip(likely[rows, columns].tolist(), boxes, strict=True):
+        is_new = all(overlap(box, other) <= MOST_OVERLAP for _, other in found)
+        if is_new and min(box[2:] - box[:2]) >= LEAST_SIDE:
+            found.append((probability, box))
+    is_one_thing = any(_area(box) > LARGEST_SHARE for _, box in found)
+    least = SURE if is_one_thing else POSSIBLE
+    parts = [box for probability, box in found if probability >= least and _area(box) <= LARGEST_SHARE]
+    return np.array(parts[:MOST_REGIONS], dtype=np.float32).reshape(-1, 4)
 
 
 def overlap(one: Sequence[float] | NDArray[np.floating], other: Sequence[float] | NDArray[np.floating]) -> float:
@@ -104,16 +109,30 @@ def _area(box: Sequence[float] | NDArray[np.floating]) -> float:
 
 
 def cut(photo: NDArray[np.uint8], boxes: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
-    """The parts of a photo (L, L, 3) in boxes (R, 4), each as a square picture: (R, P, P, 3).
+    """The parts of a photo (H, W, 3) in boxes (R, 4), each as a square picture: (R, P, P, 3).
 
     Example:
         >>> import numpy as np
         >>> from crossatnet.model.regions import cut
-        >>> cut(np.zeros((512, 512, 3), np.uint8), np.array([[0, 0, 0.5, 0.2]], np.float32), 64).shape
+        >>> cut(np.zeros((300, 400, 3), np.uint8), np.array([[0, 0, 0.5, 0.2]], np.float32), 64).shape
         (1, 64, 64, 3)
     """
     picture, parts = Image.fromarray(photo), np.empty((len(boxes), side, side, 3), np.uint8)
-    for part, box in zip(parts, boxes.tolist(), strict=True):
-        edges = tuple(share * length for share, length in zip(box, picture.size * 2, strict=True))
-        part[:] = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box=edges, reducing_gap=2.0))
+    for part, (left, top, right, bottom) in zip(parts, boxes.tolist(), strict=True):
+        edges = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
+        part[:] = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, edges, reducing_gap=2.0))
     return parts
+
+
+def distinct(whole: NDArray[np.float32], regions: Regions) -> Regions:
+    """The regions that are not like the whole photo, whose embedding is (D,).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.regions import Regions, distinct
+        >>> regions = Regions(np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]], np.float32), np.eye(2, dtype=np.float32))
+        >>> distinct(np.array([1, 0], np.float32), regions).boxes.tolist()
+        [[0.5, 0.0, 1.0, 1.0]]
+    """
+    other = regions.embeddings @ whole < MOST_LIKENESS  # (R,)
+    return Regions(regions.boxes[other], regions.embeddings[other])

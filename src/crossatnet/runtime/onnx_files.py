@@ -9,7 +9,7 @@
 | regions-int8.onnx | the same | the same, as photo-int8.onnx computes; both only where photos have regions |
 | guided.onnx | `feature` (1, C), `map` (N, C, h, w) | `similarity` (N,), `attention` (N, M, h, w) |
 
-Where photos have regions, the photo graphs also give `proposals` (N, 5, H, W) of where parts are.
+Where photos have regions, the photo graphs also give `proposals` (N, 5, i, j) of where parts are.
 
 The graphs hold no weights: they point into model.safetensors as ONNX external data. So the form takes one megabyte and
 fits no other weights. onnx.json is the list of the graphs, with the SHA-256 of each.

@@ -1,11 +1,11 @@
 """A checkpoint computed by ONNX Runtime, without torch.
 
-Letters: `N` pictures, `S` side of the input, `L` of the photo that parts are cut from, `P` of a part, `D` the shared
+Letters: `N` pictures, `S` side of the input, `H W` a photo that parts are cut from, `P` side of a part, `D` the shared
 space, `C h w` the backbone's map, `M` attention heads, `R` bits of a hash code, or regions of a photo.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.regions import Regions, cut, no_regions, proposed
+from crossatnet.model.regions import Regions, cut, distinct, no_regions, proposed
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
@@ -95,9 +95,9 @@ class OnnxModel(PictureModel):
         return np.concatenate([*self._each(part, "embedding", pixels)])  # (N, D)
 
     def embed_with_regions(
-        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+        self, pixels: NDArray[np.uint8], full: Sequence[NDArray[np.uint8]]
     ) -> tuple[NDArray[np.float32], list[Regions]]:
-        """Photos (N, S, S, 3), and larger (N, L, L, 3) -> embeddings (N, D), as `embed` gives them, and their regions.
+        """Photos (N, S, S, 3), each also in full (H, W, 3) -> embeddings (N, D), those of `embed`, and their regions.
 
         Both are as `preprocess_with_regions` gives them.
         """
@@ -109,9 +109,11 @@ class OnnxModel(PictureModel):
         def looked_at(row: int) -> tuple[NDArray[np.float32], Regions]:
             whole, proposals = first.run(["embedding", "proposals"], {"pixels": pixels[row : row + 1]})
             boxes = proposed(proposals[0])  # (R, 4)
-            parts = cut(larger[row], boxes, side)  # (R, P, P, 3)
+            parts = cut(full[row], boxes, side)  # (R, P, P, 3)
             found = [second.run(["embedding"], {"pixels": part[None]})[0] for part in parts]  # each (1, D)
-            return whole, Regions(boxes, np.concatenate(found)) if found else no_regions(self.dimension)
+            if not found:
+                return whole, no_regions(self.dimension)
+            return whole, distinct(whole[0], Regions(boxes, np.concatenate(found)))
 
         wholes, regions = zip(*self._pool.map(looked_at, range(len(pixels))), strict=True)
         return np.concatenate(wholes), [*regions]

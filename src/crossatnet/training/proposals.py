@@ -2,7 +2,7 @@
 
 All else of the network stays as it is, so photos have the embeddings that they had.
 
-Shapes: `N` scenes, `B` batch, `T` things of all scenes of a batch, `C h w` the backbone's map, `F H W` its finer map.
+Shapes: `N` scenes, `B` batch, `T` things of all scenes of a batch, `C h w` the backbone's map, `F i j` its finer map.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def fit_proposer(network: CrossATNet, photos: Sequence[Item], scenes: int, seed:
 def scene_maps(
     network: CrossATNet, photos: Sequence[Item], scenes: int, seed: int, quiet: bool
 ) -> tuple[Tensor, Tensor, list[tuple[Box, ...]]]:
-    """Both maps of composed scenes, (N, F, H, W) and (N, C, h, w), float16, and the boxes of the things in each.
+    """Both maps of composed scenes, (N, F, i, j) and (N, C, h, w), float16, and the boxes of the things in each.
 
     A scene depends on its number and the seed alone.
     """
@@ -69,7 +69,7 @@ def scene_maps(
 def fit_to_maps(
     proposer: Proposer, finer: Tensor, coarser: Tensor, boxes: Sequence[tuple[Box, ...]], quiet: bool = True
 ) -> list[float]:
-    """Fit a proposer to maps of scenes, (N, F, H, W) and (N, C, h, w), and the boxes in each; the loss of every step.
+    """Fit a proposer to maps of scenes, (N, F, i, j) and (N, C, h, w), and the boxes in each; the loss of every step.
 
     Half of the batches are mirrored. AdamW, with one cycle of the learning rate.
     """
@@ -102,7 +102,7 @@ def fit_to_maps(
 
 
 def proposal_loss(proposals: Tensor, scene: Tensor, boxes: Tensor) -> Tensor:
-    """How wrong proposals (B, 5, H, W) are of the things with boxes (T, 4), each in a scene of the batch (T,).
+    """How wrong proposals (B, 5, i, j) are of the things with boxes (T, 4), each in a scene of the batch (T,).
 
     Centres: the focal loss of CenterNet (Zhou et al. 2019), which forgives what is near a centre. Sides: 1 - GIoU
     (Rezatofighi et al. 2019), mean over the positions near the centre.
@@ -115,11 +115,11 @@ def proposal_loss(proposals: Tensor, scene: Tensor, boxes: Tensor) -> Tensor:
         tensor(True)
     """
     height, width = proposals.shape[2:]
-    near = nearness(boxes, height, width)  # (T, H, W)
-    wanted = torch.zeros_like(proposals[:, 0])  # (B, H, W)
+    near = nearness(boxes, height, width)  # (T, i, j)
+    wanted = torch.zeros_like(proposals[:, 0])  # (B, i, j)
     for thing, row in enumerate(scene.tolist()):
         wanted[row] = torch.maximum(wanted[row], near[thing] / near[thing].max())
-    logits = proposals[:, 0].float()  # (B, H, W)
+    logits = proposals[:, 0].float()  # (B, i, j)
     sure, unsure = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     is_centre = wanted >= NEAREST
     right = -((unsure.exp() ** 2) * sure)[is_centre].sum()
@@ -127,13 +127,13 @@ def proposal_loss(proposals: Tensor, scene: Tensor, boxes: Tensor) -> Tensor:
     centres = (right + wrong) / max(1, len(boxes))
     if not len(boxes):
         return centres
-    overlaps = giou(boxes_of(proposals[scene]), boxes[:, :, None, None])  # (T, H, W)
+    overlaps = giou(boxes_of(proposals[scene]), boxes[:, :, None, None])  # (T, i, j)
     share = near / near.sum((1, 2), keepdim=True)
     return centres + (share * (1 - overlaps)).sum((1, 2)).mean()
 
 
 def nearness(boxes: Tensor, height: int, width: int) -> Tensor:
-    """How near the positions of a map are to the centres of boxes (T, 4): (T, H, W), at most 1.
+    """How near the positions of a map are to the centres of boxes (T, 4): (T, i, j), at most 1.
 
     The square of a Gaussian with `SPREAD` of the sides as deviation, and a side of at least one position.
     """
@@ -147,7 +147,7 @@ def nearness(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def boxes_of(proposals: Tensor) -> Tensor:
-    """The box that each position of proposals (T, 5, H, W) proposes, not cut at the photo's edge: (T, 4, H, W)."""
+    """The box that each position of proposals (T, 5, i, j) proposes, not cut at the photo's edge: (T, 4, i, j)."""
     height, width = proposals.shape[2:]
     down = (torch.arange(height, device=proposals.device) + 0.5)[:, None] / height
     across = (torch.arange(width, device=proposals.device) + 0.5) / width

@@ -318,9 +318,9 @@ def _embedded(reader: Reader, readings: list[Reading]) -> Embedded:
     if not decoded:
         return Embedded(readings, np.empty((0, reader.model.dimension), np.float32), regions)
     pixels = np.stack([reading.pixels for reading in decoded])  # (N, S, S, 3)
-    larger = [reading.larger for reading in decoded if reading.larger is not None]  # N of them, or none
-    if larger and finds_regions(reader.model):
-        embeddings, found = reader.model.embed_with_regions(pixels, np.stack(larger))  # (N, D)
+    full = [reading.full for reading in decoded if reading.full is not None]  # N of them, or none
+    if full and finds_regions(reader.model):
+        embeddings, found = reader.model.embed_with_regions(pixels, full)  # (N, D)
         regions = [*found]
     else:
         embeddings = reader.model.embed(pixels, "photo")  # (N, D)
@@ -334,7 +334,7 @@ def _embedded(reader: Reader, readings: list[Reading]) -> Embedded:
 
 def _after_embedding(picture: Decoded, is_finite: bool) -> Reading:
     """What waits for its batch to be stored: no pixels, which take a thousand times as much memory."""
-    return replace(picture, pixels=NO_PIXELS, larger=None) if is_finite else Skipped(picture.facts.path, NOT_FINITE)
+    return replace(picture, pixels=NO_PIXELS, full=None) if is_finite else Skipped(picture.facts.path, NOT_FINITE)
 
 
 def _finished(model: Embedder, files: BatchFiles, started: Sequence[Future[Embedded]]) -> Batch:

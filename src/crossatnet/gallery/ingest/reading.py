@@ -1,6 +1,6 @@
 """Reads one picture file for a gallery: its bytes, their hash, and the network's input made from them.
 
-Shapes: `S` the side of the network's square input, `L` of that where regions are looked for.
+Shapes: `S` the side of the network's square input, `H W` a picture that regions are cut from.
 """
 
 import os
@@ -38,7 +38,7 @@ class Decoded:
     facts: Facts
     pixels: NDArray[np.uint8]  # (S, S, 3)
     thumbnail: bytes
-    larger: NDArray[np.uint8] | None = None  # (L, L, 3), where regions are looked for
+    full: NDArray[np.uint8] | None = None  # (H, W, 3), where regions are looked for
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Reader:
 
     def decode(self, path: str, content: bytes, state: FileState, packets: Sequence[bytes] = ()) -> Decoded:
         """The picture in a file's bytes, with the XMP `packets` beside it. Raises `ImageError`."""
-        pixels, larger = self._pixels(content)
+        pixels, full = self._pixels(content)
         width, height = picture_size(content)
         thumbnail = make_thumbnail(content, self.thumbnail_side) if self.thumbnail_side else b""
         description = Description(read_metadata(content, Path(path).name, packets), look(Image.fromarray(pixels)))
-        return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail, larger)
+        return Decoded(Facts(path, self._class(path), state, width, height, description), pixels, thumbnail, full)
 
     def _pixels(self, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         if self.regions and finds_regions(self.model):

@@ -46,7 +46,7 @@ class Backbone(nn.Module, ABC):
         return self.both(pictures)[1]
 
     def both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """The finer map (B, F, H', W') and the map (B, C, h, w)."""
+        """The finer map (B, F, i, j) and the map (B, C, h, w)."""
         units, _ = self.finer
         finer = self.early(pictures, units)
         return finer, self.late(finer, units)

@@ -1,6 +1,6 @@
 """Parts of a network as ONNX graphs that take their weights from the checkpoint's own file.
 
-Shapes: `B` batch, `S` side of the input, `P` that of a part, `C h w` the backbone's map, `H W` its finer map's, `D` the
+Shapes: `B` batch, `S` side of the input, `P` that of a part, `C h w` the backbone's map, `i j` its finer map's, `D` the
 shared space, `M` heads, `R` bits.
 """
 
@@ -29,7 +29,7 @@ OUT = ".out"  # after an output's name, while the graph is made
 
 
 class Photo(nn.Module):
-    """Photos (B, S, S, 3) -> embeddings (B, D), codes (B, R / 8), maps (B, C, h, w), proposals (B, 5, H, W) if any."""
+    """Photos (B, S, S, 3) -> embeddings (B, D), codes (B, R / 8), maps (B, C, h, w), proposals (B, 5, i, j) if any."""
 
     def __init__(self, network: CrossATNet) -> None:
         super().__init__()
