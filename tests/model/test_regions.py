@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crossatnet.config import ModelConfig
-from crossatnet.data.images import prepare
 from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import (
     LARGEST_SHARE,
-    LEAST_THINGNESS,
+    LEAST_SIDE,
+    MOST_LIKENESS,
     MOST_OVERLAP,
     MOST_REGIONS,
-    SOURCE_SIDE,
+    POSSIBLE,
+    SURE,
     Box,
+    Regions,
     cut,
+    distinct,
     overlap,
     proposed,
 )
@@ -62,7 +65,7 @@ def peaks(*things: tuple[int, int, float, float]) -> NDArray[np.float32]:
 
 
 def test_only_what_is_likely_enough_is_proposed() -> None:
-    proposals = peaks((2, 2, LEAST_THINGNESS + 0.01, 0.1), (12, 12, LEAST_THINGNESS - 0.01, 0.1))
+    proposals = peaks((2, 2, POSSIBLE + 0.01, 0.1), (12, 12, POSSIBLE - 0.01, 0.1))
     np.testing.assert_allclose(proposed(proposals), [[0.025, 0.025, 0.225, 0.225]], atol=1e-6)
     assert proposed(peaks()).shape == (0, 4)
 
@@ -79,8 +82,14 @@ def test_what_is_most_of_a_photo_is_no_part_of_it() -> None:
     half = LARGEST_SHARE**0.5 / 2
     assert len(proposed(peaks((10, 10, 0.9, half + 0.01)))) == 0
     assert len(proposed(peaks((10, 10, 0.9, half - 0.01)))) == 1
-    # and it hides no part
-    assert len(proposed(peaks((10, 10, 0.9, half + 0.01), (14, 10, 0.5, 0.3)))) == 1
+
+
+def test_in_a_photo_of_one_thing_only_what_is_sure_is_another() -> None:
+    whole, near, far = (10, 10, 0.9, 0.45), (3, 3, SURE - 0.01, 0.1), (16, 16, SURE + 0.01, 0.1)
+    np.testing.assert_allclose(proposed(peaks(whole, near, far)), proposed(peaks(far)))
+    assert len(proposed(peaks(near, far))) == 2
+    unsure = (10, 10, 0.2, 0.45)  # however little the whole is a thing
+    assert len(proposed(peaks(unsure, near, far))) == 1
 
 
 def test_of_two_for_the_same_thing_the_likelier_stays() -> None:
@@ -96,11 +105,18 @@ def test_boxes_end_where_the_photo_does() -> None:
     np.testing.assert_allclose(proposed(peaks((0, 19, 0.9, 0.3))), [[0.675, 0, 1, 0.325]], atol=1e-6)
 
 
-def test_a_thing_too_small_to_see_still_gives_a_part() -> None:
+def test_what_is_too_small_is_no_part_and_hides_none() -> None:
+    small = (10, 10, 0.9, 0.45 * LEAST_SIDE)
+    assert len(proposed(peaks(small))) == 0
+    assert len(proposed(peaks((10, 10, 0.9, 0.55 * LEAST_SIDE)))) == 1
     proposals = peaks((10, 10, 0.9, 0.1))
-    proposals[1:] = -30
-    parts = cut(np.zeros((SOURCE_SIDE, SOURCE_SIDE, 3), np.uint8), proposed(proposals), PART)
-    assert parts.shape == (1, PART, PART, 3)
+    proposals[1, 10, 10] = proposals[3, 10, 10] = -30  # high, but not wide
+    assert len(proposed(proposals)) == 0
+    corner = peaks((0, 0, 0.9, 0.01))  # it ends at the photo's edge, but is cut nowhere
+    assert len(proposed(corner)) == 0
+    tall = peaks(small)
+    tall[1:, 12, 10], tall[0, 12, 10] = np.log(0.6 * LEAST_SIDE), 0
+    np.testing.assert_allclose(proposed(tall), [[0.495, 0.595, 0.555, 0.655]], atol=1e-6)
 
 
 def test_overlap_is_the_share_of_cells_that_both_have() -> None:
@@ -127,8 +143,11 @@ def test_overlap_is_the_share_of_cells_that_both_have() -> None:
 # # Parts
 
 
-def random_photo(side: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+FULL = (400, 512)  # height and width of photos that parts are cut from
+
+
+def random_photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -137,15 +156,15 @@ def random_photo(side: int, seed: int = 0) -> NDArray[np.uint8]:
     ids=["aligned", "between pixels", "left edge", "corner"],
 )
 def test_a_part_is_the_mean_of_its_pixels(box: Box) -> None:
-    photo = random_photo(64)
+    photo = random_photo(64, 50)
     (part,) = cut(photo, np.array([box], np.float32), 24)
     assert part.shape == (24, 24, 3)
     assert np.abs(part - oracle.cut_out(photo, box, 24)).max() <= 1.01  # it is rounded twice
 
 
 def test_parts_are_what_pil_crops() -> None:
-    photo, edges = random_photo(SOURCE_SIDE, 1), [(64, 128, 192, 384), (0, 0, 128, 512), (256, 384, 512, 512)]
-    parts = cut(photo, np.array(edges, np.float32) / SOURCE_SIDE, PART)
+    photo, edges = random_photo(*FULL, 1), [(64, 100, 192, 356), (0, 0, 128, 400), (256, 272, 512, 400)]
+    parts = cut(photo, np.array(edges, np.float32) / (512, 400, 512, 400), PART)
     for part, corners in zip(parts, edges, strict=True):
         cropped = Image.fromarray(photo).crop(corners).resize((PART, PART), Image.Resampling.BILINEAR, reducing_gap=2)
         inside = np.s_[4:-4, 4:-4]  # at its edges PIL also looks at what is just outside a box
@@ -156,11 +175,24 @@ def test_parts_are_what_pil_crops() -> None:
 
 
 def test_a_part_shows_nothing_of_the_rest() -> None:
-    photo = np.zeros((SOURCE_SIDE, SOURCE_SIDE, 3), np.uint8)
+    photo = np.zeros((*FULL, 3), np.uint8)
     photo[100:200, 300:500] = (10, 200, 30)
-    (part,) = cut(photo, np.array([[310, 110, 490, 190]], np.float32) / SOURCE_SIDE, PART)
+    (part,) = cut(photo, np.array([[310, 110, 490, 190]], np.float32) / (512, 400, 512, 400), PART)
     assert (part == (10, 200, 30)).all()
     assert cut(photo, np.empty((0, 4), np.float32), PART).shape == (0, PART, PART, 3)
+    assert cut(random_photo(1, 3), np.array([[0.2, 0.1, 0.4, 0.9]], np.float32), PART).shape == (1, PART, PART, 3)
+
+
+def test_what_is_like_the_whole_is_left_out() -> None:
+    random, whole = np.random.default_rng(0), np.eye(1, 8, dtype=np.float32)[0]
+    embeddings = whole + 0.3 * random.normal(size=(20, 8)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    regions = Regions(random.random((20, 4)).astype(np.float32), embeddings)
+    kept = [row for row in range(20) if embeddings[row, 0] < MOST_LIKENESS]
+    assert 0 < len(kept) < 20
+    found = distinct(whole, regions)
+    np.testing.assert_array_equal(found.boxes, regions.boxes[kept])
+    np.testing.assert_array_equal(found.embeddings, embeddings[kept])
 
 
 # # A network
@@ -189,61 +221,70 @@ def network(request: pytest.FixtureRequest) -> CrossATNet:
 
 @pytest.fixture(scope="module")
 def photos() -> NDArray[np.uint8]:
-    return np.stack([random_photo(SIDE), random_photo(SIDE, 1)])
+    return np.stack([random_photo(SIDE, SIDE), random_photo(SIDE, SIDE, 1)])
 
 
 @pytest.fixture(scope="module")
-def larger() -> NDArray[np.uint8]:
-    return np.stack([random_photo(SOURCE_SIDE, 2), random_photo(SOURCE_SIDE, 3)])
+def full() -> list[NDArray[np.uint8]]:
+    return [random_photo(*FULL, 2), random_photo(90, 120, 3)]
 
 
 def test_a_photo_is_shaped_for_both_uses_from_its_own_pixels(network: CrossATNet) -> None:
-    photo = Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 300, 3), dtype=np.uint8))
-    pixels, larger = network.preprocess_with_regions(photo)
+    photo = Image.fromarray(random_photo(200, 300, 2))
+    pixels, full = network.preprocess_with_regions(photo)
     np.testing.assert_array_equal(pixels, network.preprocess(photo, "photo"))
-    np.testing.assert_array_equal(larger, prepare(photo, "photo", SOURCE_SIDE))
+    np.testing.assert_array_equal(full, np.asarray(photo))
 
 
 def test_the_whole_stays_as_it_is_to_the_bit(
-    network: CrossATNet, photos: NDArray[np.uint8], larger: NDArray[np.uint8]
+    network: CrossATNet, photos: NDArray[np.uint8], full: list[NDArray[np.uint8]]
 ) -> None:
-    whole, _ = network.embed_with_regions(photos, larger)
+    whole, _ = network.embed_with_regions(photos, full)
     np.testing.assert_array_equal(whole, network.embed(photos, "photo"))
 
 
 def test_a_region_is_embedded_as_a_photo_of_it_is(
-    network: CrossATNet, photos: NDArray[np.uint8], larger: NDArray[np.uint8]
+    network: CrossATNet, photos: NDArray[np.uint8], full: list[NDArray[np.uint8]]
 ) -> None:
-    _, regions = network.embed_with_regions(photos, larger)
+    wholes, regions = network.embed_with_regions(photos, full)
     with torch.inference_mode():
         proposals = network.proposals(*network.maps(photos, "photo")).numpy()
     assert proposals.shape == (2, 5, SIDE // 16, SIDE // 16)
-    for photo, each, numbers in zip(larger, regions, proposals, strict=True):
-        np.testing.assert_allclose(each.boxes, np.array(oracle.proposed(numbers)), atol=1e-6)
-        assert each.embeddings.shape == (len(each.boxes), network.dimension)
-        for box, embedding in zip(each.boxes.tolist(), each.embeddings, strict=True):
-            edges = tuple(share * SOURCE_SIDE for share in box)
+    for photo, each, whole, numbers in zip(full, regions, wholes, proposals, strict=True):
+        expected = []
+        for box in oracle.proposed(numbers):
+            edges = tuple(share * side for share, side in zip(box, photo.shape[1::-1] * 2, strict=True))
             part = Image.fromarray(photo).resize((PART, PART), Image.Resampling.BILINEAR, edges, reducing_gap=2)
-            np.testing.assert_allclose(embedding, network.embed(np.array(part)[None], "photo")[0], atol=1e-5)
+            embedding = network.embed(np.array(part)[None], "photo")[0]
+            if embedding @ whole < MOST_LIKENESS:
+                expected.append((box, embedding))
+        np.testing.assert_allclose(each.boxes, [box for box, _ in expected], atol=1e-6)
+        # an edge that moves by a millionth may round a pixel otherwise
+        np.testing.assert_allclose(each.embeddings, [embedding for _, embedding in expected], atol=1e-3)
     assert len(regions[0].boxes) * len(regions[1].boxes) > 0
     assert not np.array_equal(regions[0].boxes, regions[1].boxes)
 
 
-def test_a_photo_that_shows_no_thing_has_no_regions(photos: NDArray[np.uint8], larger: NDArray[np.uint8]) -> None:
+def test_a_photo_that_shows_no_thing_has_no_regions(
+    photos: NDArray[np.uint8], full: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = make_network()
-    found = network.embed_with_regions(photos, larger)[1]
     with torch.inference_mode():
         tops = network.proposals(*network.maps(photos, "photo"))[:, 0].amax((1, 2))
-    with torch.no_grad():  # the logit of LEAST_THINGNESS now lies between those of the two
-        network.proposer.numbers.bias[0] += np.log(LEAST_THINGNESS / (1 - LEAST_THINGNESS)) - float(tops.mean())  # type: ignore[union-attr]
+    assert network.proposer is not None
+    with torch.no_grad():  # the logit of what is possible now lies between those of the two
+        network.proposer.numbers.bias[0] += np.log(POSSIBLE / (1 - POSSIBLE)) - float(tops.mean())
     looks: list[int] = []
-    network.backbone.stem.register_forward_pre_hook(lambda _, given: looks.append(len(given[0])))  # type: ignore[union-attr]
-    embeddings, regions = network.embed_with_regions(photos, larger)
+    network.backbone.chain()[0].register_forward_pre_hook(lambda _, given: looks.append(len(given[0])))
+    embeddings, regions = network.embed_with_regions(photos, full)
     less = int(tops.argmin())
     assert (regions[less].boxes.shape, regions[less].embeddings.shape) == ((0, 4), (0, network.dimension))
-    assert looks == [2, len(regions[1 - less].boxes)]
-    assert 0 < len(regions[1 - less].boxes) <= len(found[1 - less].boxes)
+    assert looks[0] == 2
+    assert len(looks) == 2  # nothing is cut from it
     np.testing.assert_array_equal(embeddings, network.embed(photos, "photo"))
+    monkeypatch.setattr("crossatnet.model.regions.MOST_LIKENESS", -1.0)
+    for each in network.embed_with_regions(photos, full)[1]:
+        assert (each.boxes.shape, each.embeddings.shape) == ((0, 4), (0, network.dimension))
 
 
 def test_a_model_has_regions_where_its_settings_say_so() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.model.regions import LARGEST_SHARE, LEAST_THINGNESS, MOST_OVERLAP, MOST_REGIONS, Box
+from crossatnet.model.regions import LARGEST_SHARE, LEAST_SIDE, MOST_OVERLAP, MOST_REGIONS, POSSIBLE, SURE, Box
 
 
 def area(box: Box) -> float:
@@ -37,29 +37,33 @@ def proposed(proposals: NDArray[np.float32]) -> list[Box]:
     candidates: list[tuple[float, Box]] = []
     for row in range(height):
         for column in range(width):
-            if thingness[row][column] >= LEAST_THINGNESS and is_peak(thingness, row, column):
+            if thingness[row][column] >= POSSIBLE and is_peak(thingness, row, column):
                 x, y = (column + 0.5) / width, (row + 0.5) / height
                 left, top, right, bottom = (math.exp(min(side[row][column], 0)) for side in distances)
                 box = (max(x - left, 0), max(y - top, 0), min(x + right, 1), min(y + bottom, 1))
                 candidates.append((thingness[row][column], box))
+    found: list[tuple[float, Box]] = []
+    for probability, box in sorted(candidates, key=lambda candidate: -candidate[0]):
+        is_small = box[2] - box[0] < LEAST_SIDE or box[3] - box[1] < LEAST_SIDE
+        if not is_small and not any(overlap(box, other) > MOST_OVERLAP for _, other in found):
+            found.append((probability, box))
     kept: list[Box] = []
-    for _, box in sorted(candidates, key=lambda candidate: -candidate[0]):
-        if len(kept) == MOST_REGIONS:
-            break
-        if area(box) <= LARGEST_SHARE and not any(overlap(box, other) > MOST_OVERLAP for other in kept):
+    for probability, box in found:
+        is_sure = probability >= SURE or not any(area(other) > LARGEST_SHARE for _, other in found)
+        if area(box) <= LARGEST_SHARE and is_sure and len(kept) < MOST_REGIONS:
             kept.append(box)
     return kept
 
 
 def cut_out(photo: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.float64]:
-    """The part of a photo (L, L, 3) in a box, as (P, P, 3): each pixel a mean under a triangle."""
-    length = len(photo)
-    down, across = np.zeros((side, length)), np.zeros((side, length))
-    for weights, first, last in ((down, box[1] * length, box[3] * length), (across, box[0] * length, box[2] * length)):
+    """The part of a photo (H, W, 3) in a box, as (P, P, 3): each pixel a mean under a triangle."""
+    height, width = photo.shape[:2]
+    down, across = np.zeros((side, height)), np.zeros((side, width))
+    for weights, first, last in ((down, box[1] * height, box[3] * height), (across, box[0] * width, box[2] * width)):
         step = (last - first) / side
         for place in range(side):
             centre = first + (place + 0.5) * step
-            for pixel in range(length):
+            for pixel in range(weights.shape[1]):
                 weights[place, pixel] = max(0.0, 1 - abs(pixel + 0.5 - centre) / max(step, 1.0))
             weights[place] /= weights[place].sum()
     return np.einsum("py,qx,yxc->pqc", down, across, photo.astype(np.float64), optimize=True)

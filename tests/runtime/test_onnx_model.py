@@ -15,7 +15,7 @@ import pytest
 from crossatnet.data.images import prepare
 from crossatnet.gallery import Gallery
 from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS
-from crossatnet.model.regions import SOURCE_SIDE, cut
+from crossatnet.model.regions import cut
 from crossatnet.model.weights import load_network
 from crossatnet.runtime.onnx_files import OnnxFile
 from crossatnet.runtime.onnx_model import OnnxModel
@@ -68,8 +68,8 @@ def test_an_embedding_depends_on_no_other_in_its_batch(model: OnnxModel) -> None
 
 
 def test_regions_are_those_that_torch_finds(model: OnnxModel, tiny_export: Path) -> None:
-    network, pixels, larger = load_network(tiny_export), photos(5), photos(5, SOURCE_SIDE)
-    (whole, regions), (_, expected) = (each.embed_with_regions(pixels, larger) for each in (model, network))
+    network, pixels, full = load_network(tiny_export), photos(5), [*photos(5, 300)]
+    (whole, regions), (_, expected) = (each.embed_with_regions(pixels, full) for each in (model, network))
     np.testing.assert_array_equal(whole, model.embed(pixels, "photo"))
     assert (model.regions, model.region_penalty) == (True, 0.03)
     assert model.region_settings == network.region_settings
@@ -82,20 +82,20 @@ def test_regions_are_those_that_torch_finds(model: OnnxModel, tiny_export: Path)
 
 
 def test_a_region_depends_on_no_other_photo(model: OnnxModel) -> None:
-    pixels, larger = photos(5), photos(5, SOURCE_SIDE)
-    _, together = model.embed_with_regions(pixels, larger)
+    pixels, full = photos(5), [*photos(5, 300)]
+    _, together = model.embed_with_regions(pixels, full)
     for row, each in enumerate(together):
-        _, (alone,) = model.embed_with_regions(pixels[row : row + 1], larger[row : row + 1])
+        _, (alone,) = model.embed_with_regions(pixels[row : row + 1], full[row : row + 1])
         np.testing.assert_array_equal(alone.boxes, each.boxes)
         np.testing.assert_array_equal(alone.embeddings, each.embeddings)
 
 
 def test_photos_in_8_bits_have_regions_in_8_bits(tiny_export: Path, model: OnnxModel) -> None:
-    rounded, pixels, larger = OnnxModel(tiny_export, "photo-int8"), photos(5), photos(5, SOURCE_SIDE)
-    whole, regions = rounded.embed_with_regions(pixels, larger)
+    rounded, pixels, full = OnnxModel(tiny_export, "photo-int8"), photos(5), [*photos(5, 300)]
+    whole, regions = rounded.embed_with_regions(pixels, full)
     np.testing.assert_array_equal(whole, rounded.embed(pixels, "photo"))
     assert sum(len(each.boxes) for each in regions) > 0
-    for photo, each in zip(larger, regions, strict=True):
+    for photo, each in zip(full, regions, strict=True):
         for part, embedding in zip(cut(photo, each.boxes, 64), each.embeddings, strict=True):
             expected = rounded._run("regions-int8", "embedding", pixels=part[None])[0]
             np.testing.assert_array_equal(embedding, expected)

@@ -15,7 +15,6 @@ from crossatnet.config import ModelConfig
 from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.backbones.transformers import FAMILIES, IMAGENET_MEAN, IMAGENET_STD, TransformersBackbone
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import SOURCE_SIDE
 from crossatnet.system.errors import UserError
 
 transformers = pytest.importorskip("transformers", reason="the extra 'backbones' is not installed")
@@ -382,7 +381,9 @@ def test_names_the_extra_when_the_library_is_not_installed(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("model_type", ["resnet", "dinov2"])
-def test_regions_are_proposed_from_the_last_map(model_type: str, tmp_path: Path) -> None:
+def test_regions_are_proposed_from_the_last_map(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is no finer one."""
     source = TransformersBackbone.load(save(small_network(model_type), tmp_path))
     settings = {"backbone": "small", "backbone_config": source.config, "image_size": SIDE, "region_size": SIDE}
@@ -394,8 +395,9 @@ def test_regions_are_proposed_from_the_last_map(model_type: str, tmp_path: Path)
     assert network.proposer is not None
     with torch.no_grad():
         network.proposer.numbers.bias.copy_(torch.tensor([9.0, *[-2.0] * 4]))
-    larger = pictures(SOURCE_SIDE, SOURCE_SIDE).permute(0, 2, 3, 1).numpy()
-    embeddings, regions = network.embed_with_regions(photos, larger)
+    full = [*pictures(90, 120).permute(0, 2, 3, 1).numpy()]
+    monkeypatch.setattr("crossatnet.model.regions.MOST_LIKENESS", 2.0)  # random networks find all alike
+    embeddings, regions = network.embed_with_regions(photos, full)
     np.testing.assert_array_equal(embeddings, network.embed(photos, "photo"))
     for each in regions:
         assert each.embeddings.shape == (len(each.boxes), 16)
