@@ -40,6 +40,8 @@ def main() -> None:
     for extra in settings["data"]["extra"]:
         extra["root"] = str(options.data / Path(extra["root"]).name)
     settings["model"] |= {"region_size": options.region_size, "region_penalty": options.penalty}
+    if options.scenes:
+        settings["train"]["scenes"] = options.scenes
     config = Config.model_validate(settings)
     photos = seen_catalog(config.data, quiet=False)[0].select({*before.provenance.training_classes}, "photo").items
     plain = load_network(folder)
@@ -48,7 +50,7 @@ def main() -> None:
     state = {name: tensor for name, tensor in plain.distinct_state().items() if not name.startswith("proposer.")}
     state |= {name: tensor for name, tensor in network.distinct_state().items() if name.startswith("proposer.")}
     network.load_distinct_state(state)
-    fit_proposer(network, photos, options.scenes or config.train.scenes, config.train.seed)
+    fit_proposer(network, photos, config.train)
     assert network.fingerprint == plain.fingerprint, "only the proposer was trained"
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     save_checkpoint(options.output, network, before.name, before.provenance, history, record)

@@ -215,7 +215,7 @@ class TrainConfig(Settings):
         default=0.0, ge=0, le=0.5, description="power of the spread within classes that embeddings are divided by"
     )
     scenes: int = Field(
-        default=16_000, ge=1, description="composed of photos, to learn where things are (with model.region_size)"
+        default=12_000, ge=1, description="composed of photos, to learn where things are (with model.region_size)"
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     refit: bool = Field(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crossatnet.config import TrainConfig
 from crossatnet.data.catalog import Item
 from crossatnet.data.images import prepare
 from crossatnet.model.interface import side_of
@@ -32,16 +33,17 @@ SPREAD = 1 / 4  # of a thing's sides: the deviation of the Gaussian of what is n
 NEAREST = 0.999  # of that Gaussian's peak: its centre's position
 
 
-def fit_proposer(network: CrossATNet, photos: Sequence[Item], scenes: int, seed: int, quiet: bool = False) -> None:
-    """Fit the network's proposer on this many scenes composed from photos of the TRAINING set; the rest stays.
+def fit_proposer(network: CrossATNet, photos: Sequence[Item], settings: TrainConfig, quiet: bool = False) -> None:
+    """Fit the network's proposer on `settings.scenes` composed from photos of the TRAINING set; the rest stays.
 
     The scenes' maps are kept in memory: for EfficientNet-Lite0 and photos of 256 pixels, a gigabyte for 10,000.
     """
     assert network.proposer is not None, "asked only where there are regions"
-    finer, coarser, boxes = scene_maps(network.to(best_device()).eval(), photos, scenes, seed, quiet)
-    torch.manual_seed(seed)
+    network.to(best_device()).eval().use("torch-bf16" if settings.precision == "bf16-mixed" else "torch")
+    finer, coarser, boxes = scene_maps(network, photos, settings.scenes, settings.seed, quiet)
+    torch.manual_seed(settings.seed)
     fit_to_maps(network.proposer, finer, coarser, boxes, quiet)
-    network.cpu().eval()
+    network.cpu().use("torch")
 
 
 def scene_maps(

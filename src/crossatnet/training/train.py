@@ -143,7 +143,7 @@ def finish(config: Config, seen: Seen, trained: Trained, quiet: bool) -> Trained
     fit_hash(network, config, embeddings, labels)
     if network.regions:
         photos = seen.catalog.select({*trained.classes}, "photo").items
-        fit_proposer(network, photos, config.train.scenes, config.train.seed, quiet)
+        fit_proposer(network, photos, config.train, quiet)
     return replace(trained, network=network)
 
 
