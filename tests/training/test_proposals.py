@@ -1,6 +1,5 @@
 """How the proposer is fitted: its loss against plain loops, what it learns, and what stays as it was."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossatnet.config import ModelConfig
+from crossatnet.config import ModelConfig, TrainConfig
 from crossatnet.data.catalog import Item
 from crossatnet.data.images import prepare
 from crossatnet.model import proposals as head
@@ -285,14 +284,15 @@ def test_maps_are_those_of_the_scenes(settings: ModelConfig, photos: list[Item])
     assert len({*boxes}) > 9
 
 
-def test_all_but_the_proposer_stays_as_it_was(settings: ModelConfig, photos: list[Item], tmp_path: Path) -> None:
+def test_all_but_the_proposer_stays_as_it_was(settings: ModelConfig, photos: list[Item]) -> None:
+    few = TrainConfig(scenes=6)
     network, pictures = made(settings), [draw(name, "photo", np.random.default_rng(1)) for name in SEEN]
     pixels = np.stack([network.preprocess(picture, "photo") for picture in pictures])
     before, embeddings = (
         {name: tensor.clone() for name, tensor in network.state_dict().items()},
         network.embed(pixels, "photo"),
     )
-    fit_proposer(network, photos, scenes=6, seed=0, quiet=True)
+    fit_proposer(network, photos, few, quiet=True)
     assert not any(module.training for module in network.modules())
     np.testing.assert_array_equal(network.embed(pixels, "photo"), embeddings)
     after = network.state_dict()
@@ -300,7 +300,20 @@ def test_all_but_the_proposer_stays_as_it_was(settings: ModelConfig, photos: lis
         assert torch.equal(after[name], tensor) != name.startswith("proposer."), name
     again = made(settings)
     torch.manual_seed(99)  # what was drawn before makes no difference
-    fit_proposer(again, photos, scenes=6, seed=0, quiet=True)
+    fit_proposer(again, photos, few, quiet=True)
     assert all(torch.equal(tensor, after[name]) for name, tensor in again.state_dict().items())
-    fit_proposer(again, photos, scenes=6, seed=1, quiet=True)
+    fit_proposer(again, photos, few.model_copy(update={"seed": 1}), quiet=True)
     assert not torch.equal(again.state_dict()["proposer.numbers.weight"], after["proposer.numbers.weight"])
+
+
+def test_scenes_are_seen_in_the_precision_of_the_training(settings: ModelConfig, photos: list[Item]) -> None:
+    """And other pictures, after that, as before."""
+    fitted, pixels = [], np.stack([prepare(draw("star", "photo", np.random.default_rng(1)), "photo", 64)])
+    for precision in ("32-true", "bf16-mixed"):
+        network = made(settings)
+        embeddings = network.embed(pixels, "photo")
+        fit_proposer(network, photos, TrainConfig(scenes=2, precision=precision), quiet=True)
+        np.testing.assert_array_equal(network.embed(pixels, "photo"), embeddings)
+        fitted.append(network.state_dict()["proposer.finer.1.running_mean"])
+    assert not torch.equal(*fitted)
+    torch.testing.assert_close(*fitted, atol=0.05, rtol=0.05)

@@ -480,10 +480,10 @@ def test_where_things_are_is_learnt_from_the_training_photos_alone(
     """Neither classes held out nor unseen ones lend photos to a scene."""
     given: list[tuple[set[str], set[str], int]] = []
 
-    def note(network: CrossATNet, photos: Sequence[Item], scenes: int, seed: int, quiet: bool) -> None:
+    def note(network: CrossATNet, photos: Sequence[Item], settings: TrainConfig, quiet: bool) -> None:
         given.append(({item.class_name for item in photos}, {item.modality for item in photos}, len(photos)))
-        assert (scenes, seed, quiet) == (5, 0, True)
-        fit_proposer(network, photos, scenes, seed, quiet)
+        assert (settings.scenes, quiet) == (5, True)
+        fit_proposer(network, photos, settings, quiet)
 
     monkeypatch.setattr(training, "fit_proposer", note)
     config = tiny_config(root, {"region_size": 32}, epochs=1, refit=False, scenes=5)
