@@ -218,3 +218,19 @@ def test_further_data_sets_are_read(tmp_path: Path) -> None:
     assert [(extra.layout, extra.root) for extra in config.data.extra] == [("tuberlin", Path("more"))]
     with pytest.raises(UserError, match=r"unknown key 'data\.extra\.0\.folder'; known: layout, root"):
         load_config(written(tmp_path, MINIMAL + "  extra:\n  - {layout: tuberlin, folder: more}\n"))
+
+
+def test_a_setting_of_older_versions_that_says_nothing_is_passed_over(tmp_path: Path) -> None:
+    older = {**ModelConfig(region_size=64).model_dump(), "region_clarity": None}
+    assert ModelConfig.model_validate(older) == ModelConfig(region_size=64)
+    assert "region_clarity" in older  # what was given stays as it was
+    assert "region_clarity" not in ModelConfig.model_validate(older).model_dump()
+    load_config(written(tmp_path, MINIMAL + "model: {region_clarity: null}\n"))
+    with pytest.raises(UserError, match=r"unknown key 'model\.region_clarity'"):
+        load_config(written(tmp_path, MINIMAL + "model: {region_clarity: 0.25}\n"))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("region_size", 16), ("region_size", 2048), ("region_penalty", 1.5)])
+def test_regions_have_sensible_settings(setting: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=setting):
+        ModelConfig.model_validate({setting: value})

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from crossatnet.data import photos
 from crossatnet.data.images import load_image, prepare
-from crossatnet.data.photos import read_photo, read_photo_in
+from crossatnet.data.photos import read_photo, read_photo_in_full
 from crossatnet.system.errors import ImageError
 
 SIDE = 64
@@ -109,23 +109,33 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_never_below_twice_the_side(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "image", "torch not loaded"])
-def test_a_photo_in_two_sizes_is_decoded_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_and_its_square_are_decoded_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     image, exif = picture(600, 400), Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     content = image if kind == "image" else encoded(image, kind if kind.isupper() else "JPEG", exif=exif)
     if kind == "torch not loaded":
         monkeypatch.delitem(sys.modules, torch.__name__)
     expected = read_photo(content, SIDE)
-    reference = Image.fromarray(read_photo(content, 8 * SIDE)).resize((112, 112), Image.Resampling.BILINEAR)
+    upright = np.asarray(load_image(content))
     calls = []
     for place, name in ((simplejpeg, "decode_jpeg"), (photos, "load_image")):
         real = getattr(place, name)
         monkeypatch.setattr(place, name, lambda *given, real=real, **more: [calls.append(0), real(*given, **more)][1])
-    own, larger = read_photo_in(content, (SIDE, 112))
+    own, full = read_photo_in_full(content, SIDE)
     assert len(calls) == (kind != "GIF")  # which another process decodes
     assert (own == expected).all()  # to the bit
-    assert larger.shape == (112, 112, 3)
-    assert np.abs(larger.astype(int) - np.asarray(reference)).mean() < 4
+    assert min(full.shape[:2]) >= 2 * SIDE
+    assert full.shape[0] / full.shape[1] == pytest.approx(upright.shape[0] / upright.shape[1], abs=0.02)
+    reference = Image.fromarray(upright).resize(full.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(full.astype(int) - np.asarray(reference)).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("size", "shape"), [((1100, 300), (300, 1100)), ((2200, 1500), (750, 1100))])
+def test_what_parts_are_cut_from_is_bounded(kind: str, size: tuple[int, int], shape: tuple[int, int]) -> None:
+    _, full = read_photo_in_full(encoded(picture(*size), kind), 448)
+    assert full.shape == (*shape, 3)
+    assert full.shape[0] * full.shape[1] <= photos.FULL_PIXELS
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "CMYK", "array", "image", "torch not loaded"])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +68,12 @@ class FakeModel:
         return prepare(image, "photo", SIDE), prepare(image, "photo", 2 * SIDE)
 
     def embed_with_regions(
-        self, pixels: NDArray[np.uint8], larger: NDArray[np.uint8]
+        self, pixels: NDArray[np.uint8], full: Sequence[NDArray[np.uint8]]
     ) -> tuple[NDArray[np.float32], list[Regions]]:
         """The left half and the lower right quarter of each picture, but for what looks like the whole."""
         whole = self.embed(pixels, "photo")  # (N, D)
         found = []
-        for photo, embedding in zip(larger, whole, strict=True):
+        for photo, embedding in zip(full, whole, strict=True):
             parts = np.stack([photo[::2, :SIDE], photo[SIDE:, SIDE:]])
             embeddings = self._embed(parts)
             kept = embeddings @ embedding < 0.9

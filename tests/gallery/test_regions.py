@@ -55,8 +55,8 @@ def test_a_photo_is_found_by_what_is_in_its_corner(gallery: Gallery, model: Fake
         assert (Path(hits[0].path).stem, hits[0].box) == (f"{number:02}", pytest.approx(CORNER, abs=0.002))
         if ranking == "float":
             query = model.embed(model.preprocess(corner(number), "photo")[None], "photo")[0]
-            pixels, larger = model.preprocess_with_regions(noise(number))
-            _, (regions,) = model.embed_with_regions(pixels[None], larger[None])
+            pixels, full = model.preprocess_with_regions(noise(number))
+            _, (regions,) = model.embed_with_regions(pixels[None], [full])
             assert hits[0].score == pytest.approx((regions.embeddings @ query).max() - model.region_penalty, abs=2e-3)
 
 
@@ -92,6 +92,22 @@ def test_the_region_of_a_hit_is_the_one_that_an_explanation_frames(gallery: Gall
     drawing = Image.fromarray(255 - np.asarray(corner(5)))  # the fake model reads drawings inverted
     (hit,) = gallery.search(drawing, 1)
     assert gallery.region(drawing, hit.path) == pytest.approx(hit.box, abs=0.002)
+
+
+def test_a_guided_search_looks_at_the_part_that_was_found(gallery: Gallery, model: FakeModel) -> None:
+    drawing = Image.fromarray(255 - np.asarray(corner(5)))  # the fake model reads drawings inverted
+    plain = gallery.search(drawing, PHOTOS)
+    assert {hit.box is None for hit in plain} == {True, False}
+    expected, drawn = {}, model.preprocess(drawing, "sketch")
+    for hit in plain:
+        shown = noise(int(Path(hit.path).stem)) if hit.box is None else cut_out(hit.path, hit.box)
+        (seen,) = model.guide(drawn, model.preprocess(shown, "photo")[None])[0].tolist()
+        lost = 0.0 if hit.box is None else model.region_penalty
+        expected[hit.path] = (hit.score + seen - lost) / 2
+    guided = gallery.search(drawing, PHOTOS, rerank="guided")
+    assert {hit.path: hit.score for hit in guided} == pytest.approx(expected, abs=1e-6)
+    assert [hit.path for hit in guided] == sorted(expected, key=lambda path: -expected[path])
+    assert {hit.path: hit.box for hit in guided} == {hit.path: hit.box for hit in plain}
 
 
 def test_a_part_of_a_stored_picture_finds_others_and_not_itself(gallery: Gallery, folder: Path) -> None:
@@ -154,14 +170,14 @@ def test_waiting_batches_hold_no_pixels(folder: Path, model: FakeModel) -> None:
     reader = Reader(folder, model, thumbnail_side=0, regions=True)
     read = reader.read(str(folder / "03.png"), None)
     assert isinstance(read, Decoded)
-    assert read.larger is not None
+    assert read.full is not None
     embedded = _embedded(reader, [read])
     assert [each.pixels.size for each in embedded.readings if isinstance(each, Decoded)] == [0]
-    assert [each.larger for each in embedded.readings if isinstance(each, Decoded)] == [None]
+    assert [each.full for each in embedded.readings if isinstance(each, Decoded)] == [None]
     assert len(embedded.regions[0].boxes) == 2
     plain = replace(reader, regions=False).read(str(folder / "03.png"), None)
     assert isinstance(plain, Decoded)
-    assert plain.larger is None
+    assert plain.full is None
 
 
 def test_copies_and_unions_keep_the_box_of_the_best(gallery: Gallery, folder: Path) -> None:

@@ -13,8 +13,10 @@ from crossatnet.config import ModelConfig
 from crossatnet.data.images import load_image
 from crossatnet.model import explain as explain_module
 from crossatnet.model.attention import CrossModalAttention
-from crossatnet.model.explain import STRENGTH, attention_overlay
+from crossatnet.model.explain import STRENGTH, attention_overlay, overlays
+from crossatnet.model.framing import framed, part_of
 from crossatnet.model.network import CrossATNet
+from crossatnet.model.regions import Box
 from crossatnet.report.explanation import COLUMNS, MOST, explain
 from crossatnet.report.plots import CELL, GridRow, retrieval_grid
 from crossatnet.system.errors import ImageError, UserError
@@ -149,6 +151,44 @@ def test_photos_of_every_mode(mode: str) -> None:
     assert attention_overlay(photo, attention) == attention_overlay(photo.convert("RGB"), attention)
 
 
+@pytest.mark.parametrize("box", [(0.5, 0.25, 1.0, 1.0), (0.11, 0.2, 0.34, 0.5)])
+def test_the_attention_to_a_part_lies_on_the_part(box: Box) -> None:
+    photo, attention = noise(64, 40, "L"), one_hot((2, 2), (1, 1))
+    found = attention_overlay(photo, attention, box)
+    corner = int(box[0] * 64), int(box[1] * 40)
+    part = attention_overlay(part_of(photo, box), attention)
+    expected = photo.convert("RGB")
+    expected.paste(part, corner)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    changed = np.argwhere((np.asarray(found) != np.asarray(photo.convert("RGB"))).any(2))
+    assert changed.min(0).tolist() >= [corner[1], corner[0]]
+    assert photo.mode == "L"
+
+
+def test_a_part_of_a_picture_is_no_less_than_its_box() -> None:
+    picture = noise(64, 40)
+    assert part_of(picture, None) is picture
+    assert part_of(picture, (0.5, 0.25, 1, 1)).tobytes() == picture.crop((32, 10, 64, 40)).tobytes()
+    assert part_of(picture, (0.11, 0.26, 0.34, 0.51)).size == (22 - 7, 21 - 10)
+
+
+def test_a_sketch_looks_at_the_part_by_which_it_finds_a_photo(
+    network: CrossATNet, sketch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = iter([(0.5, 0.0, 1.0, 0.5), None])
+    monkeypatch.setattr(CrossATNet, "regions", True)
+    monkeypatch.setattr(explain_module, "region_found", lambda *_: next(boxes))
+    photo, drawn = noise(96, 96), network.preprocess(sketch, "sketch")
+    similarity, shown = overlays(network, load_image(sketch), [photo.copy(), photo.copy()])
+    parts = np.stack([network.shape(photo.crop((48, 0, 96, 48)), "photo"), network.shape(photo, "photo")])
+    expected = network.guide(drawn, parts)
+    np.testing.assert_allclose(similarity, expected.similarity, atol=1e-5)
+    under = framed(attention_overlay(photo, expected.attention[0], (0.5, 0.0, 1.0, 0.5)), (0.5, 0.0, 1.0, 0.5))
+    np.testing.assert_allclose(np.asarray(shown[0]).astype(int), np.asarray(under), atol=2)
+    plain = attention_overlay(photo, expected.attention[1])
+    np.testing.assert_allclose(np.asarray(shown[1]).astype(int), np.asarray(plain), atol=2)
+
+
 def test_neither_the_photo_nor_the_map_is_changed() -> None:
     photo, attention = noise(30, 20), one_hot((2, 3), (1, 1))
     attention_overlay(photo, attention)
@@ -193,9 +233,9 @@ def test_huge_photos_are_made_smaller_first(network: CrossATNet, sketch: Path, m
     """An overlay takes many bytes for each pixel, and the grid shows only thumbnails."""
     sizes = []
 
-    def overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Image.Image:
+    def overlay(photo: Image.Image, attention: NDArray[np.float32], box: Box | None) -> Image.Image:
         sizes.append(photo.size)
-        return attention_overlay(photo, attention)
+        return attention_overlay(photo, attention, box)
 
     monkeypatch.setattr(explain_module, "attention_overlay", overlay)
     given = {"wide": (3000, 1500), "long": (7, 2000), "small": (40, 30)}

@@ -93,7 +93,7 @@ def test_a_network_without_an_opinion_has_the_fingerprint_it_had() -> None:
     from crossatnet.model.network import fingerprint_of
 
     assert network.fingerprint == fingerprint_of(
-        network, config.model_dump_json(exclude={"opinion", "region_size", "region_clarity", "region_penalty"})
+        network, config.model_dump_json(exclude={"opinion", "region_size", "region_penalty"})
     )
 
 
@@ -101,9 +101,3 @@ def test_a_network_without_an_opinion_has_the_fingerprint_it_had() -> None:
 def test_an_opinion_needs_room_and_a_classifier(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="opinion needs the backbone efficientnet-lite0"):
         ModelConfig(opinion=0.5, **changes)  # type: ignore[arg-type]
-
-
-def test_only_an_opinion_says_how_clear_a_photo_is() -> None:
-    assert ModelConfig(opinion=0.5, region_clarity=0.25).region_clarity == 0.25
-    with pytest.raises(ValueError, match="region_clarity needs an opinion"):
-        ModelConfig(region_clarity=0.25)

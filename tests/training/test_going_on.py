@@ -9,6 +9,7 @@ from crossatnet.config import Config
 from crossatnet.data.looks import ClassPictures
 from crossatnet.model.backbones.efficientnet import ImageNetClassifier
 from crossatnet.model.checkpoint import TrainingRecord, read_config, read_record
+from crossatnet.model.proposals import RARE
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.training.start import frozen_units, go_on_from, start_network
@@ -101,6 +102,30 @@ def test_a_trained_network_gets_its_opinion_and_loses_it_to_go_on(
     assert network.projection.out_features == 288
     last = "backbone.blocks.15.project.0.weight"
     assert torch.equal(network.state_dict()[last], opinionated.state_dict()[last])
+
+
+def test_training_goes_on_with_and_without_regions(
+    root: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSATNET_CACHE", str(tmp_path / "cache"))
+    few = {"epochs": 1, "scenes": 4}
+    plain = config_of(root, start=str(first), **few)
+    region_size = plain.model.model_copy(update={"region_size": 32})
+    found = load_network(train(plain.model_copy(update={"model": region_size}), tmp_path / "found", quiet=True))
+    assert found.proposer is not None
+    assert found.proposer.numbers.bias[0] != RARE  # it was fitted
+
+    network = start_network(plain.model_copy(update={"model": region_size}))
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items() if name.startswith("proposer.")}
+    go_on_from(network, str(tmp_path / "found"), frozen_units(network, plain))
+    last, state = "backbone.blocks.15.project.0.weight", network.state_dict()
+    assert torch.equal(state[last], found.state_dict()[last])
+    assert all(torch.equal(state[name], tensor) for name, tensor in own.items())  # it is fitted again in the end
+
+    again = train(config_of(root, start=str(tmp_path / "found"), **few), tmp_path / "lost", quiet=True)
+    lost = load_network(again)
+    assert (lost.proposer, lost.regions) == (None, False)
+    assert not any(name.startswith("proposer.") for name in lost.state_dict())
 
 
 def test_a_checkpoint_that_has_read_unseen_classes_is_refused(root: Path, first: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from crossatnet.evaluation.protocol import refuse_seen
 from crossatnet.model.backbones.base import Backbone
 from crossatnet.model.checkpoint import HISTORY, WEIGHTS, is_checkpoint, read_config
 from crossatnet.model.network import MODALITIES, CrossATNet
+from crossatnet.model.proposals import RARE
 from crossatnet.model.weights import load_network
 from crossatnet.system.errors import UserError
 from crossatnet.training import train as training
@@ -37,6 +38,7 @@ from crossatnet.training.features import LivePictures, LiveViews, ViewSettings
 from crossatnet.training.fit import fit
 from crossatnet.training.hash_codes import directions_of
 from crossatnet.training.lightning_module import Training
+from crossatnet.training.proposals import fit_proposer
 from crossatnet.training.seen_catalog import seen_catalog
 from crossatnet.training.start import (
     NamedFeatures,
@@ -470,6 +472,29 @@ def test_further_data_is_trained_on_and_told(root: Path, tmp_path: Path) -> None
     assert set(provenance.validation_classes) < set(SEEN)
     assert (provenance.data, provenance.extra_data) == (root.name, ("more",))
     assert f"| data | {root.name} and more (layout `folder`) |" in (output / "card.md").read_text()
+
+
+def test_where_things_are_is_learnt_from_the_training_photos_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither classes held out nor unseen ones lend photos to a scene."""
+    given: list[tuple[set[str], set[str], int]] = []
+
+    def note(network: CrossATNet, photos: Sequence[Item], settings: TrainConfig, quiet: bool) -> None:
+        given.append(({item.class_name for item in photos}, {item.modality for item in photos}, len(photos)))
+        assert (settings.scenes, quiet) == (5, True)
+        fit_proposer(network, photos, settings, quiet)
+
+    monkeypatch.setattr(training, "fit_proposer", note)
+    config = tiny_config(root, {"region_size": 32}, epochs=1, refit=False, scenes=5)
+    output = train(config, tmp_path / "run", quiet=True)
+    classes = set(read_config(output).provenance.training_classes)
+    assert given == [(classes, {"photo"}, 4 * len(classes))]
+    assert len(classes) == len(SEEN) - 2
+    network = load_network(output)
+    assert network.proposer is not None
+    assert network.proposer.numbers.bias[0] != RARE  # it was fitted
+    assert network.proposer.finer[1].num_batches_tracked > 0
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def fit_to_maps(
         torch.nn.utils.clip_grad_norm_(proposer.parameters(), LONGEST_GRADIENT)
         optimiser.step()
         cycle.step()
-        curve.append(float(loss))
+        curve.append(loss.item())
     proposer.eval()
     return curve
 

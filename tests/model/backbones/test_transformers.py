@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from crossatnet.config import ModelConfig
 from crossatnet.model.backbones.build import make_backbone
 from crossatnet.model.backbones.transformers import FAMILIES, IMAGENET_MEAN, IMAGENET_STD, TransformersBackbone
+from crossatnet.model.network import CrossATNet
 from crossatnet.system.errors import UserError
 
 transformers = pytest.importorskip("transformers", reason="the extra 'backbones' is not installed")
@@ -375,3 +378,27 @@ def test_names_the_extra_when_the_library_is_not_installed(monkeypatch: pytest.M
     for make in (lambda: TransformersBackbone.load(tmp_path), lambda: make_backbone("owner/name", stored_config())):
         with pytest.raises(UserError, match=r"pip install 'crossatnet\[backbones\]'"):
             make()
+
+
+@pytest.mark.parametrize("model_type", ["resnet", "dinov2"])
+def test_regions_are_proposed_from_the_last_map(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no finer one."""
+    source = TransformersBackbone.load(save(small_network(model_type), tmp_path))
+    settings = {"backbone": "small", "backbone_config": source.config, "image_size": SIDE, "region_size": SIDE}
+    network = CrossATNet(ModelConfig.model_validate({**settings, "attention_heads": 0, "dimension": 16})).eval()
+    assert network.backbone.finer == (1, source.channels)
+    photos = pictures().permute(0, 2, 3, 1).numpy()
+    finer, feature_map = network.maps(photos, "photo")
+    assert torch.equal(finer, feature_map)
+    assert network.proposer is not None
+    with torch.no_grad():
+        network.proposer.numbers.bias.copy_(torch.tensor([9.0, *[-2.0] * 4]))
+    full = [*pictures(90, 120).permute(0, 2, 3, 1).numpy()]
+    monkeypatch.setattr("crossatnet.model.regions.MOST_LIKENESS", 2.0)  # random networks find all alike
+    embeddings, regions = network.embed_with_regions(photos, full)
+    np.testing.assert_array_equal(embeddings, network.embed(photos, "photo"))
+    for each in regions:
+        assert each.embeddings.shape == (len(each.boxes), 16)
+        assert len(each.boxes) > 0

@@ -15,7 +15,6 @@ from crossatnet.data.images import prepare
 from crossatnet.model.checkpoint import CONFIG, FORM, WEIGHTS, locate, packaged_checkpoints, read_config
 from crossatnet.model.interface import side_of
 from crossatnet.model.network import CrossATNet
-from crossatnet.model.regions import masks
 from crossatnet.model.weights import load_network, save_checkpoint
 from crossatnet.runtime.choose import probes
 from crossatnet.runtime.export import checkpoint as export_module
@@ -85,15 +84,26 @@ def test_the_guided_graph_gives_torchs_similarities_and_maps(
     assert given["attention"].std() > 0.01  # not the uniform map of an untrained network
 
 
-def test_the_regions_graph_gives_torchs_windows(tiny_export: Path, network: CrossATNet) -> None:
-    larger = pictures("photo", 128, 3)
-    given = run(tiny_export, "regions", pixels=larger)
+@pytest.mark.parametrize("count", [1, 3])
+def test_proposals_and_embeddings_of_parts_are_torchs(tiny_export: Path, network: CrossATNet, count: int) -> None:
+    pixels, parts = pictures("photo", 96, count), pictures("photo", 64, count)
     with torch.inference_mode():
-        maps = network.map(larger, "photo")
-        windows, clarity = network.embed_windows(maps, torch.from_numpy(masks(4, 4)))
-    np.testing.assert_allclose(given["embedding"], windows, atol=1e-5)
-    np.testing.assert_allclose(given["clarity"], clarity, atol=1e-5)
-    np.testing.assert_allclose(given["map"], maps, atol=1e-4)
+        expected = network.proposals(*network.maps(pixels, "photo")).numpy()
+    given = run(tiny_export, "photo", pixels=pixels)["proposals"]
+    assert given.shape == (count, 5, 6, 6)
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+    found = run(tiny_export, "regions", pixels=parts)
+    assert {*found} == {"embedding"}
+    np.testing.assert_allclose(found["embedding"], network.embed(parts, "photo"), atol=1e-5)
+
+
+def test_eight_bits_propose_nearly_the_same(tiny_export: Path) -> None:
+    pixels, parts = pictures("photo", 96, 8), pictures("photo", 64, 8)
+    proposals = [run(tiny_export, part, pixels=pixels)["proposals"] for part in ("photo", "photo-int8")]
+    assert 0 < np.abs(proposals[0] - proposals[1]).mean() < 0.15 * proposals[0][:, 0].std()
+    rows = [run(tiny_export, part, pixels=parts)["embedding"] for part in ("regions", "regions-int8")]
+    assert (rows[0] * rows[1]).sum(1).min() > 0.95
+    assert np.abs(rows[0] - rows[1]).max() > 1e-4
 
 
 def test_eight_bits_agree_with_floating_point(tiny_export: Path, network: CrossATNet) -> None:
@@ -119,14 +129,14 @@ def test_weights_are_not_stored_twice(tiny_export: Path) -> None:
 
 
 def test_a_file_tells_what_it_is_and_what_it_has_learnt_from(tiny_export: Path, network: CrossATNet) -> None:
-    for part in ("photo", "photo-int8", "sketch", "guided"):
+    for part in ("photo", "photo-int8", "sketch", "guided", "regions", "regions-int8"):
         model = onnx.load(tiny_export / f"{part}.onnx", load_external_data=False)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         assert (metadata["part"], metadata["fingerprint"], metadata["name"]) == (part, network.fingerprint, "tiny-0")
         assert metadata["weights_sha256"] == hashlib.sha256(read_weights(tiny_export)).hexdigest()
         assert json.loads(metadata["training_classes"]) == [*SEEN]
         shaping = json.loads(metadata["preprocessing"])
-        assert (shaping["sketch_side"], shaping["photo_side"], shaping["region_side"]) == (64, 96, 128)
+        assert (shaping["sketch_side"], shaping["photo_side"], shaping["region_side"]) == (64, 96, 64)
         assert shaping["fit_strokes"]
         assert shaping["mirror_sketches"]
         assert (shaping["mean"], shaping["std"]) == ([127.0] * 3, [128.0] * 3)
@@ -136,6 +146,19 @@ def test_the_exported_folder_is_a_checkpoint(tiny_export: Path) -> None:
     plain = tiny_export.parent / "plain"
     assert read_config(tiny_export) == read_config(plain)
     assert load_network(tiny_export).fingerprint == load_network(plain).fingerprint
+
+
+def test_a_checkpoint_of_an_older_version_is_read(exported: Path) -> None:
+    config = json.loads((exported / CONFIG).read_text())
+    for given, is_read in ((None, True), (0.25, False)):
+        config["model"]["region_clarity"] = given
+        (exported / CONFIG).write_text(json.dumps(config))
+        if is_read:
+            assert load_network(exported).fingerprint == OnnxModel(exported).fingerprint
+            continue
+        for load in (load_network, OnnxModel):
+            with pytest.raises(UserError, match=r"config\.json: damaged"):
+                load(exported)
 
 
 def test_weights_saved_again_leave_no_form_behind(exported: Path) -> None:
@@ -175,14 +198,17 @@ def test_a_failed_export_leaves_the_form_that_was_there(exported: Path, monkeypa
 
 def loaded_graphs(folder: Path) -> dict[str, onnx.ModelProto]:
     return {
-        part: onnx.load(folder / f"{part}.onnx", load_external_data=False) for part in ("photo", "sketch", "guided")
+        part: onnx.load(folder / f"{part}.onnx", load_external_data=False)
+        for part in ("photo", "sketch", "guided", "regions")
     }
 
 
 def test_graphs_that_disagree_with_torch_are_refused(exported: Path) -> None:
     graphs = loaded_graphs(exported)
     network = load_network(exported)
-    assert max(compared(network, graphs, read_weights(exported)).values()) < 1e-5
+    errors = compared(network, graphs, read_weights(exported))
+    assert errors.pop("proposals") < 1e-4  # logits, which are no shares of 1
+    assert max(errors.values()) < 1e-5
     with torch.no_grad():
         network.photo_centre += 0.01
     with pytest.raises(UserError, match="photo embeddings of its ONNX form differ"):
@@ -191,6 +217,12 @@ def test_graphs_that_disagree_with_torch_are_refused(exported: Path) -> None:
     with torch.no_grad():
         network.pooler.sketch_query.weight *= 1.1
     with pytest.raises(UserError, match=r"guided similarities|attention"):
+        compared(network, graphs, read_weights(exported))
+    network = load_network(exported)
+    assert network.proposer is not None
+    with torch.no_grad():
+        network.proposer.numbers.bias += 0.01
+    with pytest.raises(UserError, match="proposals of its ONNX form differ"):
         compared(network, graphs, read_weights(exported))
     network = load_network(exported)
     network.hashing.set(64, -network.hashing.weight_64, network.hashing.offset_64)
@@ -215,7 +247,7 @@ def test_nothing_unseen_is_calibrated_on(tiny_export: Path, tmp_path: Path) -> N
     assert photos.classes == tuple(sorted(SEEN))
     assert len(photos.pixels) == 8 * len(SEEN)
     assert {one.shape for one in photos.pixels} == {(1, 96, 96, 3)}
-    assert [one.shape for one in photos.larger] == [(1, 128, 128, 3)] * len(photos.pixels)
+    assert [one.shape for one in photos.parts] == [(1, 64, 64, 3)] * len(photos.pixels)
     for name in SEEN[1:]:
         shutil.rmtree(tmp_path / "data" / "photos" / name)
     with pytest.raises(UserError, match="8 photos are of classes that tiny-0 was trained on"):
@@ -225,12 +257,16 @@ def test_nothing_unseen_is_calibrated_on(tiny_export: Path, tmp_path: Path) -> N
 def test_first_convolutions_stay_in_floating_point(tiny_export: Path) -> None:
     model = onnx.load(tiny_export / "photo.onnx", load_external_data=False)
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    of_the_map = [node.input[0] == "map" for node in convolutions]
+    assert sum(of_the_map) == 1  # the proposer's
     plan = Plan(model, 3)
-    assert [node.output[0] for node in plan.convolutions] == [node.output[0] for node in convolutions[3:]]
+    rest = [node for node in convolutions[3:] if node.input[0] != "map"]
+    assert [node.output[0] for node in plan.convolutions] == [node.output[0] for node in rest]
     assert len(plan.activations) > len(plan.convolutions)  # sums of residual blocks are among them
     rounded = onnx.load(tiny_export / "photo-int8.onnx", load_external_data=False).graph
     inputs = [node.input[0] for node in rounded.node if node.op_type == "Conv"]
-    assert [name.endswith(".rounded") for name in inputs] == [False] * 3 + [True] * (len(convolutions) - 3)
+    expected = [number >= 3 and not after for number, after in enumerate(of_the_map)]
+    assert [name.endswith(".rounded") for name in inputs] == expected
 
 
 def test_tensors_that_the_file_lacks_stay_inside(tmp_path: Path, tiny_export: Path) -> None:
@@ -287,8 +323,8 @@ def test_packaged_checkpoints_bring_the_form_of_their_weights(name: str) -> None
     np.testing.assert_allclose(model.embed(pixels, "photo"), network.embed(pixels, "photo"), atol=1e-4)
     if network.regions:
         with torch.inference_mode():
-            clarity = network.embed_whole(network.map(pixels, "photo"))[1]
-        np.testing.assert_allclose(model._run("photo", "clarity", pixels=pixels), clarity, atol=1e-4)
+            proposals = network.proposals(*network.maps(pixels, "photo"))
+        np.testing.assert_allclose(model._run("photo", "proposals", pixels=pixels), proposals, atol=1e-4)
     assert model.form.int8 is not None
     assert set(model.form.int8.classes) <= set(read_config(locate(name)).provenance.training_classes)
     assert sum(file.bytes for file in model.form.files.values()) < 2_000_000
