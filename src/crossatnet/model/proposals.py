@@ -18,6 +18,7 @@ BLOCKS = 2
 EXPAND, KERNEL = 2, 5
 RARE = -4.0  # the logit of a thing at the start, as most positions are no thing's centre
 SMALL = -2.0  # the logarithm of a distance at the start
+MOMENTUM = 0.1  # of batch normalisation; the backbone's .01 would keep the start's statistics for hundreds of steps
 
 
 class Proposer(nn.Module):
@@ -42,6 +43,8 @@ class Proposer(nn.Module):
         self.coarser = NormalisedConv2d(backbone.channels, WIDTH, 1)
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.numbers = nn.Conv2d(WIDTH, 5, 1)
+        for norm in (module for module in self.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.momentum = MOMENTUM
         self.numbers.bias = nn.Parameter(torch.tensor([RARE, *[SMALL] * 4]))
 
     def forward(self, finer: Tensor, coarser: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Convolutions run in 8 bits, with weights rounded separately for each output channel; so do the sums of residual blocks.
 Parts that would lose accuracy stay in floating point: the first convolutions, whose input is almost the picture itself,
-and everything after the map (attention, centring, projection, opinion, codes). EfficientNet-Lite0 has no
-squeeze-and-excitation.
+and what follows the map (attention, centring, projection, opinion, codes). The head that proposes regions takes the
+finer map too, and is rounded but for its convolution of the map. EfficientNet-Lite0 has no squeeze-and-excitation.
 
 The rounded weights are not stored: the graph rounds those of the checkpoint when it is loaded.
 """
