@@ -185,7 +185,9 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
         note("photo embeddings", photo_row, network.embed(photos, "photo"))
         for ours in proposals:  # one, where photos have regions
             with torch.inference_mode():
-                note("proposals", ours, network.proposals(*network.maps(photos, "photo")).numpy())
+                theirs = network.proposals(*network.maps(photos, "photo")).numpy()
+            size = max(1.0, float(np.abs(theirs).max()))  # logits and logarithms: unlike embeddings, of any size
+            note("proposals", ours / size, theirs / size)
         _check_code(network, photo_row, code, "photo")
         sketch_row, code, feature = sessions["sketch"].run(None, {"pixels": sketches})
         note("sketch embeddings", sketch_row, network.embed(sketches, "sketch"))
