@@ -70,8 +70,10 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     likely = 1 / (1 + np.exp(-proposals[0].astype(np.float64)))  # (i, j)
     height, width = likely.shape
-    nine = np.lib.stride_tricks.sliding_window_view(np.pad(likely, 1), (3, 3))  # (i, j, 3, 3)
-    rows, columns = np.nonzero((likely >= POSSIBLE) & (likely == nine.max((2, 3))))
+    rows, columns = np.nonzero(likely >= POSSIBLE)
+    around = [likely[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].max() for i, j in zip(rows, columns, strict=True)]
+    highest = likely[rows, columns] == np.array(around)
+    rows, columns = rows[highest], columns[highest]
     likeliest = np.argsort(-likely[rows, columns], kind="stable")
     rows, columns = rows[likeliest], columns[likeliest]
     left, top, right, bottom = np.exp(np.minimum(proposals[1:, rows, columns], 0))

@@ -109,10 +109,10 @@ class OnnxModel(PictureModel):
         def looked_at(row: int) -> tuple[NDArray[np.float32], Regions]:
             whole, proposals = first.run(["embedding", "proposals"], {"pixels": pixels[row : row + 1]})
             boxes = proposed(proposals[0])  # (R, 4)
+            if not len(boxes):
+                return whole, no_regions(self.dimension)
             parts = cut(full[row], boxes, side)  # (R, P, P, 3)
             found = [second.run(["embedding"], {"pixels": part[None]})[0] for part in parts]  # each (1, D)
-            if not found:
-                return whole, no_regions(self.dimension)
             return whole, distinct(whole[0], Regions(boxes, np.concatenate(found)))
 
         wholes, regions = zip(*self._pool.map(looked_at, range(len(pixels))), strict=True)
