@@ -88,8 +88,8 @@ def test_in_a_photo_of_one_thing_only_what_is_sure_is_another() -> None:
     whole, near, far = (10, 10, 0.9, 0.45), (3, 3, SURE - 0.01, 0.1), (16, 16, SURE + 0.01, 0.1)
     np.testing.assert_allclose(proposed(peaks(whole, near, far)), proposed(peaks(far)))
     assert len(proposed(peaks(near, far))) == 2
-    unsure = (10, 10, 0.2, 0.45)  # however little the whole is a thing
-    assert len(proposed(peaks(unsure, near, far))) == 1
+    unsure = (10, 10, SURE - 0.01, 0.45)
+    assert len(proposed(peaks(unsure, near, far))) == 2
 
 
 def test_of_two_for_the_same_thing_the_likelier_stays() -> None:

@@ -49,7 +49,7 @@ def proposed(proposals: NDArray[np.float32]) -> list[Box]:
             found.append((probability, box))
     kept: list[Box] = []
     for probability, box in found:
-        is_sure = probability >= SURE or not any(area(other) > LARGEST_SHARE for _, other in found)
+        is_sure = probability >= SURE or not any(likely >= SURE and area(other) > LARGEST_SHARE for likely, other in found)
         if area(box) <= LARGEST_SHARE and is_sure and len(kept) < MOST_REGIONS:
             kept.append(box)
     return kept

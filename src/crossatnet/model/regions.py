@@ -56,8 +56,8 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
 
     1. Taken are the positions that are likelier than the eight around them and at least `POSSIBLE`, the likeliest
        first, without those whose box is too small or the same as a likelier one.
-    2. If one of them is most of the photo, the whole is that thing. Further ones must then be `SURE`, as the parts of a
-       thing look a little like things.
+    2. If one that is `SURE` is most of the photo, the whole is that thing. Further ones must then be `SURE` too, as the
+       parts of a thing look a little like things.
 
     Example:
         >>> import numpy as np
@@ -84,7 +84,7 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
         is_new = all(overlap(box, other) <= MOST_OVERLAP for _, other in found)
         if is_new and min(box[2:] - box[:2]) >= LEAST_SIDE:
             found.append((probability, box))
-    is_one_thing = any(_area(box) > LARGEST_SHARE for _, box in found)
+    is_one_thing = any(probability >= SURE and _area(box) > LARGEST_SHARE for probability, box in found)
     least = SURE if is_one_thing else POSSIBLE
     parts = [box for probability, box in found if probability >= least and _area(box) <= LARGEST_SHARE]
     return np.array(parts[:MOST_REGIONS], dtype=np.float32).reshape(-1, 4)
