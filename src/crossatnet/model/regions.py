@@ -16,7 +16,7 @@ from PIL import Image
 
 METHOD = "proposals 1"  # of what is below; another text when other regions come out
 MOST_REGIONS = 8  # of a photo
-LARGEST_SHARE = 0.5  # of the photo; a larger part is the whole
+LARGEST_SHARE = 0.4  # of the photo's area; a larger part is the whole
 POSSIBLE, SURE = 0.15, 0.5  # the least probability of a proposal; where the whole is one thing, of further ones
 LEAST_SIDE = 0.05  # of a part, as a share of the photo's side: a smaller one shows too little
 MOST_OVERLAP = 0.5  # of two proposals, as intersection over union; the less likely one is dropped
@@ -56,8 +56,8 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
 
     1. Taken are the positions that are likelier than the eight around them and at least `POSSIBLE`, the likeliest
        first, without those whose box is too small or the same as a likelier one.
-    2. If one that is `SURE` is most of the photo, the whole is that thing. Further ones must then be `SURE` too, as the
-       parts of a thing look a little like things.
+    2. If one that is `SURE` is larger than `LARGEST_SHARE`, the whole is that thing. Further ones must then be `SURE`
+       too, as the parts of a thing look a little like things.
 
     Example:
         >>> import numpy as np
