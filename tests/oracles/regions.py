@@ -48,8 +48,9 @@ def proposed(proposals: NDArray[np.float32]) -> list[Box]:
         if not is_small and not any(overlap(box, other) > MOST_OVERLAP for _, other in found):
             found.append((probability, box))
     kept: list[Box] = []
+    is_one_thing = any(likely >= SURE and area(other) > LARGEST_SHARE for likely, other in found)
     for probability, box in found:
-        is_sure = probability >= SURE or not any(likely >= SURE and area(other) > LARGEST_SHARE for likely, other in found)
+        is_sure = probability >= SURE or not is_one_thing
         if area(box) <= LARGEST_SHARE and is_sure and len(kept) < MOST_REGIONS:
             kept.append(box)
     return kept
