@@ -186,8 +186,8 @@ def compared(network: CrossATNet, graphs: dict[OnnxPart, onnx.ModelProto], weigh
         for ours in proposals:  # one, where photos have regions
             with torch.inference_mode():
                 theirs = network.proposals(*network.maps(photos, "photo")).numpy()
-            size = np.float32(max(1.0, np.abs(theirs).max()))  # logits and logarithms: unlike embeddings, of any size
-            note("proposals", ours / size, theirs / size)
+            size = max(1.0, float(np.abs(theirs).max()))  # logits and logarithms: unlike embeddings, of any size
+            note("proposals", ours / size, (theirs / size).astype(np.float32))
         _check_code(network, photo_row, code, "photo")
         sketch_row, code, feature = sessions["sketch"].run(None, {"pixels": sketches})
         note("sketch embeddings", sketch_row, network.embed(sketches, "sketch"))
