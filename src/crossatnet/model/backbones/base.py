@@ -1,7 +1,7 @@
 """The interface of all backbones: networks from pictures to a feature map, as a chain of units that can be cut.
 
-Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `F i j` channels, height and
-width of a finer map.
+Shapes: `B` batch, `C` channels, `H W` picture height and width, `h w` map height and width, `F i j` channels, height
+and width of a finer map.
 """
 
 from abc import ABC, abstractmethod
