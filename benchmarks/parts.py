@@ -18,6 +18,8 @@ from crossatnet.system.progress import track
 WHOLE = -1  # in place of a region's number, where the whole photo is nearest
 ENTIRE: Box = (0, 0, 1, 1)  # its box
 
+Picture = Image.Image | Item
+
 
 class Ranked(NamedTuple):
     """Scores (Q, N) of pictures for queries, and the number of the region that each is by; `WHOLE` for none."""
@@ -26,15 +28,20 @@ class Ranked(NamedTuple):
     region: NDArray[np.int64]
 
 
-def embedded(model: PictureModel, pictures: Sequence[Image.Image | Item]) -> tuple[NDArray[np.float32], list[Regions]]:
+def embedded(model: PictureModel, pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], list[Regions]]:
     """Embeddings (N, D) and regions of all pictures."""
     wholes, regions = [], []
     for one in track(pictures, f"embedding by {model.name}", len(pictures), quiet=False):
-        pixels, full = model.preprocess_with_regions(open_item(one) if isinstance(one, Item) else one)
+        pixels, full = model.preprocess_with_regions(as_image(one))
         whole, (found,) = model.embed_with_regions(pixels[None], [full])
         wholes.append(whole)
         regions.append(found)
     return np.concatenate(wholes), regions
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A picture, opened if it is an item."""
+    return open_item(picture) if isinstance(picture, Item) else picture
 
 
 def ranked(

@@ -13,6 +13,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
 from crossatnet.data.catalog import Item, open_item
+from crossatnet.training.scenes import are_apart
 
 BINS = ((0.04, 0.08), (0.08, 0.15), (0.15, 0.30), (0.30, 0.60))  # of the first thing, as shares of the canvas
 LARGEST_FURTHER = 0.30  # the same, of a further thing
@@ -88,15 +89,10 @@ def free_box(
         width, height = min((area * aspect) ** 0.5, 1.0), min((area / aspect) ** 0.5, 1.0)
         left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
         box = (left, top, left + width, top + height)
-        if all(are_apart(box, other) for other in taken):
+        if all(are_apart(box, other, GAP) for other in taken):
             return box
         area = max(low, area * 0.95)
     return None
-
-
-def are_apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether two boxes have a gap between them."""
-    return one[2] + GAP <= other[0] or other[2] + GAP <= one[0] or one[3] + GAP <= other[1] or other[3] + GAP <= one[1]
 
 
 def paste(canvas: Image.Image, photo: Item, box: tuple[float, float, float, float], random: Generator) -> None:

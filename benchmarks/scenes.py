@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from crossatnet.data.catalog import Item, open_item
 from crossatnet.data.layouts import read_catalog
@@ -36,7 +35,8 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.regions import Box
 from crossatnet.model.weights import load_network
 from crossatnet.system.progress import track
-from parts import ENTIRE, WHOLE, Ranked, embedded, outlined, points_at, ranked
+from crossatnet.training.scenes import within
+from parts import ENTIRE, WHOLE, Picture, Ranked, as_image, embedded, outlined, points_at, ranked
 from record import machine, write
 from scene_pictures import BINS, Scene, Thing, scenes
 
@@ -47,8 +47,6 @@ SIZES = {
 }
 ROUNDED = 1e-6  # of a thing's size, so that a range holds its own ends
 AT_ONCE = 16
-
-Picture = Image.Image | Item
 
 
 def figures(order: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -123,15 +121,10 @@ def guided(
                 scores[query, number] = 2 + (scores[query, number] + seen.similarity[0] - lost) / 2  # above all others
             attention = seen.attention[0].mean(0)  # (h, w)
             top, left = np.unravel_index(attention.argmax(), attention.shape)
-            shares = np.array([left, top, left + 1, top + 1]) / np.array(attention.shape[::-1] * 2)
-            low, sides = np.array(frame[:2] * 2), np.array([frame[2] - frame[0], frame[3] - frame[1]] * 2)
-            peaks[query, number] = tuple((low + shares * sides).tolist())
+            height, width = attention.shape
+            peak = (left / width, top / height, (left + 1) / width, (top + 1) / height)
+            peaks[query, number] = within(frame, peak)
     return scores, lambda query, scene: peaks[query, scene]
-
-
-def as_image(picture: Picture) -> Image.Image:
-    """A picture, opened if it is an item."""
-    return open_item(picture) if isinstance(picture, Item) else picture
 
 
 def measured(network: CrossATNet, photos: list[Item], sketches: list[Item], options: argparse.Namespace) -> Any:

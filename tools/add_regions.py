@@ -47,9 +47,8 @@ def main() -> None:
     plain = load_network(folder)
     regions = {"region_size": options.region_size, "region_penalty": options.penalty}
     network = CrossATNet(before.model.model_copy(update=regions)).eval()
-    state = {name: tensor for name, tensor in plain.distinct_state().items() if not name.startswith("proposer.")}
-    state |= {name: tensor for name, tensor in network.distinct_state().items() if name.startswith("proposer.")}
-    network.load_distinct_state(state)
+    kept = {name: tensor for name, tensor in plain.distinct_state().items() if not name.startswith("proposer.")}
+    network.load_distinct_state({**network.distinct_state(), **kept})
     fit_proposer(network, photos, config.train)
     assert network.fingerprint == plain.fingerprint, "only the proposer was trained"
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))

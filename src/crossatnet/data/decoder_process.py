@@ -18,7 +18,7 @@ import numpy as np
 from crossatnet.data import decoders
 from crossatnet.data.images import check_picture, load_image, picture_size, read_sketch, small_jpeg
 from crossatnet.data.metadata import read_metadata
-from crossatnet.data.photos import read_photo_in_full
+from crossatnet.data.photos import read_arrays
 from crossatnet.data.pictures.quiet import silence_libraries
 from crossatnet.system.errors import ImageError
 
@@ -77,9 +77,9 @@ def _image(content: bytes, **settings: Any) -> Answer:
     return image.size, image.tobytes()
 
 
-def _photo(content: bytes, name: str, size: int) -> Answer:
-    square, full = read_photo_in_full(content, size, name)
-    return full.shape[:2], square.tobytes() + full.tobytes()
+def _photo(content: bytes, **settings: Any) -> Answer:
+    arrays = read_arrays(content, **settings)
+    return [array.shape for array in arrays], b"".join(array.tobytes() for array in arrays)
 
 
 def _sketch(content: bytes, name: str, size: int, fit_strokes: bool) -> Answer:

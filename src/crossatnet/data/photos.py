@@ -52,7 +52,7 @@ def read_photo(source: Picture, size: int, name: str = "") -> NDArray[np.uint8]:
         >>> read_photo("photo.jpg", size=32).shape
         (32, 32, 3)
     """
-    return read_photo_in_full(source, size, name)[0]
+    return read_arrays(source, size, name, in_full=False)[0]
 
 
 def read_photo_in_full(source: Picture, size: int, name: str = "") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -66,21 +66,33 @@ def read_photo_in_full(source: Picture, size: int, name: str = "") -> tuple[NDAr
         >>> [pixels.shape for pixels in read_photo_in_full("photo.jpg", 32)]
         [(32, 32, 3), (90, 120, 3)]
     """
+    square, full = read_arrays(source, size, name, in_full=True)
+    return square, full
+
+
+def read_arrays(source: Picture, size: int, name: str, in_full: bool) -> list[NDArray[np.uint8]]:
+    """What `read_photo` gives and, only if it is asked for, as it takes time, what `read_photo_in_full` adds to that.
+
+    Example:
+        >>> from crossatnet.data.photos import read_arrays
+        >>> photo.save("photo.jpg")
+        >>> [pixels.shape for pixels in read_arrays("photo.jpg", 32, "photo.jpg", in_full=False)]
+        [(32, 32, 3)]
+    """
     if isinstance(source, bytes | str | Path):
         name = name or (UPLOADED if isinstance(source, bytes) else str(source))
         with plain_errors(name, MAX_PIXELS):
             source = read_bytes(source, name)
             if not is_read_here(source):
-                shape, made = decoders().ask("photo", source, name=name, size=size)
-                pixels = np.frombuffer(made, np.uint8)
-                square, full = np.split(pixels, [3 * size * size])
-                return square.reshape(size, size, 3), full.reshape(*shape, 3)
-    found = _read_jpeg(source, size) if isinstance(source, bytes) else None
+                shapes, made = decoders().ask("photo", source, name=name, size=size, in_full=in_full)
+                ends = np.cumsum([math.prod(shape) for shape in shapes[:-1]])
+                arrays = np.split(np.frombuffer(made, np.uint8), ends)
+                return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+    found = _read_jpeg(source, size, in_full) if isinstance(source, bytes) else None
     if found is None:
         image = load_image(source, enough=round(REDUCING_GAP * size), name=name)
-        found = prepare(image, "photo", size), np.asarray(image)
-    square, full = found
-    return square, _bounded(full)
+        found = [prepare(image, "photo", size), *([_bounded(np.asarray(image))] if in_full else [])]
+    return found
 
 
 def _bounded(full: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -91,7 +103,7 @@ def _bounded(full: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(full).reduce(math.ceil(math.sqrt(height * width / FULL_PIXELS))))
 
 
-def _read_jpeg(content: bytes, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+def _read_jpeg(content: bytes, size: int, in_full: bool) -> list[NDArray[np.uint8]] | None:
     """The same for the bytes of a plain JPEG file; None for all else, and for damaged ones: `load_image` says why."""
     torch = sys.modules.get("torch")  # not imported for this: a model may do without
     if torch is None:
@@ -125,9 +137,7 @@ def _read_jpeg(content: bytes, size: int) -> tuple[NDArray[np.uint8], NDArray[np
         stacked = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)  # (1, 3, H, W), colours still together in memory
         resized = torch.nn.functional.interpolate(stacked, (size, size), mode="bilinear", antialias=True)
         square = resized.permute(0, 2, 3, 1)[0].numpy()  # (S, S, 3)
-    if transform is None:
-        return np.ascontiguousarray(upright(square)), np.ascontiguousarray(upright(pixels))
-    square, full = (
-        np.asarray(ImageCms.applyTransform(Image.fromarray(each), transform)) for each in (square, _bounded(pixels))
-    )
-    return np.ascontiguousarray(upright(square)), np.ascontiguousarray(upright(full))
+    arrays = [square, *([_bounded(pixels)] if in_full else [])]
+    if transform is not None:
+        arrays = [np.asarray(ImageCms.applyTransform(Image.fromarray(each), transform)) for each in arrays]
+    return [np.ascontiguousarray(upright(each)) for each in arrays]

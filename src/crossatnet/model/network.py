@@ -7,6 +7,7 @@ Shapes: `E` numbers of the opinion, `B` batch, `S` side of the input, `H W` a ph
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from crossatnet.model.hashing import HashCodes
 from crossatnet.model.interface import MODALITIES, Guided, PictureModel, check_modality, side_of
 from crossatnet.model.opinion import Opinion, joined
 from crossatnet.model.proposals import Proposer
-from crossatnet.model.regions import Regions, cut, distinct, no_regions, proposed
+from crossatnet.model.regions import Regions, found_in
 from crossatnet.system.errors import UserError
 
 
@@ -171,26 +172,19 @@ class CrossATNet(nn.Module, PictureModel):
 
         Both are as `preprocess_with_regions` gives them.
         """
+        side = self.config.region_size
+        assert side is not None, "asked only where there are regions"
         finer, feature_map = self.maps(pixels, "photo")
         embeddings = self.embed_map(feature_map, "photo").float().cpu().numpy()  # (B, D)
         proposals = self.proposals(finer, feature_map).float().cpu().numpy()  # (B, 5, i, j)
-        return embeddings, [self.regions_in(*photo) for photo in zip(full, proposals, embeddings, strict=True)]
+        embed = partial(self.embed, modality="photo")
+        return embeddings, [found_in(*photo, side, embed) for photo in zip(full, proposals, embeddings, strict=True)]
 
     def proposals(self, finer: Tensor, feature_map: Tensor) -> Tensor:
         """What both maps of photos, (B, F, i, j) and (B, C, h, w), say of where things are: (B, 5, i, j)."""
         assert self.proposer is not None, "asked only where there are regions"
         found: Tensor = self.proposer(finer, feature_map)
         return found
-
-    def regions_in(
-        self, full: NDArray[np.uint8], proposals: NDArray[np.float32], whole: NDArray[np.float32]
-    ) -> Regions:
-        """The regions of a photo (H, W, 3), by what the look at the whole proposes, (5, i, j), and embeds, (D,)."""
-        assert self.config.region_size is not None, "asked only where there are regions"
-        boxes = proposed(proposals)  # (R, 4)
-        if not len(boxes):
-            return no_regions(self.dimension)
-        return distinct(whole, Regions(boxes, self.embed(cut(full, boxes, self.config.region_size), "photo")))
 
     def hyperplanes(self, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The hyperplanes of the codes of one length R: weight (R, D) and offset (R,)."""

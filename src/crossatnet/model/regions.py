@@ -7,7 +7,7 @@ Letters: `R` regions, `D` the shared space, `i j` the backbone's finer map, `H W
 `P` side of a part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,30 @@ def no_regions(dimension: int) -> Regions:
         ((0, 4), (0, 512))
     """
     return Regions(np.empty((0, 4), np.float32), np.empty((0, dimension), np.float32))
+
+
+def found_in(
+    photo: NDArray[np.uint8],
+    proposals: NDArray[np.float32],
+    whole: NDArray[np.float32],
+    side: int,
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+) -> Regions:
+    """The regions of a photo (H, W, 3), by what the look at the whole proposes, (5, i, j), and embeds, (D,).
+
+    `embed` takes the parts, `side` pixels each way, (R, P, P, 3), to their embeddings (R, D).
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.model.regions import found_in
+        >>> nowhere = np.full((5, 4, 4), -9, np.float32)
+        >>> found_in(np.zeros((90, 120, 3), np.uint8), nowhere, np.ones(8, np.float32), 64, embed=len).boxes.shape
+        (0, 4)
+    """
+    boxes = proposed(proposals)  # (R, 4)
+    if not len(boxes):
+        return no_regions(len(whole))
+    return distinct(whole, Regions(boxes, embed(cut(photo, boxes, side))))
 
 
 def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossatnet.data.images import Modality
 from crossatnet.model.checkpoint import WEIGHTS, locate, read_config, source_of
 from crossatnet.model.interface import Guided, PictureModel, check_modality
-from crossatnet.model.regions import Regions, cut, distinct, no_regions, proposed
+from crossatnet.model.regions import Regions, found_in
 from crossatnet.runtime.onnx_files import AGAIN, OnnxPart, PhotoPart, halves, read_form, read_part, stored_tensors
 from crossatnet.system.errors import UserError
 from crossatnet.system.threads import computing_threads
@@ -106,14 +106,12 @@ class OnnxModel(PictureModel):
         first = self._session(self.photo_part)
         second = self._session("regions-int8" if self.photo_part == "photo-int8" else "regions")
 
+        def embed(parts: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.concatenate([second.run(["embedding"], {"pixels": part[None]})[0] for part in parts])
+
         def looked_at(row: int) -> tuple[NDArray[np.float32], Regions]:
             whole, proposals = first.run(["embedding", "proposals"], {"pixels": pixels[row : row + 1]})
-            boxes = proposed(proposals[0])  # (R, 4)
-            if not len(boxes):
-                return whole, no_regions(self.dimension)
-            parts = cut(full[row], boxes, side)  # (R, P, P, 3)
-            found = [second.run(["embedding"], {"pixels": part[None]})[0] for part in parts]  # each (1, D)
-            return whole, distinct(whole[0], Regions(boxes, np.concatenate(found)))
+            return whole, found_in(full[row], proposals[0], whole[0], side, embed)
 
         wholes, regions = zip(*self._pool.map(looked_at, range(len(pixels))), strict=True)
         return np.concatenate(wholes), [*regions]
