@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from crossatnet.gallery import Gallery, Hit, PartOf
-from crossatnet.gallery.backends import create_backend
 from crossatnet.gallery.ingest.folder import _embedded
 from crossatnet.gallery.ingest.reading import Decoded, Reader
 from crossatnet.gallery.queries import cut_out
@@ -138,14 +137,10 @@ def test_a_part_is_cut_from_the_upright_picture() -> None:
     np.testing.assert_array_equal(cut_out(sideways, (0, 0.5, 0.25, 1)), upright.crop((0, 32, 16, 64)))
 
 
-def test_regions_that_cannot_be_kept_are_refused(tmp_path: Path, model: FakeModel) -> None:
+def test_regions_that_cannot_be_found_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="fake-0 finds no regions; make the gallery without --regions on"):
         Gallery.create(tmp_path / "my.gallery", FakeModel(), regions=True)
     assert not (tmp_path / "my.gallery").exists()
-    with Gallery.create(tmp_path / "my.gallery", model, regions=True) as gallery:
-        made_with = gallery.store.made_with
-    with pytest.raises(UserError, match="regions are kept by galleries in a file only; make it without --regions on"):
-        create_backend("milvus://localhost:1/mine", made_with)
 
 
 def test_regions_found_in_another_way_are_not_mixed(gallery: Gallery, folder: Path, tmp_path: Path) -> None:

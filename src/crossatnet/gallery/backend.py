@@ -24,6 +24,7 @@ from crossatnet.system.errors import UserError
 
 LARGEST_ID = (1 << 63) - 1
 STORED_FLOAT = np.dtype("<f2")  # of embeddings: takes half the space, and changes a cosine by less than 0.001
+BOX_STEPS = 240  # a coordinate of a box is stored as a byte: halves, thirds, fifths and eighths of a side exactly
 NO_ITEM = -1  # in place of an id, where fewer hits were found than the row has room for
 
 
@@ -188,6 +189,30 @@ class CodedRegions(NamedTuple):
     boxes: NDArray[np.float32]  # (R, 4): left, top, right, bottom as fractions of the upright picture
     packed: NDArray[np.uint8]  # (R, B)
     embeddings: NDArray[np.float32]  # (R, D)
+
+
+def box_bytes(boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Boxes (R, 4), fractions of a picture, as they are stored: in steps of 1 / `BOX_STEPS`.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.backend import box_bytes
+        >>> box_bytes(np.array([[0, 0.25, 0.5, 1]], np.float32)).tolist()
+        [[0, 60, 120, 240]]
+    """
+    return np.rint(np.clip(boxes, 0, 1) * BOX_STEPS).astype(np.uint8)
+
+
+def box_fractions(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Boxes (R, 4) as fractions of their pictures, of what `box_bytes` gave.
+
+    Example:
+        >>> import numpy as np
+        >>> from crossatnet.gallery.backend import box_fractions
+        >>> box_fractions(np.array([[0, 60, 120, 240]], np.uint8)).tolist()
+        [[0.0, 0.25, 0.5, 1.0]]
+    """
+    return (stored / BOX_STEPS).astype(np.float32)
 
 
 class Nearest(NamedTuple):

@@ -11,8 +11,6 @@ from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 from crossatnet.system.recall import RECALL, check_recall
 
-NO_REGIONS = "regions are kept by galleries in a file only"
-
 
 def made_with_of(place: str | Path, model: Embedder, regions: bool) -> MadeWith:
     """What a new gallery remembers of its model, and whether it keeps `regions` of its pictures.
@@ -55,7 +53,5 @@ def create_backend(place: str | Path, made_with: MadeWith, thumbnail_side: int =
 
         if thumbnail_side:
             raise UserError(f"{place}: a gallery on a server keeps no thumbnails; leave out --thumbnails")
-        if made_with.regions:
-            raise UserError(f"{place}: {NO_REGIONS}; make it without --regions on")
         return MilvusBackend.create(Address.parse(place), made_with)
     return Store.create(Path(place), made_with, thumbnail_side)

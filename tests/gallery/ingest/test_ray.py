@@ -227,32 +227,50 @@ def test_a_list_of_files(cluster: Any, folder: Path, tmp_path: Path) -> None:
     assert [(row[1], row[2]) for row in contents(place)] == [(listed[0], "class1"), (listed[1], "class0")]
 
 
+@pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())
 def test_a_worker_stores_into_a_server_itself(
-    cluster: Any, folder: Path, twin: tuple[str, IngestSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any,
+    server: MilvusServer,
+    folder: Path,
+    twin: tuple[str, IngestSummary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 2)
-    if reason := milvus_server.missing():
-        pytest.skip(reason)
-    server = MilvusServer(tmp_path)
-    try:
-        server.start()
-        place = f"milvus://127.0.0.1:{server.port}/by_ray"
-        Gallery.create(place, FakeModel()).close()
-        summary = by_ray(place, SlowModel(tmp_path / "log"), folder, lose_a_node_at(cluster, 20))
-        assert len(set((tmp_path / "log").read_text().split())) == 2
-        assert counts(summary) == counts(twin[1])
-        queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-        with (
-            Gallery.open(place, FakeModel(), consistency="strong") as ours,
-            Gallery.open(twin[0], FakeModel()) as theirs,
-        ):
-            assert len(ours) == len(theirs) == 2000
-            assert [*ours.store.paths_under(folder)] == [*theirs.store.paths_under(folder)]
-            answers = [gallery.search_embeddings(queries, 10) for gallery in (ours, theirs)]
-        for mine, their in zip(*answers, strict=True):
-            assert [(hit.path, hit.score) for hit in mine] == [(hit.path, hit.score) for hit in their]
-    finally:
-        server.close()
+    place = f"milvus://127.0.0.1:{server.port}/by_ray"
+    Gallery.create(place, FakeModel()).close()
+    summary = by_ray(place, SlowModel(tmp_path / "log"), folder, lose_a_node_at(cluster, 20))
+    assert len(set((tmp_path / "log").read_text().split())) == 2
+    assert counts(summary) == counts(twin[1])
+    assert_finds_the_same(place, twin[0], FakeModel(), 2000)
+
+
+@pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())
+def test_a_worker_stores_regions_into_a_server(
+    cluster: Any, server: MilvusServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_ingest_module, "BATCHES_A_TASK", 2)
+    place, model = f"milvus://127.0.0.1:{server.port}/parts_by_ray", FakeModel(regions=True)
+    Gallery.create(place, model, regions=True).close()
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((folder / "class0").iterdir())[:70]:
+        (few / path.name).write_bytes(path.read_bytes())
+    assert by_ray(place, model, few).added == 70
+    with Gallery.create(tmp_path / "twin.gallery", model, regions=True) as gallery:
+        gallery.add_folder(few)
+    assert_finds_the_same(place, str(tmp_path / "twin.gallery"), model, 70)
+
+
+def assert_finds_the_same(place: str, twin: str, model: FakeModel, count: int) -> None:
+    queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
+    with Gallery.open(place, model, consistency="strong") as ours, Gallery.open(twin, model) as theirs:
+        assert len(ours) == len(theirs) == count
+        assert [*ours.store.paths_under("/")] == [*theirs.store.paths_under("/")]
+        answers = [gallery.search_embeddings(queries, 10) for gallery in (ours, theirs)]
+    for mine, their in zip(*answers, strict=True):
+        assert [(hit.path, hit.score, hit.box) for hit in mine] == [(hit.path, hit.score, hit.box) for hit in their]
+    assert model.regions == any(hit.box for hits in answers[0] for hit in hits)
 
 
 def test_an_error_of_a_worker_reaches_the_user_in_a_line(cluster: Any, folder: Path, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_conditions_as_in_a_file(gallery: Gallery, twin: Gallery) -> None:
 def test_a_longer_shortlist_than_milvus_gives_is_searched_in_parts(
     gallery: Gallery, twin: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossatnet.gallery.milvus.backend.LONGEST_SHORTLIST", 300)
+    monkeypatch.setattr("crossatnet.gallery.milvus.table.LONGEST_SHORTLIST", 300)
     pictures = [facts(f"/p/{number:03d}", class_name="ab"[number % 2]) for number in range(600)]
     for place in (gallery, twin):
         put(place, pictures, vectors(600))
@@ -347,8 +347,8 @@ def test_another_checkpoint_is_refused_by_name(gallery: Gallery) -> None:
 def test_a_collection_that_is_no_gallery_or_one_of_another_format(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossatnet.gallery.milvus.collections.FORMAT", 3)
-    with pytest.raises(UserError, match="shared: has format 2, this version reads 3; use the version that made it"):
+    monkeypatch.setattr("crossatnet.gallery.milvus.collections.FORMAT", 4)
+    with pytest.raises(UserError, match="shared: has format 2, this version reads 4 and 3; use the version that"):
         Gallery.open(gallery.store.name, MODEL)
     monkeypatch.setattr("crossatnet.gallery.milvus.collections.KIND", "another program's")
     with pytest.raises(UserError, match="shared is not a gallery of crossatnet there"):

@@ -6,15 +6,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, Facts, FileState, Filter
+from crossatnet.gallery.backend import EVERYTHING, LARGEST_ID, CodedRegions, Facts, FileState, Filter
 from crossatnet.gallery.milvus.rows import (
     FACTS,
+    boxes_of,
     embedding_letters,
     embeddings_of,
     expression,
     id_ranges,
     item_of,
+    region_ids,
+    regions_of,
     row_of,
+    whole_of,
 )
 
 
@@ -36,6 +40,22 @@ def test_embeddings_come_back_as_halves(dimension: int) -> None:
     assert {len(text) for text in texts} == {embedding_letters(dimension)}
     assert embeddings_of(texts, dimension).tolist() == rows.astype(np.float16).tolist()
     assert embeddings_of([], dimension).shape == (0, dimension)
+
+
+def test_regions_are_rows_with_the_facts_of_their_picture() -> None:
+    facts = Facts("/p/owl.jpg", "owl", FileState(10, 20, "ab12"), 30, 40)
+    picture = whole_of(row_of(facts, np.zeros(2, np.uint8), np.zeros(3), 86_400))
+    boxes = np.array([[0, 1 / 3, 0.5, 1], [0.1, 0.2, 0.8, 0.9]], np.float32)
+    codes, embeddings = np.arange(4, dtype=np.uint8).reshape(2, 2), np.eye(2, 3, dtype=np.float32)
+    rows = regions_of(picture, CodedRegions(boxes, codes, embeddings))
+    assert [row["id"] for row in rows] == region_ids(picture["id"])[:2]
+    assert len({picture["id"], *region_ids(picture["id"])}) == 9
+    assert {row["whole"] for row in [picture, *rows]} == {picture["id"]}
+    assert {name: rows[1][name] for name in FACTS} == {name: picture[name] for name in FACTS}
+    assert [row["code"] for row in rows] == [b"\0\1", b"\2\3"]
+    assert embeddings_of([row["embedding"] for row in rows], 3).tolist() == embeddings.tolist()
+    np.testing.assert_allclose(boxes_of(rows), boxes, atol=1 / 480)
+    assert boxes_of([]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 1000])

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import EVERYTHING, NO_ITEM, CodedRegions, Facts, FileState, Filter, MadeWith
+from crossatnet.gallery.backend import (
+    BOX_STEPS,
+    EVERYTHING,
+    NO_ITEM,
+    CodedRegions,
+    Facts,
+    FileState,
+    Filter,
+    MadeWith,
+)
 from crossatnet.gallery.sqlite import present, sidefile
 from crossatnet.gallery.sqlite.checking import check
 from crossatnet.gallery.sqlite.copies import backup, replace
-from crossatnet.gallery.sqlite.regions import BOX_STEPS, record
+from crossatnet.gallery.sqlite.regions import record
 from crossatnet.gallery.sqlite.store import Store
 from crossatnet.system.errors import UserError
 from oracles.search import hamming, nearest_by_parts

@@ -226,12 +226,15 @@ class Worker:
         self._store = open_backend(settings.server) if settings.server else None
 
     def do(self, task: Sequence[BatchFiles]) -> list[Batch]:
-        """Read and embed. If workers store, store too, and return the batches without codes and embeddings."""
+        """Read and embed. If workers store, store too, and return the batches without codes, embeddings and regions."""
         size = self._power.pictures_at_once
         batches = [*embed_batches(self._reader, task, THREADS_A_WORKER, batch_size=size)]
         if self._store is not None:
             store_batch(self._store, _joined(batches))
-            batches = [replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0]) for batch in batches]
+            batches = [
+                replace(batch, packed=batch.packed[:0], embeddings=batch.embeddings[:0], regions=[])
+                for batch in batches
+            ]
         return batches
 
 

@@ -5,13 +5,13 @@ Letters: `N` items, `Q` queries, `S` shortlist, `K` hits, `D` embedding dimensio
 A gallery is one collection, a row for each picture: its code, its embedding and its facts. A search scans the codes, of
 a large gallery a part of them (`reach`), and brings the embeddings of its shortlist along, in one call. An item's id is
 a hash of its path, so every process that stores the path writes the same row, and a change of a picture is a change of
-one row.
+one row. Where regions are kept, they are rows too (`regions`), written before their picture's row: it says that the
+picture is stored.
 """
 
-import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from crossatnet.gallery.backend import (
 )
 from crossatnet.gallery.milvus import reach
 from crossatnet.gallery.milvus.calls import Address, Connection
-from crossatnet.gallery.milvus.collections import create_collection, read_made_with
+from crossatnet.gallery.milvus.collections import create_collection, load_collection, read_made_with
+from crossatnet.gallery.milvus.regions import Cosine, EqualBits, nearest_by_regions, stored_regions
 from crossatnet.gallery.milvus.rows import (
     FACTS,
     NO_WORDS,
@@ -47,18 +48,26 @@ from crossatnet.gallery.milvus.rows import (
     id_of,
     id_ranges,
     item_of,
+    regions_of,
     row_of,
+    whole_of,
 )
-from crossatnet.gallery.milvus.table import LISTS, Table
+from crossatnet.gallery.milvus.table import LISTS, LONGEST_SHORTLIST, REGIONS, Table
 from crossatnet.gallery.reach import INDEXED, Reach, Tested
-from crossatnet.gallery.shortlist import SHORTEST, best_hits, cosines, shortlist_length
+from crossatnet.gallery.shortlist import (
+    SHORTEST,
+    SHORTEST_A_HIT,
+    best_hits,
+    cosines,
+    penalty_bits,
+    shortlist_length,
+)
+from crossatnet.model.regions import MOST_REGIONS
 from crossatnet.system.consistency import Consistency
 from crossatnet.system.errors import UserError
 from crossatnet.system.recall import EXACT, RECALL
 
 LOOK_S = 60.0  # between two looks at what was measured
-LONGEST_SHORTLIST = 16_384  # Milvus's own limit for one search
-SURE_SHARE = 0.9  # of that limit: how many items are asked of a range of ids, as the ranges differ a little in size
 VALUES_A_CALL = 10_000
 # # So many candidates' embeddings are in memory at once: 45 MB as text, 32 MiB as halves, 64 MiB more when compared.
 # They are at least those of one query, which are more from about 1e7 items on; with 1e9 items of 512 bits they are
@@ -87,7 +96,7 @@ class MilvusBackend:
         self.made_with = made_with
         self._connection = connection
         self._recall = recall
-        self._table = Table(connection, connection.address.name, consistency)
+        self._table = Table(connection, connection.address.name, consistency, made_with.regions)
         self._tested: Tested | None = None
         self._next_look = 0.0  # at what was measured
 
@@ -114,7 +123,7 @@ class MilvusBackend:
                     f"{address}: no gallery there; make one with `crossatnet index FOLDER --to {address}`"
                 )
             made_with = read_made_with(connection, address.name)
-            connection.call("load_collection", address.name)
+            load_collection(connection, address.name, made_with)
         except UserError:
             connection.close()
             raise
@@ -143,17 +152,25 @@ class MilvusBackend:
         thumbnails: Sequence[bytes] = (),
         regions: Sequence[CodedRegions] = (),
     ) -> int:
-        """Store a batch, in one call for each `ROWS_A_CALL` pictures; thumbnails and regions are not kept."""
-        check_finite(embeddings, self.name)
+        """Store a batch, in one call for each `ROWS_A_CALL` pictures or regions; thumbnails are not kept."""
+        for each in (embeddings, *(one.embeddings for one in regions)):
+            check_finite(each, self.name)
         known = self._rows_of_paths([facts.path for facts in pictures], ["added"])
         now = int(datetime.now(UTC).timestamp())
         rows: dict[int, dict[str, Any]] = {}  # by id: Milvus would store a path twice if a batch holds it twice
-        for facts, code, embedding in zip(pictures, packed, embeddings, strict=True):
+        parts: dict[int, list[dict[str, Any]]] = {}
+        coded: Sequence[CodedRegions | None] = regions or [None] * len(pictures)
+        for facts, code, embedding, one in zip(pictures, packed, embeddings, coded, strict=True):
             added = known[facts.path]["added"] if facts.path in known else now
             row = row_of(facts, code, embedding, added)
             if (other := rows.get(row["id"], row)["path"]) != facts.path:
                 raise self._same_id(facts.path, other)
-            rows[row["id"]] = row
+            rows[row["id"]] = whole_of(row) if self.made_with.regions else row
+            parts[row["id"]] = regions_of(row, one) if one else []
+        if self.made_with.regions:
+            counts = {row["id"]: len(parts[row["id"]]) for row in known.values()}
+            self._table.delete(stored_regions(self._table, counts))
+            self._table.upsert([part for each in parts.values() for part in each], REGIONS)
         self._table.upsert([*rows.values()])
         return len({facts.path for facts in pictures} - known.keys())
 
@@ -179,14 +196,19 @@ class MilvusBackend:
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove these paths."""
-        known = self._rows_of_paths(paths, ["id"])
-        self._table.delete([row["id"] for row in known.values()])
-        return len(known)
+        items = [row["id"] for row in self._rows_of_paths(paths, ["id"]).values()]
+        parts = stored_regions(self._table, dict.fromkeys(items, 0)) if self.made_with.regions else []
+        self._table.delete([*items, *parts])
+        return len(items)
 
     def flush(self) -> None:
-        """Let the server write the latest changes out of its log, and index them; a large gallery may be measured."""
+        """Let the server write the latest changes out of its log, and index them; a large gallery may be measured.
+
+        Not one with regions, as its searches are exact.
+        """
         self._table.maintain("flush")
-        reach.measure(self._table, self.made_with.dimension, self.made_with.code_bits)
+        if not self.made_with.regions:
+            reach.measure(self._table, self.made_with.dimension, self.made_with.code_bits)
 
     def compact(self) -> None:
         """Let the server free the space of removed rows, in the background."""
@@ -261,6 +283,11 @@ class MilvusBackend:
         # # so many items at most: those that the filter admits are not counted, and the count may be out of date
         items = max(self._table.size(), LONGEST_SHORTLIST)
         k = min(k, items)  # k may be larger than the gallery
+        if self.made_with.regions:
+            measures = [Cosine(query, region_penalty) for query in queries]
+            length = shortlist_length(k, self.made_with.code_bits, items)
+            at_once = max(1, RERANK_FLOATS // ((1 + MOST_REGIONS) * length * queries.shape[1]))
+            return nearest_by_regions(self._table, measures, packed, k, length, expression(filter), at_once)
         near = self._reach(k, items) if filter == EVERYTHING else None
         length = near.length if near else shortlist_length(k, self.made_with.code_bits, items)
         lists = (near and near.lists) or LISTS
@@ -268,10 +295,11 @@ class MilvusBackend:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         part = max(1, RERANK_FLOATS // (length * queries.shape[1]))
         for start in range(0, len(queries), part):
-            shortlists = self._shortlists(packed[start : start + part], length, filter, lists)
+            some = packed[start : start + part]
+            shortlists = self._table.nearest(some, length, expression(filter), ["embedding"], lists)
             for number, shortlist in enumerate(shortlists, start):
-                found = np.fromiter(shortlist, np.int64, len(shortlist))  # (S,)
-                halves = self._embeddings(shortlist.values())  # (S, D)
+                found = np.array([hit["id"] for hit in shortlist], np.int64)  # (S,)
+                halves = self._embeddings([hit["entity"]["embedding"] for hit in shortlist])  # (S, D)
                 best_ids, best_scores = best_hits(found, cosines(queries[number], halves), k)
                 ids[number, : len(best_ids)], scores[number, : len(best_ids)] = best_ids, best_scores
         return Nearest(ids, scores)
@@ -283,10 +311,14 @@ class MilvusBackend:
 
         The server chooses among equally distant items, so more are asked for than are returned.
         """
+        self._table.catch_up()
+        if self.made_with.regions:
+            measures = [EqualBits(code, penalty_bits(region_penalty, self.made_with.code_bits)) for code in packed]
+            length = min(max(SHORTEST_A_HIT * k, SHORTEST), LONGEST_SHORTLIST)
+            return nearest_by_regions(self._table, measures, packed, k, length, expression(filter), len(packed))
         ids = np.full((len(packed), k), NO_ITEM, np.int64)
         scores = np.full((len(packed), k), -np.inf, np.float32)
         length = min(max(2 * k, SHORTEST), LONGEST_SHORTLIST)
-        self._table.catch_up()
         for number, hits in enumerate(self._table.nearest(packed, length, expression(filter), [])):
             best = sorted(hits, key=lambda hit: (hit["distance"], hit["id"]))[:k]
             ids[number, : len(best)] = [hit["id"] for hit in best]
@@ -302,23 +334,7 @@ class MilvusBackend:
             self._tested, self._next_look = reach.read(self._table), now + LOOK_S
         return self._tested.reach(k, self._recall) if self._tested else None
 
-    def _shortlists(self, packed: NDArray[np.uint8], length: int, filter: Filter, lists: int) -> list[dict[int, str]]:
-        """For each code (Q, B) the `length` nearest items that `filter` admits: their ids, and embeddings as text."""
-        if length <= LONGEST_SHORTLIST:
-            return self._search(packed, length, expression(filter), lists)
-        shortlists: list[dict[int, str]] = [{} for _ in packed]
-        # # each range of ids has about its share of the nearest items
-        for ids in id_ranges(math.ceil(length / (LONGEST_SHORTLIST * SURE_SHARE))):
-            found = self._search(packed, LONGEST_SHORTLIST, expression(filter, ids), lists)
-            for shortlist, part in zip(shortlists, found, strict=True):
-                shortlist.update(part)
-        return shortlists
-
-    def _search(self, packed: NDArray[np.uint8], length: int, condition: str, lists: int) -> list[dict[int, str]]:
-        answers = self._table.nearest(packed, length, condition, ["embedding"], lists)
-        return [{hit["id"]: hit["entity"]["embedding"] for hit in answer} for answer in answers]
-
-    def _embeddings(self, texts: Collection[str]) -> NDArray[np.float16]:
+    def _embeddings(self, texts: Sequence[str]) -> NDArray[np.float16]:
         return embeddings_of(texts, self.made_with.dimension)  # (N, D)
 
     # Rows

@@ -1,20 +1,32 @@
 """Rows of a gallery on a Milvus server: their ids, fields and conditions. Nothing here calls the server.
 
-Letters: `N` items, `B` bytes of a packed code, `D` embedding dimension.
+Letters: `N` items, `R` regions, `B` bytes of a packed code, `D` embedding dimension.
 """
 
 import base64
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import LARGEST_ID, STORED_FLOAT, Facts, FileState, Filter, StoredPicture, path_range
+from crossatnet.gallery.backend import (
+    LARGEST_ID,
+    STORED_FLOAT,
+    CodedRegions,
+    Facts,
+    FileState,
+    Filter,
+    StoredPicture,
+    box_bytes,
+    box_fractions,
+    path_range,
+)
+from crossatnet.model.regions import MOST_REGIONS
 from crossatnet.system.errors import UserError
 
 NO_WORDS = (
@@ -30,6 +42,11 @@ def id_of(path: str) -> int:
     return int.from_bytes(hashed[:8], "big") & LARGEST_ID
 
 
+def region_ids(item: int) -> list[int]:
+    """The ids that the regions of an item have, as many as it may have: hashes of what is no path."""
+    return [id_of(f"{item} {number}") for number in range(MOST_REGIONS)]
+
+
 def id_ranges(parts: int) -> Iterator[str]:
     """Conditions that divide all items into so many sets. They are of about equal size, as ids are hashes."""
     step = (LARGEST_ID + 1) // parts + 1
@@ -40,6 +57,11 @@ def id_ranges(parts: int) -> Iterator[str]:
 def embedding_letters(dimension: int) -> int:
     """The length of the text that holds an embedding."""
     return 4 * math.ceil(STORED_FLOAT.itemsize * dimension / 3)
+
+
+def embedding_text(embedding: NDArray[np.floating]) -> str:
+    """The text that holds an embedding (D,)."""
+    return base64.b64encode(embedding.astype(STORED_FLOAT).tobytes()).decode()
 
 
 def embeddings_of(texts: Collection[str], dimension: int) -> NDArray[np.float16]:
@@ -53,7 +75,7 @@ def row_of(facts: Facts, code: NDArray[np.uint8], embedding: NDArray[np.floating
     return {
         "id": id_of(facts.path),
         "code": code.tobytes(),
-        "embedding": base64.b64encode(embedding.astype(STORED_FLOAT).tobytes()).decode(),
+        "embedding": embedding_text(embedding),
         "path": facts.path,
         "class_name": facts.class_name or "",
         "content_hash": facts.file.content_hash,
@@ -63,6 +85,36 @@ def row_of(facts: Facts, code: NDArray[np.uint8], embedding: NDArray[np.floating
         "height": facts.height,
         "added": added,
     }
+
+
+def whole_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a picture, in a gallery that keeps regions: it is the whole of itself, and has no box."""
+    return {**row, "whole": row["id"], "box": 0}
+
+
+def regions_of(row: dict[str, Any], regions: CodedRegions) -> list[dict[str, Any]]:
+    """The regions of a picture as rows, with its own facts: what admits the picture admits them.
+
+    They count only beside a row of the picture with the same content, so that half a `put` changes nothing.
+    """
+    columns = zip(region_ids(row["id"]), box_bytes(regions.boxes), regions.packed, regions.embeddings, strict=False)
+    return [
+        {
+            **row,
+            "id": key,
+            "code": code.tobytes(),
+            "embedding": embedding_text(embedding),
+            "whole": row["id"],
+            "box": int.from_bytes(box.tobytes(), "big"),
+        }
+        for key, box, code, embedding in columns
+    ]
+
+
+def boxes_of(rows: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
+    """The boxes (R, 4) of regions, as fractions of their pictures."""
+    stored = b"".join(row["box"].to_bytes(4, "big") for row in rows)
+    return box_fractions(np.frombuffer(stored, np.uint8).reshape(-1, 4))
 
 
 def file_state_of(row: dict[str, Any]) -> FileState:

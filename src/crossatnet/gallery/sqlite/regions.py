@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from crossatnet.gallery.backend import STORED_FLOAT, CodedRegions, MadeWith
+from crossatnet.gallery.backend import STORED_FLOAT, CodedRegions, MadeWith, box_bytes, box_fractions
 from crossatnet.model.regions import MOST_REGIONS
 
 HEAD_BYTES = 16  # of a code: what is scanned of every region
-BOX_STEPS = 240  # a coordinate is a byte; halves, thirds, fifths and eighths of a side are kept exactly
 
 Ids = NDArray[np.int64]
 
@@ -28,7 +27,7 @@ class RegionTable:
     """The regions of N items, in the order of their items' rows."""
 
     owners: NDArray[np.int32]  # (M,), ascending: the row of the item that each is a part of
-    boxes: NDArray[np.uint8]  # (M, 4), in steps of 1 / BOX_STEPS
+    boxes: NDArray[np.uint8]  # (M, 4), as `box_bytes` makes them
     codes: NDArray[np.uint8]  # (M, B)
     heads: NDArray[np.uint8]  # (M, H), the first bytes of the codes
     embeddings: Callable[[Ids], NDArray[np.float16]]  # of some regions: (C,) -> (C, D)
@@ -55,7 +54,7 @@ class RegionTable:
 
     def fractions(self, chosen: Ids) -> NDArray[np.float32]:
         """The boxes (C, 4) of some regions as fractions of their pictures."""
-        return (self.boxes[chosen] / BOX_STEPS).astype(np.float32)
+        return box_fractions(self.boxes[chosen])
 
 
 def record(made_with: MadeWith) -> np.dtype[np.void]:
@@ -73,7 +72,7 @@ def records_of(regions: Sequence[CodedRegions], made_with: MadeWith) -> list[byt
     made = []
     for one in regions:
         rows = np.empty(len(one.boxes), record(made_with))
-        rows["box"] = np.rint(np.clip(one.boxes, 0, 1) * BOX_STEPS)
+        rows["box"] = box_bytes(one.boxes)
         rows["code"], rows["embedding"] = one.packed, one.embeddings
         made.append(rows.tobytes())
     return made
