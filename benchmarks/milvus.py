@@ -1,9 +1,10 @@
 """How long does a search take in a gallery in a file, and in one on a Milvus server of the same machine?
 
-    python benchmarks/milvus.py --items 1e4,1e5
+    python benchmarks/milvus.py --items 1e4,1e5 --regions 0,2
 
 Synthetic clusters with codes of 512 bits, as in `search.py`. The same items go into both galleries, and the same
-queries ask both, one at a time. The server is asked at session and at strong consistency. It is that of
+queries ask both, one at a time. With `--regions` there is a pair of galleries for each number of regions that an item
+has, around other centres. The server is asked at session and at strong consistency. It is that of
 `tests/gallery/milvus_server.py`, behind two bridges in Python that a server of your own would not have. A strong search
 waits for its next time tick, 200 ms apart by its own settings. For a while after a large gallery was written, the
 server's own work on it takes the same cores, so it is asked at once and again when it has come to rest. Processor time
@@ -14,6 +15,7 @@ Needs the extra `dev`, on Linux. Prints a table and writes `benchmarks/results/m
 """
 
 import argparse
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -26,8 +28,9 @@ from crossatnet.gallery import Gallery
 from crossatnet.system.consistency import Consistency
 from measure import percentile_ms
 from record import machine, write
+from regions import PlanesOfParts
 from serve_process import cpu_seconds, with_children
-from synthetic import Clusters, Planes, fill, sizes
+from synthetic import Clusters, fill, sizes
 from tables import rendered
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -46,6 +49,7 @@ AT_REST, LOOK_S, LONGEST_REST_S = 0.08, 30.0, 300.0  # cores that a server witho
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", default="1e4,1e5", help="sizes of galleries")
+    parser.add_argument("--regions", default="0", help="regions of each item")
     parser.add_argument("--queries", type=int, default=100)
     options = parser.parse_args()
     rows = []
@@ -53,10 +57,10 @@ def main() -> None:
         server = MilvusServer(Path(scratch))
         try:
             server.start()
-            for items in sizes(options.items):
-                places = {"file": str(Path(scratch, f"{items}.gallery"))}
-                places["milvus"] = f"milvus://127.0.0.1:{server.port}/items_{items}"
-                filled = {where: fill_it(place, items) for where, place in places.items()}
+            for items, regions in itertools.product(sizes(options.items), sizes(options.regions)):
+                places = {"file": str(Path(scratch, f"{items}_{regions}.gallery"))}
+                places["milvus"] = f"milvus://127.0.0.1:{server.port}/items_{items}_{regions}"
+                filled = {where: fill_it(place, items, regions) for where, place in places.items()}
                 measured = {}
                 for where, consistency in WAYS.items():
                     place = places[where.partition(",")[0]]
@@ -68,13 +72,14 @@ def main() -> None:
                     hits = found.pop("hits")
                     same = float(np.mean([mine == their for mine, their in zip(hits, expected, strict=True)]))
                     rows.append(
-                        {"items": items, "where": where, "fill_s": filled[where.partition(",")[0]], **found}
-                        | {"same_top_10": same, "rested_s": rested}
+                        {"items": items, "regions": regions, "where": where}
+                        | {"fill_s": filled[where.partition(",")[0]], **found, "same_top_10": same, "rested_s": rested}
                     )
         finally:
             server.close()
+    command = f"python benchmarks/milvus.py --items {options.items} --regions {options.regions}"
     record = {
-        "command": f"python benchmarks/milvus.py --items {options.items} --queries {options.queries}",
+        "command": f"{command} --queries {options.queries}",
         "machine": machine(),
         "data": "synthetic: 512-dimensional embeddings in clusters",
         "queries": options.queries,
@@ -84,11 +89,11 @@ def main() -> None:
     print(rendered("milvus", record))
 
 
-def fill_it(place: str, items: int) -> float:
+def fill_it(place: str, items: int, regions: int) -> float:
     """Make a gallery; the seconds that took."""
     begin = time.perf_counter()
-    with Gallery.create(place, Planes(BITS)) as gallery:
-        fill(gallery, items, at_once=5000)
+    with Gallery.create(place, PlanesOfParts(BITS), regions=regions > 0) as gallery:
+        fill(gallery, items, at_once=5000, regions=regions)
         gallery.store.flush()
     return round(time.perf_counter() - begin, 1)
 
@@ -106,7 +111,7 @@ def let_rest(server: int) -> float:
 
 def measure(place: str, consistency: Consistency, items: int, queries: int, server: int) -> dict[str, Any]:
     """Ask a gallery, and say how long that took; with the paths found, those of equal score by path."""
-    with Gallery.open(place, Planes(BITS), consistency=consistency) as gallery:
+    with Gallery.open(place, PlanesOfParts(BITS), consistency=consistency) as gallery:
         took, hits, cpu = [], [], []
         for query in Clusters(items).queries(queries + WARM_UP):
             cpu.append(time.process_time() + cpu_seconds(with_children(server)))

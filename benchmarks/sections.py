@@ -265,6 +265,7 @@ TRAIN_TABLE = Table(
 MILVUS_TABLE = Table(
     {
         "items": "{items:,}",
+        "regions of each": "{regions}",
         "gallery": "{where}",
         "filled in": "{fill_s} s",
         "p50, p95": "{p50_ms:.1f}, {p95_ms:.1f} ms",
