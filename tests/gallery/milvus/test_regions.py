@@ -198,16 +198,29 @@ def test_a_gallery_larger_than_its_shortlist(store: Backend, monkeypatch: pytest
     assert {path: (score, box) for path, score, box in found(store, query, 8)}.items() <= exact.items()
 
 
-def test_more_regions_than_milvus_gives_in_one_search(
+def test_all_regions_come_with_all_pictures_in_several_searches_if_need_be(
     store: Backend, twin: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crossatnet.gallery.milvus.table.LONGEST_SHORTLIST", 100)
-    monkeypatch.setattr("crossatnet.gallery.milvus.backend.shortlist_length", lambda *_: 150)
-    pictures, wholes, regions = made(120)
+    monkeypatch.setattr("crossatnet.gallery.milvus.backend.shortlist_length", lambda *_: 20)
+    pictures, wholes, _ = made(20)
+    regions = [parts(vectors(8, seed=100 + number), number) for number in range(20)]
     for place in (store, twin):
         put(place, pictures, wholes, regions)
-    for query in vectors(2, seed=5):
-        assert found(store, query, 120) == found(twin, query, 120)
+    for query in vectors(10, seed=5):
+        assert found(store, query, 5) == found(twin, query, 5)
+
+
+def test_regions_of_one_picture_take_no_room_from_others(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossatnet.gallery.milvus.backend.shortlist_length", lambda k, *_: 10 * k)
+    monkeypatch.setattr("crossatnet.gallery.milvus.backend.SHORTEST", 1)
+    pictures, wholes, regions = made(60)
+    query = vectors(1, seed=77)[0]
+    regions[:12] = [parts(np.tile(query, (8, 1)), number) for number in range(12)]
+    put(store, pictures, wholes, regions)
+    for hits in (found(store, query, 5), found_by_codes(store, query, 5)):
+        assert len(hits) == 5
+        assert {hit[0] for hit in hits} <= {picture.path for picture in pictures[:12]}
 
 
 def test_queries_are_asked_together_and_answered_each(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
