@@ -27,7 +27,7 @@ import numpy as np
 from crossatnet.gallery import Gallery
 from crossatnet.system.consistency import Consistency
 from measure import percentile_ms
-from record import machine, write
+from record import machine, read, write
 from regions import PlanesOfParts
 from serve_process import cpu_seconds, with_children
 from synthetic import Clusters, fill, sizes
@@ -86,7 +86,7 @@ def main() -> None:
         "rows": rows,
     }
     write("milvus", record)
-    print(rendered("milvus", record))
+    print(rendered("milvus", read("milvus")))
 
 
 def fill_it(place: str, items: int, regions: int) -> float:
