@@ -1,6 +1,6 @@
 """Where a gallery keeps its items: the interface of every backend, such as the SQLite store.
 
-Letters: `N` items, `Q` queries, `K` hits of a query, `D` embedding dimension, `B` bytes of a packed code.
+Letters: `N` items, `Q` queries, `K` hits of a query, `R` regions, `D` embedding dimension, `B` bytes of a packed code.
 
 An item is a picture file. Its key is its path; its content hash shows whether it changed. The backend gives it an id:
 an integer of 64 bits, kept when the file changes or moves, never used for another picture. What a method changed is
