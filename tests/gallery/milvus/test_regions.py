@@ -37,7 +37,10 @@ from gallery.known import noise
 from gallery.milvus_server import MilvusServer
 from oracles.search import hamming, nearest_by_parts
 
-pytestmark = pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing())
+pytestmark = [
+    pytest.mark.scale,
+    pytest.mark.skipif(bool(milvus_server.missing()), reason=milvus_server.missing()),
+]
 
 DIMENSION, BITS, PENALTY = 16, 64, 0.1
 MODEL = FakeModel(DIMENSION, BITS, regions=True)
