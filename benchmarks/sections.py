@@ -360,16 +360,23 @@ SCENES_TABLE = Table(
         "attention points": "{guided[pointing]:.2f}",
     }
 )
-REAL_TABLE = Table(
-    {
-        "picture": "{picture}",
-        "thing": "{thing}",
-        "sketches": "{sketches}",
-        "among the first ten: whole": "{whole}",
-        "with regions": "{regions}",
-        "framed": "{framed}",
-        "points": "{points}",
-    }
+REAL_TABLES = tuple(
+    Table(
+        {
+            f"picture, {which}": "{picture}",
+            "thing": "{thing}",
+            "sketches": "{sketches}",
+            "among the first ten: whole": "{whole}",
+            "with regions": "{regions}",
+            "framed": "{framed}",
+            "points": "{points}",
+        },
+        rows,
+    )
+    for which, rows in (
+        ("held back", lambda record: [row for row in record["rows"] if row["held back"]]),
+        ("looked at before", lambda record: [row for row in record["rows"] if not row["held back"]]),
+    )
 )
 FOLDER_TABLE = Table(
     {"things": "{known}", "drawn by": "{hand}", "things, drawings": "{things}, {drawings:,}"},
@@ -429,7 +436,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     "real-scenes": (
         Section(
             "{pictures} pictures, each beside up to {beside} photos of other things; {checkpoint}, {machine}, {date}.",
-            (REAL_TABLE,),
+            REAL_TABLES,
         ),
     ),
     "scene-costs": (

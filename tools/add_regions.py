@@ -1,6 +1,6 @@
 """Gives a trained checkpoint regions: teaches it where things are, on scenes composed from its own training photos.
 
-    python tools/add_regions.py crossatnet-open -o OUTPUT --data DATA --region-size 160 --penalty 0.04
+    python tools/add_regions.py crossatnet-open -o OUTPUT --data DATA --region-size 192 --penalty 0.04
 
 Training does the same in its last step, for a config with `model.region_size`. All weights but those of the proposer
 stay as they are, and with them the embeddings of photos and the checkpoint's fingerprint. The photos are those that its

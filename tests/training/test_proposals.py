@@ -16,8 +16,19 @@ from crossatnet.model.network import CrossATNet
 from crossatnet.model.proposals import Proposer
 from crossatnet.model.regions import Box, overlap, proposed
 from crossatnet.training import proposals as fitting
-from crossatnet.training.proposals import boxes_of, fit_proposer, fit_to_maps, giou, nearness, proposal_loss, scene_maps
+from crossatnet.training.proposals import (
+    Known,
+    boxes_of,
+    covers,
+    fit_proposer,
+    fit_to_maps,
+    giou,
+    nearness,
+    proposal_loss,
+    scene_maps,
+)
 from crossatnet.training.scenes import compose
+from crossatnet.training.things import things_in
 from oracles import proposals as oracle
 from tiny_data import SEEN, draw
 
@@ -72,6 +83,13 @@ def test_nearness_is_that_of_a_plain_loop(height: int, width: int) -> None:
     assert found.max() <= 1
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 5), (12, 7)])
+def test_a_box_covers_what_a_plain_loop_says(height: int, width: int) -> None:
+    for box in random_boxes(20, 1, 0.01):
+        expected = oracle.covers(box, height, width)
+        assert covers(torch.tensor(box), height, width).tolist() == expected
+
+
 def test_positions_propose_what_a_plain_loop_says() -> None:
     proposals = random_proposals(2, 0)
     proposals[0, 1:, 0, 0] = torch.tensor([-20.0, 20.0, 0.0, -3.0])  # too small, too large
@@ -92,15 +110,19 @@ THINGS = [(2, 0, 0, 2, 2), (0,), ()]  # the scene of each thing; one scene of th
 def test_the_loss_is_that_of_plain_loops(scenes: tuple[int, ...]) -> None:
     for seed in range(3):
         proposals, boxes = random_proposals(3, seed), random_boxes(len(scenes), seed)
-        found = proposal_loss(proposals, torch.tensor(scenes).long(), torch.tensor(boxes).reshape(-1, 4))
-        expected = oracle.loss(proposals.tolist(), [*zip(scenes, boxes, strict=True)])
-        assert float(found) == pytest.approx(expected, rel=1e-4)
+        things = torch.tensor(scenes).long(), torch.tensor(boxes).reshape(-1, 4)
+        costs = []
+        for complete in ([True] * 3, [False] * 3, [seed == 0, seed == 1, True]):
+            costs.append(float(proposal_loss(proposals, *things, torch.tensor(complete))))
+            expected = oracle.loss(proposals.tolist(), [*zip(scenes, boxes, strict=True)], complete)
+            assert costs[-1] == pytest.approx(expected, rel=1e-4)
+        assert costs[0] > costs[1]  # what may be another thing costs less
 
 
 def test_the_loss_has_the_gradients_of_finite_differences() -> None:
     scenes, boxes, step = (1, 0, 1), random_boxes(3, 5, 0.2), 1e-5
     proposals = random_proposals(2, 7).requires_grad_()
-    proposal_loss(proposals, torch.tensor(scenes), torch.tensor(boxes)).backward()
+    proposal_loss(proposals, torch.tensor(scenes), torch.tensor(boxes), torch.tensor([True, False])).backward()
     things = [*zip(scenes, boxes, strict=True)]
     expected = torch.zeros_like(proposals)
     for place in np.ndindex(*proposals.shape):
@@ -108,7 +130,7 @@ def test_the_loss_has_the_gradients_of_finite_differences() -> None:
         for sign in (-1, 1):
             changed = proposals.detach().double()
             changed[place] += sign * step
-            moved.append(oracle.loss(changed.tolist(), things))
+            moved.append(oracle.loss(changed.tolist(), things, [True, False]))
         expected[place] = (moved[1] - moved[0]) / (2 * step)
     assert proposals.grad is not None
     torch.testing.assert_close(proposals.grad, expected, atol=1e-4, rtol=1e-3)
@@ -124,7 +146,7 @@ def test_a_perfect_proposal_costs_next_to_nothing() -> None:
             x, y = (column + 0.5) / WIDTH, (row + 0.5) / HEIGHT
             sides = torch.tensor([x - box[0], y - box[1], box[2] - x, box[3] - y])
             proposals[0, 1:, row, column] = sides.clamp_min(1e-3).log()
-    things = torch.tensor([0]), torch.tensor([box])
+    things = torch.tensor([0]), torch.tensor([box]), torch.tensor([True])
     perfect = proposal_loss(proposals, *things)
     assert perfect < 0.05
     proposals[0, 0] = proposals[0, 0].roll(1, 1)
@@ -136,7 +158,9 @@ def test_a_mirrored_scene_costs_the_same() -> None:
     scenes = torch.tensor([0, 1, 1])
     mirrored = proposals.flip(3)[:, [0, 3, 2, 1, 4]]  # left and right change places
     turned = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
-    torch.testing.assert_close(proposal_loss(mirrored, scenes, turned), proposal_loss(proposals, scenes, boxes))
+    complete = torch.tensor([True, False])
+    expected = proposal_loss(proposals, scenes, boxes, complete)
+    torch.testing.assert_close(proposal_loss(mirrored, scenes, turned, complete), expected)
 
 
 # # Learning
@@ -145,10 +169,10 @@ def test_a_mirrored_scene_costs_the_same() -> None:
 CHANNELS, CELLS = 4, 12
 
 
-def blobs(count: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Box, ...]]]:
+def blobs(count: int, seed: int) -> tuple[Tensor, Tensor, list[Known]]:
     """Maps (N, 4, 12, 12) and halves of them of scenes where a thing is bright; every fourth scene shows none."""
     random = np.random.default_rng(seed)
-    maps, boxes = 0.1 * random.normal(size=(count, CHANNELS, CELLS, CELLS)), []
+    maps, known = 0.1 * random.normal(size=(count, CHANNELS, CELLS, CELLS)), []
     for number in range(count):
         here: list[Box] = []
         if number % 4:
@@ -156,9 +180,9 @@ def blobs(count: int, seed: int) -> tuple[Tensor, Tensor, list[tuple[Box, ...]]]
             top, left = int(random.integers(CELLS + 1 - height)), int(random.integers(CELLS + 1 - width))
             maps[number, 0, top : top + height, left : left + width] += 2
             here.append((left / CELLS, top / CELLS, (left + width) / CELLS, (top + height) / CELLS))
-        boxes.append(tuple(here))
+        known.append(Known(tuple(here), is_complete=True))
     finer = torch.from_numpy(maps).half()
-    return finer, finer[:, :, ::2, ::2], boxes
+    return finer, finer[:, :, ::2, ::2], known
 
 
 def small_proposer() -> Proposer:
@@ -182,11 +206,11 @@ def test_it_learns_where_things_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(curve) == 16 * 128 / 16
     assert np.mean(curve[-8:]) < 0.25 * np.mean(curve[:8])
     assert not proposer.training
-    finer, coarser, boxes = blobs(48, 1)
+    finer, coarser, known = blobs(48, 1)
     with torch.inference_mode():
         found = [proposed(numbers) for numbers in proposer(finer.float(), coarser.float()).numpy()]
-    assert [len(each) for each in found] == [len(each) for each in boxes]
-    overlaps = [overlap(each[0], here[0]) for each, here in zip(found, boxes, strict=True) if here]
+    assert [len(each) for each in found] == [len(each.boxes) for each in known]
+    overlaps = [overlap(each[0], here.boxes[0]) for each, here in zip(found, known, strict=True) if here.boxes]
     assert np.mean(overlaps) > 0.65
     assert np.mean(np.array(overlaps) > 0.5) > 0.9
 
@@ -208,7 +232,7 @@ def test_a_seed_settles_what_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mirrored_batches_have_mirrored_things(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loss is given always shows a bright thing where its box is."""
     monkeypatch.setattr(fitting, "PASSES", 4)
-    finer, coarser, boxes = blobs(32, 0)
+    finer, coarser, known = blobs(32, 0)
     given: list[Tensor] = []  # the channel that is bright, of each batch
     forward = Proposer.forward
 
@@ -217,16 +241,16 @@ def test_mirrored_batches_have_mirrored_things(monkeypatch: pytest.MonkeyPatch) 
         given.append(finer[:, 0].detach())
         return forward(self, finer, coarser)
 
-    def check(proposals: Tensor, scene: Tensor, things: Tensor) -> Tensor:
+    def check(proposals: Tensor, scene: Tensor, things: Tensor, complete: Tensor) -> Tensor:
         lit = torch.zeros(given[-1].shape, dtype=torch.bool)
         for row, box in zip(scene.tolist(), (things * CELLS).round().int().tolist(), strict=True):
             lit[row, box[1] : box[3], box[0] : box[2]] = True
         assert torch.equal(given[-1] > 1, lit)
-        return proposal_loss(proposals, scene, things)
+        return proposal_loss(proposals, scene, things, complete)
 
     monkeypatch.setattr(Proposer, "forward", note)
     monkeypatch.setattr(fitting, "proposal_loss", check)
-    fit_to_maps(small_proposer(), finer, coarser, boxes)
+    fit_to_maps(small_proposer(), finer, coarser, known)
     as_they_are = [any(torch.equal(maps[0], one) for one in finer[:, 0].float()) for maps in given]
     assert len(given) == 8
     assert 0 < sum(as_they_are) < 8
@@ -237,7 +261,7 @@ def test_scenes_that_show_nothing_are_learnt_from_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fitting, "PASSES", 2)
     finer, coarser, _ = blobs(20, 0)
     proposer = small_proposer()
-    curve = fit_to_maps(proposer, finer, coarser, [()] * 20)
+    curve = fit_to_maps(proposer, finer, coarser, [Known((), is_complete=True)] * 20)
     assert len(curve) == 4
     assert np.isfinite(curve).all()
     assert all(torch.isfinite(tensor).all() for tensor in proposer.state_dict().values())
@@ -268,16 +292,17 @@ def made(settings: ModelConfig) -> CrossATNet:
 
 def test_maps_are_those_of_the_scenes(settings: ModelConfig, photos: list[Item]) -> None:
     network = made(settings)
-    finer, coarser, boxes = scene_maps(network, photos, 18, seed=5, quiet=True)  # more than are seen at once
-    assert (finer.shape, coarser.shape, len(boxes)) == ((18, 112, 4, 4), (18, 320, 2, 2), 18)
+    seen = things_in(network, photos, quiet=True)
+    finer, coarser, known = scene_maps(network, seen, 18, seed=5, quiet=True)  # more than are seen at once
+    assert (finer.shape, coarser.shape, len(known)) == ((18, 112, 4, 4), (18, 320, 2, 2), 18)
     assert finer.dtype == coarser.dtype == torch.float16
     for number in (0, 17):
-        scene = compose(photos, np.random.default_rng((5, number)))
-        assert boxes[number] == scene.boxes
+        scene = compose(seen, np.random.default_rng((5, number)))
+        assert known[number] == (scene.boxes, scene.is_complete)
         expected = network.maps(prepare(scene.picture, "photo", 64)[None], "photo")
         for kept, theirs in zip((finer, coarser), expected, strict=True):
             torch.testing.assert_close(kept[number].float(), theirs[0], atol=1e-2, rtol=1e-2)
-    assert len({*boxes}) > 9
+    assert len({*known}) > 5
 
 
 def test_all_but_the_proposer_stays_as_it_was(settings: ModelConfig, photos: list[Item]) -> None:

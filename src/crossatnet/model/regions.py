@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-METHOD = "proposals 1"  # of what is below; another text when other regions come out
+METHOD = "proposals 2"  # of what is below; another text when other regions come out
 MOST_REGIONS = 8  # of a photo
-LARGEST_SHARE = 0.4  # of the photo's area; a larger part is the whole
-POSSIBLE, SURE = 0.15, 0.5  # the least probability of a proposal; where the whole is one thing, of further ones
+LARGEST_SHARE = 0.3  # of the photo's area; a larger part is the whole
+POSSIBLE, SURE = 0.35, 0.5  # the least probability of a proposal; where the whole is one thing, of further ones
 LEAST_SIDE = 0.05  # of a part, as a share of the photo's side: a smaller one shows too little
 MOST_OVERLAP = 0.5  # of two proposals, as intersection over union; the less likely one is dropped
 MOST_LIKENESS = 0.8  # cosine of a region and the whole; more is the same again
@@ -108,9 +108,9 @@ def proposed(proposals: NDArray[np.float32]) -> NDArray[np.float32]:
         is_new = all(overlap(box, other) <= MOST_OVERLAP for _, other in found)
         if is_new and min(box[2:] - box[:2]) >= LEAST_SIDE:
             found.append((probability, box))
-    is_one_thing = any(probability >= SURE and _area(box) > LARGEST_SHARE for probability, box in found)
+    is_one_thing = any(probability >= SURE and area(box) > LARGEST_SHARE for probability, box in found)
     least = SURE if is_one_thing else POSSIBLE
-    parts = [box for probability, box in found if probability >= least and _area(box) <= LARGEST_SHARE]
+    parts = [box for probability, box in found if probability >= least and area(box) <= LARGEST_SHARE]
     return np.array(parts[:MOST_REGIONS], dtype=np.float32).reshape(-1, 4)
 
 
@@ -127,10 +127,17 @@ def overlap(one: Sequence[float] | NDArray[np.floating], other: Sequence[float] 
     if width <= 0 or height <= 0:
         return 0.0
     shared = float(width * height)
-    return shared / (_area(one) + _area(other) - shared)
+    return shared / (area(one) + area(other) - shared)
 
 
-def _area(box: Sequence[float] | NDArray[np.floating]) -> float:
+def area(box: Sequence[float] | NDArray[np.floating]) -> float:
+    """The share of the picture that a box covers.
+
+    Example:
+        >>> from crossatnet.model.regions import area
+        >>> area((0, 0.5, 0.5, 1))
+        0.25
+    """
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 

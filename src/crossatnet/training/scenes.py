@@ -1,9 +1,9 @@
 """Scenes composed from photos, with the boxes of the things in them, to learn where things are.
 
-A thing is the middle of a photo of a seen class, as such photos show one thing in their middle. Which one it is, nobody
-asks here. Things lie on all kinds of grounds, under all kinds of edges, and among patches that have such edges but show
-nothing: so an edge alone makes no thing. Some scenes are mosaics of photos, and many are one photo as it is, whose
-only thing is the one in its middle.
+Where the thing of a photo is, is known from `training.things`. Which one it is, nobody asks here. Many scenes are a
+natural photo, or a part of it. On some of them further things lie, cut out along what is like a thing or under an edge
+of some kind. Others have a ground that shows nothing, and patches that have such edges but show nothing: so an edge
+alone makes no thing. And some are mosaics of photos.
 """
 
 from collections.abc import Sequence
@@ -12,91 +12,149 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from crossatnet.data.catalog import Item, open_item
-from crossatnet.model.regions import Box
+from crossatnet.data.catalog import open_item
+from crossatnet.model.regions import Box, area
+from crossatnet.training.things import Seen
 
 SIZES = ((512, 384), (384, 512), (512, 342), (448, 448), (512, 288))  # of a scene, in pixels
-PLAIN, MOSAIC = 0.3, 0.12  # shares of scenes
-MIDDLE: Box = (0.1, 0.1, 0.9, 0.9)  # where the thing of a photo is, about
+NATURAL, BUSY, MOSAIC = 0.4, 0.3, 0.08  # shares of scenes: a photo, one with further things on it, many photos
+CLOSE = 0.5  # of photos: only a part around the thing is shown
+WHOLLY = 0.6  # so much of a thing must be in that part
 GRIDS = ((2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3), (4, 3))  # columns and rows of a mosaic
 EMPTY_CELLS = 0.25  # of a mosaic
-MOST_THINGS, MOST_PATCHES = 8, 3
+MOST_THINGS, MOST_ON_PHOTO, MOST_PATCHES = 8, 4, 3
 THING_AREA, PATCH_AREA = (0.02, 0.6), (0.02, 0.4)  # shares of the scene
+CUT_OUT = 0.6  # of things: shown as far as they are like the photo's thing
+MARGIN = (0.25, 0.35)  # about a thing at most, as shares of its sides: of one cut out, of one under an edge
 CROP = (0.55, 1.0)  # of a photo's sides
+PATCH = (128, 128)  # pixels
 TRIES = 25  # to find a free place, at smaller and smaller sizes
 EDGES = ("hard", "oval", "soft oval", "round", "faded")
 
 
 class Composed(NamedTuple):
-    """A picture and the boxes of its things."""
+    """A picture, the boxes of its things, and whether it is known that there are no others outside of these."""
 
     picture: Image.Image
     boxes: tuple[Box, ...]
+    is_complete: bool
 
 
-def compose(photos: Sequence[Item], random: Generator) -> Composed:
+class Thing(NamedTuple):
+    """A picture of a thing, what of it is to be shown (255), and the box of the thing in it."""
+
+    picture: Image.Image
+    mask: Image.Image
+    box: Box
+
+
+def compose(photos: Sequence[Seen], random: Generator) -> Composed:
     """One scene from photos; the generator decides everything.
 
     Example:
         >>> import numpy as np
         >>> from crossatnet.data.catalog import Item
         >>> from crossatnet.training.scenes import SIZES, compose
+        >>> from crossatnet.training.things import Seen
         >>> photo.save(tmp_path / "photo.png")
-        >>> item = Item(tmp_path / "photo.png", "cup", "photo")
-        >>> compose([item], np.random.default_rng(0)).picture.size in SIZES
+        >>> likeness = np.array([[1, 0], [0, 0]], dtype=np.float32)
+        >>> seen = Seen(Item(tmp_path / "photo.png", "cup", "photo"), likeness, ((0, 0, 0.5, 0.5),))
+        >>> compose([seen], np.random.default_rng(0)).picture.size in SIZES
         True
     """
     size, kind = SIZES[random.integers(len(SIZES))], random.random()
-    if kind < PLAIN:
-        whole = random.random() < 0.5
-        picture = any_photo(photos, random)
-        return Composed(
-            (picture if whole else middle(picture, random)).resize(size, Image.Resampling.BICUBIC), (MIDDLE,)
-        )
+    if kind < NATURAL + BUSY:
+        picture, boxes = view(any_photo(photos, random), random)
+        canvas = picture.resize(size, Image.Resampling.BICUBIC)
+        if kind >= NATURAL:
+            boxes += scattered(canvas, photos, boxes, MOST_ON_PHOTO, random)
+        return Composed(canvas, boxes, is_complete=False)
     canvas = ground(photos, size, random)
-    if kind < PLAIN + MOSAIC:
-        return Composed(canvas, mosaic(canvas, photos, random))
-    return Composed(canvas, scattered(canvas, photos, random))
+    if kind < NATURAL + BUSY + MOSAIC:
+        return Composed(canvas, mosaic(canvas, photos, random), is_complete=True)
+    taken = patches(canvas, photos, random)
+    return Composed(canvas, scattered(canvas, photos, taken, MOST_THINGS, random), is_complete=True)
 
 
-def mosaic(canvas: Image.Image, photos: Sequence[Item], random: Generator) -> tuple[Box, ...]:
+def view(photo: Seen, random: Generator) -> tuple[Image.Image, tuple[Box, ...]]:
+    """A photo, or a part of it that has its largest thing; and the boxes of the things in it."""
+    picture, boxes = opened(photo), photo.boxes
+    if random.random() < CLOSE:
+        left, top, right, bottom = boxes[0]
+        part = (*random.uniform(0, (left, top)).tolist(), *random.uniform((right, bottom), 1).tolist())
+        inside = [(box, cut_at(part, box)) for box in boxes]
+        boxes = tuple(seen for box, seen in inside if seen and area(seen) * area(part) >= WHOLLY * area(box))
+        picture = crop(picture, part)
+    if random.random() < 0.5:
+        return ImageOps.mirror(picture), tuple((1 - right, top, 1 - left, bottom) for left, top, right, bottom in boxes)
+    return picture, boxes
+
+
+def mosaic(canvas: Image.Image, photos: Sequence[Seen], random: Generator) -> tuple[Box, ...]:
     """Fill the canvas with photos in a grid of uneven columns and rows; some cells show nothing."""
     columns, rows = (
         np.linspace(0, 1, count + 1) + np.array([0, *random.uniform(-0.2, 0.2, count - 1) / count, 0])
         for count in GRIDS[random.integers(len(GRIDS))]
     )
-    boxes: list[Box] = []
+    found: list[Box] = []
     for left, right in pairwise(columns):
         for top, bottom in pairwise(rows):
             cell = (float(left), float(top), float(right), float(bottom))
-            if random.random() < EMPTY_CELLS:
-                paste(canvas, ground(photos, (64, 64), random), cell, "hard", random)
-                continue
-            paste(canvas, middle(any_photo(photos, random), random), cell, "hard", random)
-            boxes.append(within(cell, MIDDLE))
-    return tuple(boxes)
+            picture, boxes = ground(photos, PATCH, random), tuple[Box, ...]()
+            if random.random() >= EMPTY_CELLS:
+                picture, boxes = view(any_photo(photos, random), random)
+            paste(canvas, picture, mask(picture.size, "hard", random), cell, random)
+            found += [within(cell, box) for box in boxes]
+    return tuple(found)
 
 
-def scattered(canvas: Image.Image, photos: Sequence[Item], random: Generator) -> tuple[Box, ...]:
-    """Put patches that show nothing on the canvas, then things, at free places."""
-    shape = canvas.height / canvas.width
+def patches(canvas: Image.Image, photos: Sequence[Seen], random: Generator) -> tuple[Box, ...]:
+    """Put patches that show nothing on the canvas; the boxes of those on which nothing may lie."""
     taken: list[Box] = []
     for _ in range(random.integers(MOST_PATCHES + 1)):
-        box = free_box(PATCH_AREA, random.uniform(0.5, 2) * shape, taken, 0.0, random)
+        box = free_box(PATCH_AREA, random.uniform(0.5, 2) * canvas.height / canvas.width, taken, 0.0, random)
         if box is not None:
-            paste(canvas, ground(photos, (64, 64), random), box, any_edge(random), random)
-            taken += [box] * int(random.random() < 0.6)  # on the others things may lie
-    boxes, gap = [], random.uniform(-0.02, 0.03)
-    for _ in range(random.integers(1, MOST_THINGS + 1)):
-        thing = middle(any_photo(photos, random), random)
-        box = free_box(THING_AREA, thing.width / thing.height * random.uniform(0.85, 1.18) * shape, taken, gap, random)
+            paste(canvas, ground(photos, PATCH, random), mask(PATCH, any_edge(random), random), box, random)
+            taken += [box] * int(random.random() < 0.6)
+    return tuple(taken)
+
+
+def scattered(
+    canvas: Image.Image, photos: Sequence[Seen], taken: Sequence[Box], most: int, random: Generator
+) -> tuple[Box, ...]:
+    """Put up to so many things on the canvas, at places that are not taken."""
+    full, boxes, gap = [*taken], list[Box](), random.uniform(-0.02, 0.03)
+    for _ in range(random.integers(1, most + 1)):
+        picture, shown, inner = any_thing(photos, random)
+        ratio = picture.width / picture.height * random.uniform(0.85, 1.18) * canvas.height / canvas.width
+        box = free_box(THING_AREA, ratio, full, gap, random)
         if box is not None:
-            paste(canvas, thing, box, any_edge(random), random)
-            taken.append(box)
-            boxes.append(box)
+            paste(canvas, picture, shown, box, random)
+            full.append(box)
+            boxes.append(within(box, inner))
     return tuple(boxes)
+
+
+def any_thing(photos: Sequence[Seen], random: Generator) -> Thing:
+    """The largest thing of one of the photos, cut out by what is like it, or under an edge."""
+    photo = any_photo(photos, random)
+    picture, box = opened(photo), photo.boxes[0]
+    if random.random() < CUT_OUT:
+        around = grown(box, *[random.uniform(0, MARGIN[0])] * 2)
+        shown = crop(picture, around)
+        likeness = Image.fromarray(photo.likeness).resize(PATCH, Image.Resampling.BICUBIC)
+        edges = tuple(share * side for share, side in zip(around, PATCH * 2, strict=True))
+        like = np.asarray(likeness.resize(shown.size, Image.Resampling.BILINEAR, edges))  # type: ignore[arg-type]
+        least, blur = random.uniform(0.12, 0.3), random.uniform(0.03, 0.2)
+        seen = Image.fromarray((255 * np.clip((like - least) / blur + 0.5, 0, 1)).astype(np.uint8))
+        return Thing(shown, seen, cut_at(around, box) or (0, 0, 1, 1))
+    if random.random() < 0.5:
+        shown = middle(picture, random)
+    else:
+        shown = crop(picture, grown(box, random.uniform(0, MARGIN[1]), random.uniform(0, MARGIN[1])))
+    return Thing(shown, mask(shown.size, any_edge(random), random), (0, 0, 1, 1))
 
 
 def middle(picture: Image.Image, random: Generator) -> Image.Image:
@@ -104,16 +162,21 @@ def middle(picture: Image.Image, random: Generator) -> Image.Image:
     share, aspect = random.uniform(*CROP), random.uniform(0.75, 1.33)
     width, height = min(1, share * aspect**0.5), min(1, share / aspect**0.5)
     left, top = ((1 - side) * (0.5 + random.uniform(-0.3, 0.3)) for side in (width, height))
-    edges = (left, top, left + width, top + height)
-    corners = [round(edge * side) for edge, side in zip(edges, picture.size * 2, strict=True)]
-    return picture.crop((corners[0], corners[1], max(corners[2], corners[0] + 1), max(corners[3], corners[1] + 1)))
+    return crop(picture, (left, top, left + width, top + height))
 
 
-def ground(photos: Sequence[Item], size: tuple[int, int], random: Generator) -> Image.Image:
+def crop(picture: Image.Image, box: Box) -> Image.Image:
+    """The part of a picture in a box, one pixel each way at least."""
+    left, top, right, bottom = (round(share * side) for share, side in zip(box, picture.size * 2, strict=True))
+    left, top = min(left, picture.width - 1), min(top, picture.height - 1)
+    return picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def ground(photos: Sequence[Seen], size: tuple[int, int], random: Generator) -> Image.Image:
     """What shows no thing: the corner of a photo enlarged, a gradient, noise of some grain, or one colour."""
     kind = random.integers(5)
     if kind <= 1:
-        picture = any_photo(photos, random)
+        picture = opened(any_photo(photos, random))
         share = random.uniform(0.12, 0.3)  # of each side: the thing itself is in the middle
         left, top = (float(random.integers(2) * (1 - share)) for _ in range(2))
         width, height = picture.size
@@ -130,16 +193,17 @@ def ground(photos: Sequence[Item], size: tuple[int, int], random: Generator) -> 
     return Image.new("RGB", size, tuple(int(value) for value in random.integers(0, 256, 3)))
 
 
-def paste(canvas: Image.Image, picture: Image.Image, box: Box, edge: str, random: Generator) -> None:
-    """Put a picture into a box of the canvas, in another light, under an edge."""
+def paste(canvas: Image.Image, picture: Image.Image, shown: Image.Image, box: Box, random: Generator) -> None:
+    """Put what is shown of a picture, a mask of its size, into a box of the canvas, in another light."""
     left, top, right, bottom = (round(share * side) for share, side in zip(box, canvas.size * 2, strict=True))
-    shown = picture.resize((max(4, right - left), max(4, bottom - top)), Image.Resampling.BICUBIC)
+    size = (max(4, right - left), max(4, bottom - top))
+    pasted = picture.resize(size, Image.Resampling.BICUBIC)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         if random.random() < 0.5:
-            shown = enhance(shown).enhance(random.uniform(0.65, 1.35))
+            pasted = enhance(pasted).enhance(random.uniform(0.65, 1.35))
     if random.random() < 0.15:
-        shown = shown.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2)))
-    canvas.paste(shown, (left, top), mask(shown.size, edge, random))
+        pasted = pasted.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2)))
+    canvas.paste(pasted, (left, top), shown.resize(size, Image.Resampling.BILINEAR))
 
 
 def mask(size: tuple[int, int], edge: str, random: Generator) -> Image.Image:
@@ -164,9 +228,14 @@ def any_edge(random: Generator) -> str:
     return EDGES[random.integers(len(EDGES))]
 
 
-def any_photo(photos: Sequence[Item], random: Generator) -> Image.Image:
-    """One of the photos, opened."""
-    return open_item(photos[int(random.integers(len(photos)))])
+def any_photo(photos: Sequence[Seen], random: Generator) -> Seen:
+    """One of the photos."""
+    return photos[int(random.integers(len(photos)))]
+
+
+def opened(photo: Seen) -> Image.Image:
+    """The picture of a photo, in RGB."""
+    return open_item(photo.item).convert("RGB")
 
 
 def free_box(
@@ -204,3 +273,29 @@ def within(outer: Box, inner: Box) -> Box:
     width, height = outer[2] - outer[0], outer[3] - outer[1]
     left, top, right, bottom = inner
     return outer[0] + left * width, outer[1] + top * height, outer[0] + right * width, outer[1] + bottom * height
+
+
+def cut_at(outer: Box, inner: Box) -> Box | None:
+    """A box in shares of the picture, in shares of another box and cut at its edges; None if it lies outside.
+
+    Example:
+        >>> from crossatnet.training.scenes import cut_at
+        >>> cut_at((0.5, 0, 1, 1), (0.75, 0.5, 2, 1)), cut_at((0.5, 0, 1, 1), (0, 0, 0.5, 1))
+        ((0.5, 0.5, 1.0, 1.0), None)
+    """
+    width, height = outer[2] - outer[0], outer[3] - outer[1]
+    across = [min(max((inner[side] - outer[0]) / width, 0.0), 1.0) for side in (0, 2)]
+    down = [min(max((inner[side] - outer[1]) / height, 0.0), 1.0) for side in (1, 3)]
+    return (across[0], down[0], across[1], down[1]) if across[0] < across[1] and down[0] < down[1] else None
+
+
+def grown(box: Box, across: float, down: float) -> Box:
+    """A box with a margin on each side, as shares of its own sides, as far as the picture goes.
+
+    Example:
+        >>> from crossatnet.training.scenes import grown
+        >>> grown((0.5, 0.25, 1, 0.75), 0.5, 0.5)
+        (0.25, 0.0, 1, 1.0)
+    """
+    more, higher = across * (box[2] - box[0]), down * (box[3] - box[1])
+    return max(box[0] - more, 0), max(box[1] - higher, 0), min(box[2] + more, 1), min(box[3] + higher, 1)
