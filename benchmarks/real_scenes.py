@@ -10,8 +10,9 @@ relatives, and the other pictures, are left out of the ranking.
 
 Told for each thing: how many of its sketches find the picture among the first ten, by the whole photo alone and with
 regions, and in how many the centre of the best region, or else of the photo, lies in a box of the thing. The boxes were
-drawn by hand. These are pictures to look at, too few to measure by. `--look` draws the boxes in green and every
-sketch's frame in red. It writes `benchmarks/results/real-scenes.json`.
+drawn by hand; `drawn` is what would be found if they were the regions. These are pictures to look at, too few to
+measure by. `--look` draws the boxes in green and every sketch's frame in red.
+It writes `benchmarks/results/real-scenes.json`.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from PIL import Image
 
 from crossatnet import CrossATNet
 from crossatnet.data.names import are_related, canonical
+from crossatnet.gallery.queries import cut_out
 from crossatnet.model.framing import best_region
-from crossatnet.model.regions import Box
+from crossatnet.model.regions import Box, Regions
 from parts import ENTIRE, embedded, outlined, points_at, ranked
 from record import machine, write
 
@@ -139,6 +141,10 @@ def main() -> None:
         picture = names.index(name)
         others = len(names) + np.flatnonzero([not are_related(other, canonical(thing)) for _, other in beside])
         parts = ranked(queries, whole, regions, model.region_penalty)
+        shown = Image.open(paths[picture]).convert("RGB")
+        things = np.stack([model.shape(cut_out(shown, box), "photo") for box in boxes])
+        drawn = Regions(np.array(boxes, np.float32), model.embed(things, "photo"))
+        by_hand = [*regions[:picture], drawn, *regions[picture + 1 :]]
         best = [best_region(query, whole[picture], regions[picture], model.region_penalty) for query in queries]
         frames = [frame for frame in best if frame]
         rows.append(
@@ -149,13 +155,13 @@ def main() -> None:
                 "sketches": len(queries),
                 "whole": found(ranked(queries, whole, (), 0).scores, picture, others),
                 "regions": found(parts.scores, picture, others),
+                "drawn": found(ranked(queries, whole, by_hand, model.region_penalty).scores, picture, others),
                 "framed": len(frames),
                 "points": sum(any(points_at(frame or ENTIRE, box) for box in boxes) for frame in best),
             }
         )
-        tile = Image.open(paths[picture]).convert("RGB")
-        tile.thumbnail((TILE, TILE))
-        tiles.append(outlined(tile, [("red", frame) for frame in frames] + [("lime", box) for box in boxes], 2))
+        shown.thumbnail((TILE, TILE))
+        tiles.append(outlined(shown, [("red", frame) for frame in frames] + [("lime", box) for box in boxes], 2))
         print(rows[-1])
     if options.look:
         sheet = Image.new("RGB", (6 * TILE, -(-len(tiles) // 6) * TILE))

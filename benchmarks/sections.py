@@ -368,6 +368,7 @@ REAL_TABLES = tuple(
             "sketches": "{sketches}",
             "among the first ten: whole": "{whole}",
             "with regions": "{regions}",
+            "with the boxes drawn by hand": "{drawn}",
             "framed": "{framed}",
             "points": "{points}",
         },
