@@ -20,7 +20,8 @@ from crossatnet.training.ranks import ALONE, Ranks
 
 CLASSES = ("owl", "cat", "bus", "cup", "key")
 STEPS = 3
-FORKED = multiprocessing.get_context("fork")  # without importing torch again
+SERVED = multiprocessing.get_context("forkserver")  # forks no threads, which may hold locks, and imports torch once
+SERVED.set_forkserver_preload(["crossatnet.training.objective"])
 
 
 def config(pairs: str) -> Config:
@@ -97,7 +98,7 @@ def run_rank(rank: int, folder: Path, settings: Config) -> None:
 
 
 def in_two_processes(target: Any, *arguments: Any) -> None:
-    started = [FORKED.Process(target=target, args=(rank, *arguments)) for rank in (0, 1)]
+    started = [SERVED.Process(target=target, args=(rank, *arguments)) for rank in (0, 1)]
     for process in started:
         process.start()
     for process in started:
