@@ -133,7 +133,8 @@ def main() -> None:
     folders = sorted((options.data / "photos-extra" / "photos").iterdir())
     beside = [(path, canonical(folder.name)) for folder in folders for path in sorted(folder.iterdir())[:BESIDE]]
     paths = [options.pictures / name for name in names] + [path for path, _ in beside]
-    whole, regions = embedded(model, [Image.open(path).convert("RGB") for path in paths])
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    whole, regions = embedded(model, pictures)
     rows, tiles = list[dict[str, Any]](), list[Image.Image]()
     for is_held_back, name, thing, boxes in asked:
         pixels = np.stack([model.preprocess(path, "sketch") for path in sketches_of(options.data, thing)])
@@ -141,8 +142,7 @@ def main() -> None:
         picture = names.index(name)
         others = len(names) + np.flatnonzero([not are_related(other, canonical(thing)) for _, other in beside])
         parts = ranked(queries, whole, regions, model.region_penalty)
-        shown = Image.open(paths[picture]).convert("RGB")
-        things = np.stack([model.shape(cut_out(shown, box), "photo") for box in boxes])
+        things = np.stack([model.shape(cut_out(pictures[picture], box), "photo") for box in boxes])
         drawn = Regions(np.array(boxes, np.float32), model.embed(things, "photo"))
         by_hand = [*regions[:picture], drawn, *regions[picture + 1 :]]
         best = [best_region(query, whole[picture], regions[picture], model.region_penalty) for query in queries]
@@ -160,8 +160,9 @@ def main() -> None:
                 "points": sum(any(points_at(frame or ENTIRE, box) for box in boxes) for frame in best),
             }
         )
-        shown.thumbnail((TILE, TILE))
-        tiles.append(outlined(shown, [("red", frame) for frame in frames] + [("lime", box) for box in boxes], 2))
+        tile = pictures[picture].copy()
+        tile.thumbnail((TILE, TILE))
+        tiles.append(outlined(tile, [("red", frame) for frame in frames] + [("lime", box) for box in boxes], 2))
         print(rows[-1])
     if options.look:
         sheet = Image.new("RGB", (6 * TILE, -(-len(tiles) // 6) * TILE))

@@ -137,10 +137,11 @@ def proposal_loss(proposals: Tensor, scene: Tensor, boxes: Tensor, complete: Ten
     height, width = proposals.shape[2:]
     near = nearness(boxes, height, width)  # (T, i, j)
     wanted = torch.zeros_like(proposals[:, 0])  # (B, i, j)
+    inside = covered(boxes, height, width)  # (T, i, j)
     sureness = torch.where(complete, 1.0, ELSEWHERE)[:, None, None].repeat(1, height, width)  # (B, i, j)
     for thing, row in enumerate(scene.tolist()):
         wanted[row] = torch.maximum(wanted[row], near[thing] / near[thing].max())
-        sureness[row][covers(boxes[thing], height, width)] = 1
+        sureness[row][inside[thing]] = 1
     logits = proposals[:, 0].float()  # (B, i, j)
     sure, unsure = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     is_centre = wanted >= NEAREST
@@ -168,14 +169,15 @@ def nearness(boxes: Tensor, height: int, width: int) -> Tensor:
     return sides[0][:, :, None] * sides[1][:, None, :]
 
 
-def covers(box: Tensor, height: int, width: int) -> Tensor:
-    """Which positions of a map lie in a box (4,), or within `MARGIN` and half a position of it: (i, j)."""
+def covered(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which positions of a map lie in boxes (T, 4), or within `MARGIN` and half a position of them: (T, i, j)."""
     sides = []
     for first, last, count in ((1, 3, height), (0, 2, width)):
-        places = (torch.arange(count, device=box.device) + 0.5) / count
-        margin = MARGIN * (box[last] - box[first]) + 0.5 / count
-        sides.append((places >= box[first] - margin) & (places <= box[last] + margin))
-    return sides[0][:, None] & sides[1]
+        places = (torch.arange(count, device=boxes.device) + 0.5) / count
+        low, high = boxes[:, [first]], boxes[:, [last]]  # (T, 1)
+        margin = MARGIN * (high - low) + 0.5 / count
+        sides.append((places >= low - margin) & (places <= high + margin))
+    return sides[0][:, :, None] & sides[1][:, None, :]
 
 
 def boxes_of(proposals: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def compose(photos: Sequence[Seen], random: Generator) -> Composed:
 
 def view(photo: Seen, random: Generator) -> tuple[Image.Image, tuple[Box, ...]]:
     """A photo, or a part of it that has its largest thing; and the boxes of the things in it."""
-    picture, boxes = opened(photo), photo.boxes
+    picture, boxes = open_item(photo.item), photo.boxes
     if random.random() < CLOSE:
         left, top, right, bottom = boxes[0]
         part = (*random.uniform(0, (left, top)).tolist(), *random.uniform((right, bottom), 1).tolist())
@@ -140,7 +140,7 @@ def scattered(
 def any_thing(photos: Sequence[Seen], random: Generator) -> Thing:
     """The largest thing of one of the photos, cut out by what is like it, or under an edge."""
     photo = any_photo(photos, random)
-    picture, box = opened(photo), photo.boxes[0]
+    picture, box = open_item(photo.item), photo.boxes[0]
     if random.random() < CUT_OUT:
         around = grown(box, *[random.uniform(0, MARGIN[0])] * 2)
         shown = crop(picture, around)
@@ -176,7 +176,7 @@ def ground(photos: Sequence[Seen], size: tuple[int, int], random: Generator) -> 
     """What shows no thing: the corner of a photo enlarged, a gradient, noise of some grain, or one colour."""
     kind = random.integers(5)
     if kind <= 1:
-        picture = opened(any_photo(photos, random))
+        picture = open_item(any_photo(photos, random).item)
         share = random.uniform(0.12, 0.3)  # of each side: the thing itself is in the middle
         left, top = (float(random.integers(2) * (1 - share)) for _ in range(2))
         width, height = picture.size
@@ -233,11 +233,6 @@ def any_photo(photos: Sequence[Seen], random: Generator) -> Seen:
     return photos[int(random.integers(len(photos)))]
 
 
-def opened(photo: Seen) -> Image.Image:
-    """The picture of a photo, in RGB."""
-    return open_item(photo.item).convert("RGB")
-
-
 def free_box(
     areas: tuple[float, float], ratio: float, taken: Sequence[Box], gap: float, random: Generator
 ) -> Box | None:
@@ -245,14 +240,14 @@ def free_box(
 
     `ratio` is its width over its height, in shares. Boxes may overlap by a negative `gap`.
     """
-    area = float(np.exp(random.uniform(*np.log(areas))))
+    share = float(np.exp(random.uniform(*np.log(areas))))
     for _ in range(TRIES):
-        width, height = min(0.98, (area * ratio) ** 0.5), min(0.98, (area / ratio) ** 0.5)
+        width, height = min(0.98, (share * ratio) ** 0.5), min(0.98, (share / ratio) ** 0.5)
         left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
         box = (left, top, left + width, top + height)
         if all(are_apart(box, other, gap) for other in taken):
             return box
-        area *= 0.93
+        share *= 0.93
     return None
 
 
