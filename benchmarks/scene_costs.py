@@ -3,7 +3,9 @@
     python benchmarks/scene_costs.py crossatnet-sketchy --data DATA/sketchy-mini
 
 Photos as they lie on the disk, and scenes saved as JPEG, are indexed into galleries with and without regions, in turn;
-told is processor time a picture, the least of the turns. The photos show one thing each, the scenes one to six.
+told is processor time a picture, the least of the turns. The photos show one thing each, the scenes one to six. Both
+are so small that hardly anything is spent on reading them. So both are indexed as large as phones take them, too:
+enlarged to `PHONE` pixels.
 
 Then all scenes and photos are embedded with their regions by the ONNX form in floating point and in 8 bits. Told are
 the share of pictures in which both find regions or neither does, the share of the first's regions that the second has
@@ -20,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from crossatnet import CrossATNet, Gallery
 from crossatnet.data.catalog import open_item
@@ -37,6 +40,7 @@ from scenes import Test
 
 SMALL = "under 15%"
 SAME_PLACE = 0.5  # intersection over union of two boxes
+PHONE = 12_000_000  # pixels
 
 
 def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, float]:
@@ -52,6 +56,12 @@ def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, floa
                 times.append(1000 * clocked(lambda: gallery.add_folder(folder))[1] / count)
     off, on = min(taken[False]), min(taken[True])
     return {"without_ms": round(off, 2), "with_ms": round(on, 2), "times": round(on / off, 2)}
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """A picture as large as a phone's."""
+    times = (PHONE / (picture.width * picture.height)) ** 0.5
+    return picture.resize((round(times * picture.width), round(times * picture.height)), Image.Resampling.BICUBIC)
 
 
 def agreement(exact: Sequence[Regions], rounded: Sequence[Regions]) -> dict[str, float]:
@@ -86,14 +96,17 @@ def main() -> None:
     models = {bits: CrossATNet.from_pretrained(options.checkpoint, runtime=bits) for bits in ("onnx", "onnx-int8")}
     model = models["onnx-int8"]
     with TemporaryDirectory() as scratch:
-        folders = [Path(scratch, kind) for kind in ("photos", "scenes")]
-        for folder in folders:
+        kinds = ("photos", "scenes", "photos_of_phones", "scenes_of_phones")
+        folders = {kind: Path(scratch, kind) for kind in kinds}
+        for folder in folders.values():
             folder.mkdir()
         for number, item in enumerate(evenly(photos, options.pictures)):
-            (folders[0] / f"{number}.jpg").write_bytes(item.path.read_bytes())
+            (folders["photos"] / f"{number}.jpg").write_bytes(item.path.read_bytes())
+            enlarged(open_item(item)).save(folders["photos_of_phones"] / f"{number}.jpg", quality=90)
         for number, scene in enumerate(evenly(composed, options.pictures)):
-            scene.picture.save(folders[1] / f"{number}.jpg", quality=90)
-        index = {folder.name: index_costs(model, folder, options.turns) for folder in folders}
+            scene.picture.save(folders["scenes"] / f"{number}.jpg", quality=90)
+            enlarged(scene.picture).save(folders["scenes_of_phones"] / f"{number}.jpg", quality=90)
+        index = {kind: index_costs(model, folder, options.turns) for kind, folder in folders.items()}
     drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
     names = [item.class_name for item in drawn]
     queries = np.concatenate([model.embed(model.shape(open_item(item), "sketch")[None], "sketch") for item in drawn])

@@ -445,10 +445,14 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
             "Indexing takes {index[photos][times]} times the processor time on plain photos of 256 x 256 pixels"
             " ({index[photos][with_ms]:.1f} ms for {index[photos][without_ms]:.1f} ms) and {index[scenes][times]} times"
             " on scenes of 640 x 480 ({index[scenes][with_ms]:.1f} for {index[scenes][without_ms]:.1f}), of each"
-            " {indexed}. 8 bits and floating point: both find regions, or neither does, in"
-            " {agreement[both_or_none]:.3f} of {scenes} scenes and {photos} photos; {agreement[same_places]:.3f} of the"
-            " regions lie in the same place, with a mean cosine of {agreement[cosine]:.3f}; success@10 of things under"
-            " 15% is {found[onnx-int8][success@10]:.3f} and {found[onnx][success@10]:.3f}. {checkpoint}, {machine}.",
+            " {indexed}. Enlarged to the 12 million pixels of a phone's, it is {index[photos_of_phones][times]} times"
+            " ({index[photos_of_phones][with_ms]:.1f} for {index[photos_of_phones][without_ms]:.1f}) and"
+            " {index[scenes_of_phones][times]} times ({index[scenes_of_phones][with_ms]:.1f} for"
+            " {index[scenes_of_phones][without_ms]:.1f}). 8 bits and floating point: both find regions, or neither"
+            " does, in {agreement[both_or_none]:.3f} of {scenes} scenes and {photos} photos;"
+            " {agreement[same_places]:.3f} of the regions lie in the same place, with a mean cosine of"
+            " {agreement[cosine]:.3f}; success@10 of things under 15% is {found[onnx-int8][success@10]:.3f} and"
+            " {found[onnx][success@10]:.3f}. {checkpoint}, {machine}.",
             measured="`{command}`, {date}",
         ),
     ),
