@@ -30,11 +30,10 @@ from crossatnet import CrossATNet
 from crossatnet.data.images import load_image, prepare
 from crossatnet.data.photos import read_photo
 from crossatnet.gallery.ingest.listing import list_pictures
-from pictures import evenly, grained
+from pictures import enlarged, evenly
 from record import machine, write
 
 EXACT = "Pillow, whole"
-GRAIN = 8.0  # grey levels, standard deviation
 Way = Callable[[bytes, int], NDArray[np.uint8]]
 
 
@@ -100,7 +99,7 @@ def main() -> None:
     files = list_pictures(options.folder).files
     chosen = evenly(files, options.pictures)
     for size in ["", *filter(None, options.made.split(","))]:
-        contents = enlarged(chosen, size) if size else [Path(file).read_bytes() for file in chosen]
+        contents = in_size(chosen, size) if size else [Path(file).read_bytes() for file in chosen]
         for row in compared(model, contents, ways, options.repeats):
             rows.append({"pictures": size or "the folder's own", **row})
             show(rows[-1])
@@ -151,16 +150,14 @@ def embed(model: CrossATNet, squares: list[NDArray[np.uint8]]) -> NDArray[np.flo
     return np.concatenate([model.embed(np.stack(piece), "photo") for piece in pieces])  # (N, D)
 
 
-def enlarged(files: list[str], size: str) -> list[bytes]:
+def in_size(files: list[str], size: str) -> list[bytes]:
     """Photos in another size, with grain, as JPEG."""
     width, height = map(int, size.split("x"))
     random = np.random.default_rng(0)
     contents = []
     for file in files[: max(4, len(files) // 8) if width * height > 4_000_000 else None]:
-        smooth = load_image(file).resize((width, height), Image.Resampling.LANCZOS)
-        grain = random.standard_normal((height, width, 1), np.float32) * GRAIN
         saved = io.BytesIO()
-        grained(smooth, grain).save(saved, "JPEG", quality=90)
+        enlarged(load_image(file), (width, height), random).save(saved, "JPEG", quality=90)
         contents.append(saved.getvalue())
     return contents
 

@@ -5,7 +5,7 @@
 Photos as they lie on the disk, and scenes saved as JPEG, are indexed into galleries with and without regions, in turn;
 told is processor time a picture, the least of the turns. The photos show one thing each, the scenes one to six. Both
 are so small that hardly anything is spent on reading them. So both are indexed as large as phones take them, too:
-enlarged to `PHONE` pixels.
+enlarged to `PHONE` pixels, with the grain of a camera.
 
 Then all scenes and photos are embedded with their regions by the ONNX form in floating point and in 8 bits. Told are
 the share of pictures in which both find regions or neither does, the share of the first's regions that the second has
@@ -33,7 +33,7 @@ from crossatnet.model.interface import PictureModel
 from crossatnet.model.regions import Regions, overlap
 from measure import clocked
 from parts import embedded, ranked
-from pictures import evenly
+from pictures import copy_evenly, enlarged, evenly
 from record import machine, write
 from scene_pictures import scenes
 from scenes import Test
@@ -58,10 +58,16 @@ def index_costs(model: PictureModel, folder: Path, turns: int) -> dict[str, floa
     return {"without_ms": round(off, 2), "with_ms": round(on, 2), "times": round(on / off, 2)}
 
 
-def enlarged(picture: Image.Image) -> Image.Image:
-    """A picture as large as a phone's."""
-    times = (PHONE / (picture.width * picture.height)) ** 0.5
-    return picture.resize((round(times * picture.width), round(times * picture.height)), Image.Resampling.BICUBIC)
+def as_of_a_phone(target: Path, folder: Path) -> Path:
+    """A folder with the pictures of another one, as large as a phone's."""
+    target.mkdir()
+    random = np.random.default_rng(0)
+    for path in sorted(folder.iterdir()):
+        picture = Image.open(path).convert("RGB")
+        times = (PHONE / (picture.width * picture.height)) ** 0.5
+        size = round(times * picture.width), round(times * picture.height)
+        enlarged(picture, size, random).save(target / path.name, quality=90)
+    return target
 
 
 def agreement(exact: Sequence[Regions], rounded: Sequence[Regions]) -> dict[str, float]:
@@ -96,17 +102,13 @@ def main() -> None:
     models = {bits: CrossATNet.from_pretrained(options.checkpoint, runtime=bits) for bits in ("onnx", "onnx-int8")}
     model = models["onnx-int8"]
     with TemporaryDirectory() as scratch:
-        kinds = ("photos", "scenes", "photos_of_phones", "scenes_of_phones")
-        folders = {kind: Path(scratch, kind) for kind in kinds}
-        for folder in folders.values():
-            folder.mkdir()
-        for number, item in enumerate(evenly(photos, options.pictures)):
-            (folders["photos"] / f"{number}.jpg").write_bytes(item.path.read_bytes())
-            enlarged(open_item(item)).save(folders["photos_of_phones"] / f"{number}.jpg", quality=90)
+        small = [copy_evenly(Path(scratch, "photos"), [item.path for item in photos], options.pictures)]
+        small.append(Path(scratch, "scenes"))
+        small[1].mkdir()
         for number, scene in enumerate(evenly(composed, options.pictures)):
-            scene.picture.save(folders["scenes"] / f"{number}.jpg", quality=90)
-            enlarged(scene.picture).save(folders["scenes_of_phones"] / f"{number}.jpg", quality=90)
-        index = {kind: index_costs(model, folder, options.turns) for kind, folder in folders.items()}
+            scene.picture.save(small[1] / f"{number:05}.jpg", quality=90)
+        large = [as_of_a_phone(Path(scratch, f"{folder.name}_of_phones"), folder) for folder in small]
+        index = {folder.name: index_costs(model, folder, options.turns) for folder in (*small, *large)}
     drawn = [sketch for name in classes for sketch in catalog.select({name}, "sketch").items[: options.sketches]]
     names = [item.class_name for item in drawn]
     queries = np.concatenate([model.embed(model.shape(open_item(item), "sketch")[None], "sketch") for item in drawn])

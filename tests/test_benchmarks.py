@@ -158,7 +158,7 @@ def photos(tmp_path: Path) -> Path:
 def test_every_way_to_decode_makes_the_same_picture(photos: Path) -> None:
     module = runpy.run_path(str(TABLES.parent / "decode.py"))
     ways = {name: way for name, way in module["WAYS"].items() if way is not module["opencv"]}
-    contents = module["enlarged"](sorted(map(str, photos.iterdir())), "300x200")
+    contents = module["in_size"](sorted(map(str, photos.iterdir())), "300x200")
     rows = module["compared"](FakeModel(), contents, ways, 1)
     assert [row["way"] for row in rows] == list(ways)
     assert {row["count"] for row in rows} == {5}
